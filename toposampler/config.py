@@ -1,0 +1,251 @@
+"""What a configuration is made of: frozen sections, YAML plus dotted overrides, and exact error messages.
+
+The sections every run has (`training`, `cluster`, `tracking`) are declared here. Each data set and each system
+declares its own section on its own page; `toposampler.training.config.RunConfig` puts them together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from toposampler.errors import UserError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A frozen part of a configuration. Unknown keys are refused; every field carries its meaning."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class OptimiserConfig(Section):
+    """Adam (Kingma and Ba 2015) for one group of parameters."""
+
+    learning_rate: float = Field(2e-4, gt=0)
+    """step size of Adam"""
+    betas: tuple[float, float] = (0.5, 0.9)
+    """decay of Adam's first and second moment, each in [0, 1)"""
+
+    @model_validator(mode="after")
+    def _betas_are_decays(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
+        return self
+
+
+class TrainingConfig(Section):
+    """The loop: how many steps, on how many samples, and how often it looks up from its work."""
+
+    batch_size: int = Field(64, ge=2)
+    """real samples per step, over all workers together"""
+    generator_steps: int = Field(13_333, ge=1)
+    """generator steps in all"""
+    critic_steps: int = Field(2, ge=1)
+    """critic steps before each generator step"""
+    learning_rate_decay_from: float = Field(0.5, ge=0, le=1)
+    """share of the run after which learning rates fall linearly to 0 (1: never)"""
+    ema_decay: float = Field(0.998, ge=0, lt=1)
+    """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
+    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
+    """arithmetic: fp32, bf16 autocast over fp32 weights, or fp64 (for checks)"""
+    log_every: int = Field(100, ge=1)
+    """generator steps between two lines of metrics.jsonl"""
+    evaluate_every: int = Field(1000, ge=1)
+    """generator steps between two evaluations during training"""
+    checkpoint_every: int = Field(2000, ge=1)
+    """generator steps between two checkpoints"""
+    evaluation_samples: int = Field(10_000, ge=100)
+    """samples drawn for the final evaluation (a fifth of it during training)"""
+
+
+class ClusterConfig(Section):
+    """What is asked of Ray."""
+
+    num_workers: int = Field(1, ge=1)
+    """data-parallel workers"""
+    placement: Literal["replicated"] = "replicated"
+    """replicated: every worker holds the whole system and gradients are averaged"""
+    use_gpu: bool = False
+    """one GPU per worker (NCCL) instead of the CPU (gloo)"""
+    cpus_per_worker: int = Field(1, ge=1)
+    """CPUs reserved for each worker, and the threads it computes with"""
+    max_failures: int = Field(3, ge=0)
+    """times a lost worker group is started again from the newest checkpoint"""
+
+
+class TrackingConfig(Section):
+    """Where metrics, figures and models are recorded (MLflow)."""
+
+    uri: str | None = None
+    """MLflow tracking URI; default: MLFLOW_TRACKING_URI if set, else a SQLite file in the output folder"""
+    experiment: str = Field("toposampler", min_length=1)
+    """MLflow experiment"""
+    required: bool = True
+    """false: an unreachable server at the start is a warning, not an error"""
+    enabled: bool = True
+    """false: no MLflow at all"""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping from `path`. Raises UserError naming the file if it is absent or malformed."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"config file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"config file {path} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"config file {path} is not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"config file {path} must hold a mapping of keys to values, not {type(content).__name__}")
+    return content
+
+
+def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
+    """Turn `--a.b 1 --c=[2,3]` into `{"a.b": 1, "c": [2, 3]}`; values are read as YAML (so JSON works).
+
+    Raises UserError for an argument that is not a `--key value` pair.
+    """
+    overrides: dict[str, Any] = {}
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("--") or len(argument) < 3:
+            raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
+        key, equals, text = argument[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise UserError(f"--{key} needs a value: overrides are written --key value")
+            text = rest.pop(0)
+        overrides[key] = _parse_value(text)
+    return overrides
+
+
+def _parse_value(text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string; people mean a number
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def merge_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `content` with each dotted key of `overrides` set."""
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in content.items()}
+    for dotted, value in overrides.items():
+        *parents, leaf = dotted.split(".")
+        place = merged
+        for parent in parents:
+            child = place.get(parent)
+            place[parent] = dict(child) if isinstance(child, Mapping) else {}
+            place = place[parent]
+        place[leaf] = value
+    return merged
+
+
+def validate(model: type[Model], content: Mapping[str, Any]) -> Model:
+    """Build `model` from `content`. Raises UserError with one line per fault: key, value, what would be right."""
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        lines = [_explain(fault, model) for fault in error.errors()]
+        raise UserError("bad configuration:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """One line for one pydantic fault."""
+    section, path = _follow(model, fault["loc"])
+    key = ".".join(path) or "configuration"
+    if fault["type"] == "extra_forbidden":
+        known = sorted(section.model_fields)
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{key}: unknown key. {hint}Known keys here: {', '.join(known)}"
+    if fault["type"] == "missing":
+        return f"{key}: a value is required"
+    if fault["type"] == "union_tag_invalid":
+        context = fault["ctx"]
+        return f"{key}.name: {context['tag']!r} is not known. Choose one of {context['expected_tags']}"
+    if fault["type"] == "union_tag_not_found":
+        return f"{key}.name: a value is required"
+    message = fault["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    value = fault["input"]
+    return f"{key}: {message}" if isinstance(value, Mapping) else f"{key}: {message} (got {value!r})"
+
+
+def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type[BaseModel], list[str]]:
+    """The section a pydantic location ends in, and its dotted path without the tags of unions."""
+    section, path, union = model, [], False
+    for part in location:
+        members = _sections_of(section.model_fields[str(part)]) if str(part) in section.model_fields else []
+        if union:  # this part is the union's tag, not a key
+            section = next(m for m in members_of_union if m.model_fields["name"].default == part)
+            union = False
+            continue
+        path.append(str(part))
+        if len(members) == 1:
+            section = members[0]
+        elif members:
+            union, members_of_union = True, members
+    return section, path
+
+
+def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
+    """The section types a field may hold: none for a plain value, several for a union by name."""
+    candidates: Sequence[Any] = (field.annotation,)
+    if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
+        candidates = typing.get_args(field.annotation)
+    return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
+
+
+def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every key below `model` as (dotted key, default, meaning); a union by name lists each member under its name."""
+    for name, field in model.model_fields.items():
+        sections = _sections_of(field)
+        if not sections:
+            default = "required" if field.is_required() else _as_text(field.get_default(call_default_factory=True))
+            yield f"{prefix}{name}", default, " ".join((field.description or "").split())
+        for section in sections:
+            tag = f"[{section.model_fields['name'].default}]" if len(sections) > 1 else ""
+            for key, default, meaning in describe(section, ""):
+                yield f"{prefix}{name}{tag}.{key}", default, meaning
+
+
+def _as_text(value: Any) -> str:
+    return yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
+
+
+def to_yaml(config: BaseModel) -> str:
+    """The resolved configuration as YAML, every key written out."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)

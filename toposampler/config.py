@@ -194,18 +194,19 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
 
 def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type[BaseModel], list[str]]:
     """The section a pydantic location ends in, and its dotted path without the tags of unions."""
-    section, path, union = model, [], False
-    for part in location:
-        members = _sections_of(section.model_fields[str(part)]) if str(part) in section.model_fields else []
+    section, path = model, []
+    union: list[type[BaseModel]] = []
+    for part in map(str, location):
         if union:  # this part is the union's tag, not a key
-            section = next(m for m in members_of_union if m.model_fields["name"].default == part)
-            union = False
+            section = next(member for member in union if member.model_fields["name"].default == part)
+            union = []
             continue
-        path.append(str(part))
+        path.append(part)
+        members = _sections_of(section.model_fields[part]) if part in section.model_fields else []
         if len(members) == 1:
             section = members[0]
-        elif members:
-            union, members_of_union = True, members
+        else:
+            union = members
     return section, path
 
 

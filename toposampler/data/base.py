@@ -49,6 +49,8 @@ class Dataset:
 class DataConfig(Section):
     """Base of every data section: `name` picks the page, `load()` makes the data."""
 
+    name: str
+    """which data"""
     seed: int = 0
     """seed the data is drawn with (not the run's seed: every run sees the same data)"""
 

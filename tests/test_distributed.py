@@ -1,0 +1,232 @@
+"""`ray_jobs/train.py` as users run it: alone, on a cluster, stopped half-way, and with bad input."""
+
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
+
+import pytest
+from mlflow import MlflowClient
+
+from toposampler.config import ClusterConfig
+from toposampler.distributed.resources import check_resources, required
+from toposampler.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+CONFIG = "configs/lines_dmgan_pl.yaml"
+SHORT = ["--training.generator_steps", "20", "--training.evaluation_samples", "500"]
+MARK = "TOPOSAMPLER_TEST"
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """A clean environment with a mark of its own; whatever still carries the mark at the end is killed."""
+    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PYTHONPATH")
+    clean = {key: value for key, value in os.environ.items() if key not in foreign}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = clean | {MARK: uuid4().hex, "PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    yield environment
+    for pid in processes(environment):
+        os.kill(pid, signal.SIGKILL)
+
+
+def processes(environment: Mapping[str, str], command: str = "") -> list[int]:
+    """The processes that were started, however indirectly, with `environment`, and have `command` in their command."""
+    mark = f"{MARK}={environment[MARK]}".encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (place / "environ").read_bytes() and command.encode() in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def start(arguments: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        arguments, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+
+
+def train(*arguments: object) -> list[str]:
+    return [sys.executable, "ray_jobs/train.py", CONFIG, *map(str, arguments)]
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    while not condition():
+        if process.poll() is not None:
+            pytest.fail(str(process.communicate()[0]))
+        time.sleep(0.1)
+
+
+def mlflow_status(output: Path, name: str) -> str:
+    delivery = json.loads((output / name / "tracking.json").read_text())
+    assert delivery["uri"] == f"sqlite:///{output}/mlflow.db"
+    assert delivery["offset"] == (output / name / "metrics.jsonl").stat().st_size
+    return str(MlflowClient(delivery["uri"]).get_run(delivery["run_id"]).info.status)
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("train", ROOT / "ray_jobs" / "train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(autouse=True)
+def _restored_sigterm() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_what_is_required() -> None:
+    config = ClusterConfig(num_workers=3, cpus_per_worker=2, use_gpu=True)
+    assert required(config) == {"CPU": 6.0, "GPU": 3.0}
+    check_resources(config, {"CPU": 6.0, "GPU": 3.0}, "here")
+    with pytest.raises(UserError, match="6 CPUs are required and 5 available and 3 GPUs are required and 0 available on"):
+        check_resources(config, {"CPU": 5.0}, "here")
+
+
+def test_help_lists_exit_codes_and_keys(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "python ray_jobs/train.py CONFIG.yaml" in out
+    assert "2    bad input" in out
+    assert "--training.generator_steps [13333]  generator steps in all" in out
+
+
+def test_dry_run_shows_config_and_resources_and_writes_nothing(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    arguments = [str(ROOT / CONFIG), "--output", str(tmp_path / "runs"), "--cluster.num_workers", "2", "--dry-run"]
+    assert script.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "2 workers (2 CPUs)" in out
+    assert "num_workers: 2" in out
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--system.n_generatorz", "3"], "system.n_generatorz: unknown key"),
+        (["--system.n_generators", "0"], "system.n_generators"),
+        (["--cluster.num_workers", "64", "--training.batch_size", "64"], "64 CPUs are required"),
+        (["--cluster.use_gpu", "true"], "1 GPUs are required and 0 available"),
+        (["--tracking.uri", "http://127.0.0.1:9"], "no MLflow answers at http://127.0.0.1:9"),
+        (["--output", "/proc/runs"], "/proc/runs"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    script: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was started"))
+    assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_a_lost_worker_is_replaced_and_nothing_is_left_behind(environment: dict[str, str], tmp_path: Path) -> None:
+    steps = ["--training.generator_steps", 1000, "--training.checkpoint_every", 100, "--training.log_every", 10]
+    command = train("--output", tmp_path, "--name", "lost", *steps, *SHORT[2:])
+    run = start(command, environment)
+    wait_until(lambda: list(tmp_path.glob("lost/checkpoints/step_*.pt")), run)
+    (worker,) = processes(environment, "RayTrainWorker")
+    os.kill(worker, signal.SIGKILL)
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    assert json.loads((tmp_path / "lost" / "result.json").read_text())["generator_steps"] == 1000
+    recorded = [json.loads(line)["step"] for line in (tmp_path / "lost" / "metrics.jsonl").read_text().splitlines()]
+    assert recorded == sorted(set(recorded))
+    assert mlflow_status(tmp_path, "lost") == "FINISHED"
+    assert processes(environment) == []
+
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    assert "complete: nothing is left to train; give another --name" in again.stdout
+
+
+@pytest.mark.ray
+def test_training_stopped_by_its_guards_gives_exit_code_3(environment: dict[str, str], tmp_path: Path) -> None:
+    run = start(train("--output", tmp_path, "--name", "nan", "--system.critic.learning_rate", 1e38, *SHORT), environment)
+    said, _ = run.communicate()
+    assert run.returncode == 3, said
+    assert "training stopped: " in said
+    assert "Traceback" not in said
+    assert mlflow_status(tmp_path, "nan") == "FAILED"
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_is_killed_in_mlflow_and_leaves_nothing_behind(
+    environment: dict[str, str], tmp_path: Path, number: int, code: int
+) -> None:
+    run = start(train("--output", tmp_path, "--name", "stop", "--training.log_every", 10), environment)
+    wait_until(lambda: (tmp_path / "stop" / "metrics.jsonl").exists(), run)
+    run.send_signal(number)
+    said, _ = run.communicate(timeout=60)
+    assert run.returncode == code, said
+    assert mlflow_status(tmp_path, "stop") == "KILLED"
+    assert processes(environment) == []
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@pytest.fixture
+def dashboard(environment: dict[str, str]) -> Iterator[str]:
+    """The address of the dashboard of a Ray cluster of one node, which ends with the processes of `environment`."""
+    folder, port = Path(tempfile.mkdtemp(prefix="ray")), free_port()  # short: Ray makes sockets below it
+    command = ["ray", "start", "--head", "--num-cpus", "1", "--port", str(free_port()), "--temp-dir", str(folder)]
+    command += ["--ray-client-server-port", str(free_port()), "--dashboard-agent-listen-port", str(free_port())]
+    command += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(port), "--object-store-memory", "100000000"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    yield f"http://127.0.0.1:{port}"
+    for pid in processes(environment):
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.ray
+def test_jobs_on_a_cluster(dashboard: str, environment: dict[str, str], tmp_path: Path) -> None:
+    def submit(*arguments: object) -> tuple[int, str]:
+        job = ["ray", "job", "submit", "--address", dashboard, "--working-dir", ".", "--", "python", *arguments]
+        run = start([str(part) for part in job], environment)
+        said, _ = run.communicate()
+        return run.returncode, said
+
+    code, said = submit("ray_jobs/train.py", CONFIG, "--output", tmp_path, "--name", "job", *SHORT)
+    assert code == 0, said
+    assert f"on the Ray cluster at {dashboard}" not in said
+    assert "off_manifold_0.05" in said
+    assert mlflow_status(tmp_path, "job") == "FINISHED"
+
+    code, said = submit("ray_jobs/train.py", CONFIG, "--output", tmp_path, "--system.n_generators", 0)
+    assert code != 0
+    assert "system.n_generators" in said
+    assert "(got 0)" in said

@@ -1,0 +1,24 @@
+"""Data sets, one page each. A new one is a page with a DataConfig, named in DATA."""
+
+from toposampler.data.base import DataConfig, Dataset, Manifold
+from toposampler.data.circles import CirclesConfig
+from toposampler.data.digits import DigitsConfig
+from toposampler.data.folder import FolderConfig
+from toposampler.data.gaussians import GaussiansConfig
+from toposampler.data.lines import LinesConfig
+from toposampler.data.mnist import MnistConfig
+from toposampler.data.npy import NpyConfig
+from toposampler.data.sampler import Sampler
+
+DATA: tuple[type[DataConfig], ...] = (
+    LinesConfig,
+    CirclesConfig,
+    GaussiansConfig,
+    DigitsConfig,
+    MnistConfig,
+    NpyConfig,
+    FolderConfig,
+)
+"""every data section, told apart by its `name`"""
+
+__all__ = ["DATA", "DataConfig", "Dataset", "Manifold", "Sampler"]

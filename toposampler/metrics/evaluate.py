@@ -1,0 +1,113 @@
+"""The metrics of the house in one dictionary."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from toposampler.data.base import Dataset, Manifold
+from toposampler.data.geometry import Discs
+from toposampler.metrics.distance import energy_distance, sliced_wasserstein
+from toposampler.metrics.divergence import jsd, total_variation
+from toposampler.metrics.manifold import coverage, off_manifold
+from toposampler.metrics.masses import (
+    active_generators,
+    component_masses,
+    component_prior,
+    generator_components,
+)
+from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_support_nn99
+
+N_PROJECTIONS = 128
+"""random directions of the sliced Wasserstein distance"""
+
+
+def evaluate(
+    dataset: Dataset,
+    samples: Tensor,
+    generator_ids: Tensor | None,
+    prior: Tensor | None,
+    seed: int,
+    max_real: int = 10_000,
+) -> dict[str, float]:
+    """How well `samples` (n, *shape) match `dataset`: each metric by its name, which says the protocol.
+
+    generator_ids (n,) and prior (K,) are judged where the system has them. Samples are compared with at most
+    `max_real` real points, chosen by `seed`. What the data cannot tell is absent from the result.
+    Raises ValueError if a sample is not finite.
+    """
+    x = samples.to(dataset.x).flatten(1)
+    bad = ~torch.isfinite(x).all(dim=1)
+    if bad.any():
+        raise ValueError(f"{int(bad.sum())} of {len(x)} samples are not finite")
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(dataset.x), generator=generator)[:max_real].to(x.device)
+    real = dataset.x[chosen].flatten(1)
+    as_many = real[: len(x)]
+    scores = {
+        "energy_distance_root": math.sqrt(energy_distance(x, as_many)),
+        "sliced_wasserstein_2": sliced_wasserstein(x, as_many, N_PROJECTIONS, generator),
+    }
+
+    weights = dataset.weights
+    components: Tensor | None
+    if dataset.manifold is not None and weights is not None:
+        found, components = _by_geometry(x, dataset.manifold, weights)
+        attribution = ""
+    else:
+        labels = None if dataset.labels is None else dataset.labels[chosen]
+        found, components = _by_neighbours(x, real, labels)
+        attribution = "_nn1"  # a sample belongs where its nearest real point does
+    scores |= found
+
+    if components is not None and weights is not None:
+        masses = component_masses(components, len(weights))
+        scores[f"jsd_nats{attribution}"] = jsd(masses, weights)
+        scores |= {f"mode_mass{attribution}_{k}": mass for k, mass in enumerate(masses.tolist())}
+        if prior is not None and generator_ids is not None:
+            makers = generator_components(generator_ids.to(x.device), components, len(prior), len(weights))
+            learned = component_prior(prior.to(x.device), makers, len(weights))
+            scores["prior_tv"] = total_variation(learned, weights)
+            scores["prior_error_max"] = float((learned - weights).abs().max())
+    if prior is not None:
+        scores["active_generators"] = float(active_generators(prior))
+    return scores
+
+
+def _by_geometry(x: Tensor, manifold: Manifold, weights: Tensor) -> tuple[dict[str, float], Tensor]:
+    """Metrics of x (n, d) against an exact support, and the component nearest to each sample: (n,)."""
+    distance = manifold.distance(x)
+    distance[:, weights == 0] = torch.inf  # a component without mass is no part of the support
+    scores = {f"off_manifold_{tau}": off_manifold(distance, tau) for tau in (0.05, 0.1)}
+    reached = coverage(distance, manifold.bins(x), 0.05, manifold.n_bins)
+    scores |= _per_component("coverage_0.05", reached, weights > 0)
+    if isinstance(manifold, Discs):  # VEEGAN's protocol
+        scores["high_quality_3sd"] = 1 - off_manifold(distance, 0.0)
+        scores["modes_covered_3sd"] = float((distance == 0).any(dim=0).sum())
+    return scores, distance.argmin(dim=1)
+
+
+def _by_neighbours(x: Tensor, real: Tensor, labels: Tensor | None) -> tuple[dict[str, float], Tensor | None]:
+    """Metrics of x (n, d) against real points (N, d), and the label of each sample's nearest one: (n,)."""
+    to_real, nearest = nearest_neighbours(x, real, k=1)
+    to_sample, _ = nearest_neighbours(real, x, k=1)
+    among_real, _ = nearest_neighbours(real, real, k=6)  # itself and five others
+    covered = covered_k5(to_sample[:, 0], among_real[:, -1])
+    scores = {
+        "off_support_nn99": off_support_nn99(to_real[:, 0], among_real[:, 1]),
+        "coverage_k5": float(covered.double().mean()),
+    }
+    if labels is None:
+        return scores, None
+    counts = torch.bincount(labels)
+    reached = torch.bincount(labels[covered], minlength=len(counts)).double() / counts
+    return scores | _per_component("coverage_k5", reached, counts > 0), labels[nearest[:, 0]]
+
+
+def _per_component(name: str, values: Tensor, present: Tensor) -> dict[str, float]:
+    """The `values` (M,) of the components that are `present` (M,), with their least and their mean."""
+    scores = {f"{name}_component_{k}": float(values[k]) for k in present.nonzero()[:, 0].tolist()}
+    return scores | {f"{name}_min": min(scores.values()), f"{name}_mean": fmean(scores.values())}

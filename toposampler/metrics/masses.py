@@ -1,0 +1,39 @@
+"""How much mass arrives at each component of the data, in samples and in a learned prior over generators."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def component_masses(components: Tensor, n_components: int) -> Tensor:
+    """Share of samples in each component: (M,) float64; components (n,) int64 in [0, M)."""
+    return torch.bincount(components, minlength=n_components).double() / len(components)
+
+
+def generator_components(
+    generator_ids: Tensor, components: Tensor, n_generators: int, n_components: int
+) -> Tensor:
+    """The component most of each generator's samples lie in: (K,) int64, -1 for a generator without samples.
+
+    generator_ids (n,) int64 in [0, K) and components (n,) int64 in [0, M): who made a sample, where it lies.
+    """
+    pairs = generator_ids * n_components + components
+    counts = torch.bincount(pairs, minlength=n_generators * n_components).view(n_generators, n_components)
+    return counts.argmax(dim=1).masked_fill(counts.sum(dim=1) == 0, -1)
+
+
+def component_prior(prior: Tensor, assignment: Tensor, n_components: int) -> Tensor:
+    """Prior mass that arrives at each component: (M,) float64.
+
+    prior (K,) sums to 1; assignment (K,) as from `generator_components`. A generator without samples
+    keeps its mass, so the result can sum to less than 1.
+    """
+    assigned = assignment >= 0
+    masses = torch.zeros(n_components, dtype=torch.float64, device=prior.device)
+    return masses.index_add(0, assignment[assigned], prior[assigned].double())
+
+
+def active_generators(prior: Tensor, threshold: float = 0.01) -> int:
+    """How many generators hold more than `threshold` of the prior (K,)."""
+    return int((prior > threshold).sum())

@@ -1,0 +1,78 @@
+"""K generators of one architecture as one module with stacked weights, run on just the samples each is asked for."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid)
+
+
+class GeneratorEnsemble(nn.Module):
+    """{G_c}, c in 1..K (Khayatkhoei et al. 2018): x_i = G_{c_i}(z_i).
+
+    The parameters of the K networks are stacked along a first axis of length K. A sample passes through its own
+    generator only: cost does not grow with K as it does where every generator sees the full batch (as in the authors'
+    program). Networks of `Linear` and pointwise layers run as one batched matrix product a layer; any other
+    (convolutions) as slices, one generator after the other, which measured as fast as grouped convolutions.
+
+    Args:
+        make: makes one generator, freshly initialised; called K times.
+        n_generators: K.
+    """
+
+    def __init__(self, make: Callable[[], nn.Sequential], n_generators: int) -> None:
+        super().__init__()
+        members = [make() for _ in range(n_generators)]
+        self.n_generators = n_generators
+        self._packs = all(isinstance(layer, (nn.Linear, *POINTWISE)) for layer in members[0])
+        self._template = (copy.deepcopy(members[0]).to("meta"),)  # in a tuple: its weights are not this module's
+        self._names = [name for name, _ in members[0].named_parameters()]
+        self.stacked = nn.ParameterList(
+            torch.stack([member.get_parameter(name).detach() for member in members]) for name in self._names
+        )
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape), in the same order."""
+        if self.n_generators == 1:
+            return self._member(z, [weights[0] for weights in self.stacked])
+        return self._packed(z, c) if self._packs else self._sliced(z, c)
+
+    def _member(self, z: Tensor, weights: Sequence[Tensor]) -> Tensor:
+        return functional_call(self._template[0], dict(zip(self._names, weights, strict=True)), z)
+
+    def _packed(self, z: Tensor, c: Tensor) -> Tensor:
+        """All generators at once: samples are packed to (generators in use, largest count, d), zeros elsewhere."""
+        counts = torch.bincount(c, minlength=self.n_generators)
+        in_use = counts.nonzero().squeeze(1)
+        order = c.argsort()
+        slot = torch.empty_like(c)  # how many samples of the same generator come before this one
+        slot[order] = torch.arange(len(c), device=c.device) - (counts.cumsum(0) - counts)[c[order]]
+        row = (counts > 0).cumsum(0) - 1
+        capacity = int(counts.max())
+        index = row[c] * capacity + slot
+
+        h = z.new_zeros(len(in_use) * capacity, z.shape[1]).index_copy(0, index, z)
+        h = h.view(len(in_use), capacity, -1)
+        stacked = list(self.stacked)
+        if len(in_use) < self.n_generators:
+            stacked = [weights.index_select(0, in_use) for weights in stacked]
+        for layer in self._template[0]:
+            if isinstance(layer, nn.Linear):
+                weight, bias, *stacked = stacked
+                h = torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
+            else:
+                h = layer(h)
+        return h.flatten(0, 1).index_select(0, index)
+
+    def _sliced(self, z: Tensor, c: Tensor) -> Tensor:
+        """One generator after the other, each on its own samples; generators without samples cost nothing."""
+        order = c.argsort()
+        slices = z[order].split(torch.bincount(c, minlength=self.n_generators).tolist())
+        members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
+        x = torch.cat([self._member(s, w) for s, w in zip(slices, members, strict=True) if len(s)])
+        return x.index_select(0, order.argsort())

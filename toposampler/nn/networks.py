@@ -1,0 +1,59 @@
+"""The papers' networks, by the shape of the data: multilayer perceptrons for points, convolutions for images.
+
+Sizes are those of Khayatkhoei et al. 2018 (DMGAN): a generator of a multi-generator model has a quarter of the single
+generator's filters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from torch import nn
+
+from toposampler.nn.critic import Critic
+
+Shape = tuple[int, ...]
+
+
+def default_generator_width(shape: Shape, n_generators: int) -> int:
+    """The paper's width: 64 for points, 32 for images up to 32x32, 128 above; a quarter of it for ensembles."""
+    single = 64 if len(shape) == 1 else 32 if shape[-1] <= 32 else 128
+    return single if n_generators == 1 else single // 4
+
+
+def generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
+    """G: latents (n, latent_dim) to samples (n, *shape).
+
+    Points: latent_dim - 2 width - width - d, ReLU. Images in (-1, 1): a linear layer to 4 width maps of about an eighth
+    of the side, then three nearest-neighbour enlargements, each with a 5x5 convolution, to 2 width, width and C maps;
+    ReLU between, tanh at the end, no batch norm.
+    """
+    if len(shape) == 1:
+        return nn.Sequential(
+            nn.Linear(latent_dim, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, *shape)
+        )
+    channels, side, _ = shape
+    base, *sides = (max(4, math.ceil(side / 2**halvings)) for halvings in (3, 2, 1, 0))
+    maps = (4 * width, 2 * width, width, channels)
+    layers: list[nn.Module] = [nn.Linear(latent_dim, maps[0] * base**2), nn.Unflatten(1, (maps[0], base, base))]
+    for (n_in, n_out), enlarged in zip(itertools.pairwise(maps), sides, strict=True):
+        layers += [nn.ReLU(), nn.Upsample(enlarged), nn.Conv2d(n_in, n_out, 5, padding=2)]
+    return nn.Sequential(*layers, nn.Tanh())
+
+
+def critic(shape: Shape) -> Critic:
+    """D: points d-64-128-1, slope .2; images: 5x5 stride-2 convolutions to 32, 64 and 128 maps, slope .1, and 1."""
+    if len(shape) == 1:
+        trunk = [nn.Linear(*shape, 64), nn.LeakyReLU(0.2), nn.Linear(64, 128), nn.LeakyReLU(0.2)]
+        return Critic(trunk, 128)
+    channels, side, _ = shape
+    convolutions: list[nn.Module] = []
+    for n_in, n_out in itertools.pairwise((channels, 32, 64, 128)):
+        convolutions += [nn.Conv2d(n_in, n_out, 5, stride=2, padding=2), nn.LeakyReLU(0.1)]
+    return Critic([*convolutions, nn.Flatten()], 128 * math.ceil(side / 8) ** 2)
+
+
+def encoder(n_features: int, n_generators: int) -> nn.Sequential:
+    """Q: the critic's features (n, n_features) to logits (n, K), by one hidden layer of 128."""
+    return nn.Sequential(nn.Linear(n_features, 128), nn.LeakyReLU(0.2), nn.Linear(128, n_generators))

@@ -1,0 +1,48 @@
+"""What changes over generator steps: the prior and the terms of the losses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from toposampler.plots.style import OKABE_ITO, colour, new_figure, outside_legend
+
+
+def prior_over_steps(steps: Sequence[int], priors: Tensor, true_weights: Tensor | None, title: str) -> Figure:
+    """Prior r(c), priors (T, K), at generator steps (T,); dashed: the true masses (M,) of the components.
+
+    The legend names the generators that end with more than 1 %.
+    """
+    figure = new_figure(7.0, 4.0, title)
+    axes = figure.subplots()
+    if true_weights is not None:
+        for weight in true_weights.unique().tolist():
+            axes.axhline(weight, color="0.3", linestyle="--", linewidth=1, label=f"true: {weight:.1%}")
+    for k, curve in enumerate(priors.T):
+        label = f"{k}: {curve[-1]:.1%}" if curve[-1] > 0.01 else None
+        axes.plot(steps, curve, color=colour(k), label=label)
+    outside_legend(figure, axes, "generator: at the end")
+    axes.set_xlabel("generator steps")
+    axes.set_ylabel("prior r(c)")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def terms_over_steps(steps: Sequence[int], terms: Mapping[str, Sequence[float]], title: str) -> Figure:
+    """Each of `terms`, a series (T,), in a panel of its own over the same generator steps (T,)."""
+    columns = min(3, len(terms))
+    rows = -(-len(terms) // columns)
+    figure = new_figure(3.2 * columns + 0.4, 2.0 * rows + 0.6, title)
+    panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
+    for i, (name, values) in enumerate(terms.items()):
+        panels[i].plot(steps, values, color=OKABE_ITO[0], linewidth=1)
+        panels[i].set_title(name, fontsize=9)
+        panels[i].grid(alpha=0.3)
+        panels[i].tick_params(labelsize=8, labelbottom=i + columns >= len(terms))  # the lowest of its column
+    for unused in panels[len(terms) :]:
+        unused.remove()
+    figure.supxlabel("generator steps", fontsize=10)
+    return figure

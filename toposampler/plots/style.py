@@ -1,0 +1,47 @@
+"""What the figures share: one colour per generator, one size of type, one kind of legend."""
+
+from __future__ import annotations
+
+import colorsys
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
+"""eight colours that colour-blind readers can tell apart (Okabe and Ito 2008)"""
+GOLDEN_RATIO = 0.618
+LEGEND_ROWS = 25
+
+
+def colour(k: int) -> str | tuple[float, float, float]:
+    """Colour of generator k, the same in every figure; after the first eight, steps of hue that merely differ."""
+    if k < len(OKABE_ITO):
+        return OKABE_ITO[k]
+    return colorsys.hsv_to_rgb(k * GOLDEN_RATIO % 1, 0.8, (0.5, 0.9, 0.7)[k % 3])
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    """An empty figure of `width` x `height` inches. It belongs to no window, so nothing needs closing."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="compressed")
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def outside_legend(figure: Figure, axes: Axes, title: str) -> None:
+    """The legend of `axes` on the right of the figure, where it hides no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        labels,
+        title=title,
+        loc="outside right upper",
+        ncols=-(-len(handles) // LEGEND_ROWS),
+        fontsize=7,
+        title_fontsize=8,
+        columnspacing=0.8,
+        markerscale=4,
+        frameon=False,
+    )
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(1)

@@ -1,0 +1,42 @@
+"""Where c comes from: the learned prior r(c) and two ways to draw from it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Draw = Literal["systematic", "random"]
+
+
+class MixturePrior(nn.Module):
+    """r(c) = softmax(zeta), uniform at first (Khayatkhoei et al. 2018)."""
+
+    def __init__(self, n_generators: int) -> None:
+        super().__init__()
+        self.zeta = nn.Parameter(torch.zeros(n_generators))
+
+    def log_probabilities(self) -> Tensor:
+        """ln r: (K,)."""
+        return self.zeta.log_softmax(dim=0)
+
+
+def draw_generators(
+    probabilities: Tensor, size: tuple[int, int], draw: Draw, rng: torch.Generator
+) -> Tensor:
+    """Generator ids (batches, n) int64 from probabilities (K,), each row a batch of its own.
+
+    `random` draws each id by itself, as the papers do. `systematic` takes the n quantiles (u + i) / n of a batch with
+    one u ~ U(0, 1): every count is within 1 of n p_k and right in the mean, so that the batch carries none of the
+    noise of multinomial counts. Rows of a systematic draw are sorted.
+    """
+    batches, n = size
+    if draw == "random":
+        ids = torch.multinomial(probabilities, batches * n, replacement=True, generator=rng)
+        return ids.view(batches, n)
+    offset = torch.rand((batches, 1), generator=rng, device=rng.device, dtype=probabilities.dtype)
+    quantiles = (offset + torch.arange(n, device=rng.device)) / n
+    cumulative = probabilities.cumsum(0)
+    ids = torch.searchsorted(cumulative, quantiles, right=True)
+    return ids.clamp_(max=len(probabilities) - 1)  # rounding can leave the last cumulative sum below 1

@@ -1,0 +1,74 @@
+"""The lines of a run's `metrics.jsonl`: what training measured, one record a line, append-only.
+
+The file is the one source of what happened: the bar on the terminal and MLflow both read it, each from the byte it
+has come to, so that either may stop, start again or lag behind without losing a record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was measured at one generator step."""
+
+    step: int
+    """generator steps done"""
+    time: float
+    """when, in seconds since 1970"""
+    metrics: dict[str, float]
+    """name, such as `critic/wasserstein`, to value"""
+    end: int
+    """where its line ends in the file (bytes): the offset to read on from"""
+
+
+def read_records(path: Path, offset: int = 0) -> list[Record]:
+    """The complete records of `path` from byte `offset` on; none while the file is absent.
+
+    A last line without its newline is still being written, or was cut by a kill: it is left for a later call.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            content = file.read()
+    except FileNotFoundError:
+        return []
+    records = []
+    for line in content.splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            offset += len(line)
+            records.append(Record(**json.loads(line), end=offset))
+    return records
+
+
+class RecordWriter:
+    """Appends records to `path`; a line is whole on disk when `write` returns.
+
+    A resumed run passes again over the steps after its checkpoint, with the same results: what is recorded already is
+    not written twice. A line that a kill cut short is removed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        records = read_records(path)
+        self.last_step = records[-1].step if records else 0
+        self._file = path.open("ab")
+        self._file.truncate(records[-1].end if records else 0)
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record `metrics` at `step`, unless that step is recorded. Steps must not fall."""
+        if step > self.last_step:
+            line = {"step": step, "time": time.time(), "metrics": dict(metrics)}
+            self._file.write(json.dumps(line).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self.last_step = step
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -1,0 +1,121 @@
+"""The contract of a system: players, one loss each, and how to sample.
+
+A system knows nothing of stepping, devices, precision, gradient averaging, averages of weights, logging or
+checkpoints: the loop (`toposampler.training.loop`) does all that for every system alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from toposampler.config import OptimiserConfig, Section
+from toposampler.nn import networks
+from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.priors.latent import LatentConfig
+
+Terms = dict[str, Tensor]
+Noise = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a loss sees: this worker's share of one step."""
+
+    real: Tensor
+    """(n, *shape): samples of the data"""
+    noise: Noise
+    """tensors (n, ...): all that is random in the step, by name, as drawn by `System.draw`"""
+    fake: Tensor | None
+    """(n, *shape): generated from `noise` without gradient, for critics; None for all other players"""
+    step: int
+    """generator steps done"""
+    total_steps: int
+    """generator steps of the whole run"""
+
+    def fakes(self) -> Tensor:
+        """`fake`, for losses that are only ever given a batch with fakes."""
+        if self.fake is None:
+            raise ValueError("this batch has no fakes: only the critic's batches do")
+        return self.fake
+
+
+@dataclass(frozen=True)
+class Player:
+    """One side of the game: modules that descend one loss together, each with an optimiser of its own."""
+
+    modules: Mapping[str, nn.Module]
+    """what this player trains, by the name of the `System` attribute that holds it"""
+    optimisers: Mapping[str, OptimiserConfig]
+    """how, by the same names"""
+    loss: Callable[[Batch], Terms]
+    """scalar terms by name; their sum is descended, each is logged as `player/term`"""
+
+
+class SystemConfig(Section):
+    """Base of every system's section: `name` picks the page, `build()` makes the system."""
+
+    name: str
+    """which system"""
+    latent: LatentConfig = LatentConfig()
+    generator_width: int | None = Field(None, ge=1)
+    """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
+    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
+
+    @property
+    def K(self) -> int:
+        """The number of generators."""
+        return 1
+
+    def build(self, shape: tuple[int, ...]) -> System:
+        """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
+        raise NotImplementedError(f"{type(self).__name__} has no build()")
+
+
+class System(nn.Module):
+    """Base of every system: generators {G_c} on one latent z, and a critic D. Pages add the players and their losses."""
+
+    def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.K = config.K
+        self.latent = config.latent
+        width = config.generator_width or networks.default_generator_width(shape, self.K)
+        self.generators = GeneratorEnsemble(lambda: networks.generator(shape, config.latent.dim, width), self.K)
+        self.critic = networks.critic(shape)
+
+    def players(self) -> dict[str, Player]:
+        """The players in the order they move; the first is the critic, which moves `critic_steps` times."""
+        raise NotImplementedError(f"{type(self).__name__} has no players()")
+
+    def draw(self, batches: int, n: int, rng: torch.Generator) -> Noise:
+        """All that is random in `batches` steps on n samples: tensors (batches, n, ...) by name.
+
+        Latents `z` (..., d), generator ids `c`, and the places `epsilon` in [0, 1] of the gradient penalty.
+        """
+        dtype = next(self.parameters()).dtype
+        return {
+            "z": self.latent.draw((batches, n), rng, dtype),
+            "c": self.draw_generators(batches, n, rng),
+            "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),
+        }
+
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator) -> Tensor:
+        """c ~ r(c): generator ids (batches, n) int64; all 0 for a single generator."""
+        return torch.zeros((batches, n), dtype=torch.long, device=rng.device)
+
+    def generate(self, noise: Noise) -> Tensor:
+        """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""
+        return self.generators(noise["z"], noise["c"])
+
+    def prior(self) -> Tensor | None:
+        """r(c), the probabilities (K,) of the generators; None for a single generator."""
+        return None
+
+    def encode(self, x: Tensor) -> Tensor | None:
+        """The encoder's probabilities q(c|x), (n, K), for x (n, *shape); None where there is no encoder."""
+        return None

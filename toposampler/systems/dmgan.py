@@ -1,0 +1,113 @@
+"""DMGAN: Disconnected Manifold Learning for Generative Adversarial Networks, with a uniform prior.
+
+Khayatkhoei, Singh, Elgammal, NeurIPS 2018, arXiv 1806.00880. K generators G_c share one latent z; an encoder Q tells
+them apart, which keeps each to a part of the data of its own. The learned prior is the next page, `dmgan_pl`.
+
+| equation | here | logged term |
+|---|---|---|
+| c ~ r(c) = 1/K, x = G_c(z) | `draw_generators`, `generate` | |
+| critic: -E_real D + E_fake D + lambda E max(0, abs(grad D) - 1)^2 | `critic_loss` (WGAN-GP's) | `critic/real`, `critic/fake`, `critic/penalty` |
+| L_c = -E ln q(c given x), the bound of the mutual information | `generator_loss` | `generator/information` |
+| generators: -E_fake D + lambda' L_c | `generator_loss` | `generator/adversarial`, `generator/information` |
+| Q: L_c | `generator_loss` | `generator/information` |
+
+G and Q descend L_c together, so they are one player: one backward serves both, and as Q has no part in the adversarial
+term its gradient is that of lambda' L_c alone (Adam is blind to the factor). Q reads the critic's last hidden layer;
+its optimiser holds Q's own parameters, so L_c never trains the critic's features (as in the authors' code).
+
+Deviations
+----------
+- The authors' Q has batch norm after its hidden layer. Here it has none: batch statistics would make a step depend on
+  how the batch is cut among workers, and differ between the generated samples Q is trained on and the real ones the
+  prior asks it about.
+- `draw: systematic` (default) draws the generators of a batch by systematic sampling, which has the paper's mean and
+  none of its multinomial noise; `draw: random` is the paper's.
+- Defaults are the constants that train best on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
+  rate 1e-3 falling to 0, betas (0, .9), two critic steps, z of few dimensions. `configs/lines_dmgan_pl_author.yaml`
+  holds the authors' own.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from toposampler.config import OptimiserConfig
+from toposampler.losses import mixture, wasserstein
+from toposampler.losses.wasserstein import PenaltyConfig
+from toposampler.nn import networks
+from toposampler.priors.mixture import Draw, draw_generators
+from toposampler.systems.base import Batch, Player, System, SystemConfig, Terms
+
+
+class DMGANConfig(SystemConfig):
+    """DMGAN (Khayatkhoei et al. 2018): K generators told apart by an encoder, uniform prior."""
+
+    name: Literal["dmgan"] = "dmgan"
+    n_generators: int = Field(10, ge=1)
+    """K, the number of generators"""
+    draw: Draw = "systematic"
+    """how the generators of a batch are drawn: systematic (counts within 1 of their mean) or random (the paper's)"""
+    information_weight: float = Field(1.0, ge=0)
+    """weight of the mutual-information term in the generators' loss"""
+    penalty: PenaltyConfig = PenaltyConfig()
+    encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
+
+    @property
+    def K(self) -> int:
+        """The number of generators."""
+        return self.n_generators
+
+    def build(self, shape: tuple[int, ...]) -> DMGAN:
+        """See `SystemConfig.build`."""
+        return DMGAN(self, shape)
+
+
+class DMGAN(System):
+    """K generators {G_c}, a critic D, an encoder Q, and r(c) = 1/K."""
+
+    def __init__(self, config: DMGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        self.encoder = networks.encoder(self.critic.head.in_features, self.K)
+
+    def players(self) -> dict[str, Player]:
+        """Critic, then generators and encoder together."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators, "encoder": self.encoder},
+                {"generators": self.config.generator, "encoder": self.config.encoder},
+                self.generator_loss,
+            ),
+        }
+
+    def prior(self) -> Tensor:
+        """r(c) = 1/K: (K,)."""
+        return next(self.parameters()).new_full((self.K,), 1 / self.K)
+
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator) -> Tensor:
+        """c ~ r(c): (batches, n)."""
+        return draw_generators(self.prior(), (batches, n), self.config.draw, rng)
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real D + E_fake D + lambda * penalty."""
+        return wasserstein.critic_terms(
+            self.critic, batch.real, batch.fakes(), batch.noise["epsilon"], self.config.penalty
+        )
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-E_fake D + lambda' L_c, for generators and encoder."""
+        features = self.critic.features(self.generate(batch.noise))
+        information = mixture.information(self.encoder(features), batch.noise["c"])
+        return {
+            "adversarial": wasserstein.generator_term(self.critic.score(features)),
+            "information": self.config.information_weight * information,
+        }
+
+    def encode(self, x: Tensor) -> Tensor:
+        """q(c|x): (n, K)."""
+        return self.encoder(self.critic.features(x)).softmax(dim=1)

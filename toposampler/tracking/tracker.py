@@ -1,0 +1,183 @@
+"""One run on MLflow, kept up with its run folder: nothing lost and nothing doubled, whatever dies in between.
+
+`metrics.jsonl` is the spool. Complete lines are delivered in bulk, and only then is the offset noted in
+`tracking.json`. A batch delivered twice (the server died before it answered, or this process before it noted the
+offset) changes nothing: MLflow's SQL store keeps a metric once per name, time, step and value, and the time is the
+record's own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
+
+from toposampler.records import Record, read_records
+from toposampler.tracking.server import cause, experiment_id
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+Item = TypeVar("Item")
+
+METRICS_PER_CALL, PARAMETERS_PER_CALL = 1000, 100  # the limits of MLflow's REST interface
+PATIENCE = 20.0  # seconds that the end of a run waits for a server that does not answer
+PAUSE = 2.0  # seconds between two attempts
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """How far a run is delivered: the content of `tracking.json`."""
+
+    uri: str
+    experiment: str
+    run_id: str | None = None
+    """None: no run has been created yet"""
+    offset: int = 0
+    """bytes of metrics.jsonl delivered"""
+    status: Status | None = None
+    """how the run has ended; None: it has not"""
+
+
+class Tracker:
+    """Delivers the run in `folder` to the MLflow at `uri`, going on where an earlier process stopped."""
+
+    def __init__(
+        self, folder: Path, uri: str, experiment: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
+        self._folder = folder
+        self._client = MlflowClient(uri)
+        self._parameters = parameters
+        self._tags = tags
+        self._done = read_delivery(folder, uri, experiment)
+        self._opened = False
+        self._warned = False
+
+    def deliver(self) -> None:
+        """Deliver the records that are new. If the server gives no answer, one warning: they wait for a later call."""
+        try:
+            self._deliver_records(self._open_run())
+            self._warned = False
+        except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
+            if not self._warned:
+                log.warning("MLflow at %s: %s. Training goes on.", self._done.uri, cause(error))
+            self._warned = True
+
+    def close(self, status: Status) -> None:
+        """Deliver the rest, the results and how the run ended, waiting `PATIENCE` seconds for the server to answer.
+
+        A killed run gets one attempt: whoever killed it is waiting.
+        """
+        if self._done.status == status and not self._undelivered():
+            return
+        deadline = time.monotonic() + (0 if status == "KILLED" else PATIENCE)
+        while True:
+            try:
+                return self._close(status)
+            except Exception as error:  # as in deliver()
+                if time.monotonic() + PAUSE > deadline:
+                    return log.warning(
+                        "MLflow at %s: %s. Not delivered: the end of the run and %d records. They are safe in %s; "
+                        "submit the same run again to deliver them.",
+                        self._done.uri, cause(error), len(self._undelivered()), self._folder,
+                    )  # fmt: skip
+                time.sleep(PAUSE)
+
+    def _open_run(self) -> str:
+        """The id of this run on the server: the one in `tracking.json` if it is still there, else a new one."""
+        if self._opened and self._done.run_id is not None:
+            return self._done.run_id
+        run_id = self._done.run_id
+        if run_id is None or not self._is_active(run_id):
+            run_id = self._create_run()
+            self._note(replace(self._done, run_id=run_id, offset=0))
+        self._client.update_run(run_id, status="RUNNING")
+        self._note(replace(self._done, status=None))
+        self._opened = True
+        return run_id
+
+    def _create_run(self) -> str:
+        experiment = experiment_id(self._client, self._done.uri, self._done.experiment)
+        run = self._client.create_run(experiment, run_name=self._folder.name, tags=dict(self._tags))
+        parameters = [Param(key, str(value)) for key, value in self._parameters.items()]
+        for part in _parts(parameters, PARAMETERS_PER_CALL):
+            self._client.log_batch(run.info.run_id, params=part)
+        return str(run.info.run_id)
+
+    def _is_active(self, run_id: str) -> bool:
+        """Whether the server has the run: it may have been deleted, or the whole database."""
+        try:
+            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return False
+            raise
+
+    def _deliver_records(self, run_id: str) -> None:
+        records = self._undelivered()
+        metrics = [
+            Metric(name, value, round(1000 * record.time), record.step)
+            for record in records
+            for name, value in record.metrics.items()
+        ]
+        for part in _parts(metrics, METRICS_PER_CALL):
+            self._client.log_batch(run_id, metrics=part)
+        if records:
+            self._note(replace(self._done, offset=records[-1].end))
+
+    def _close(self, status: Status) -> None:
+        run_id = self._open_run()
+        self._deliver_records(run_id)
+        self._deliver_result(run_id)
+        for name in ("config.yaml", "result.json", "samples.npz", "figures"):
+            path = self._folder / name
+            if path.is_dir():
+                self._client.log_artifacts(run_id, str(path), artifact_path=name)
+            elif path.exists():
+                self._client.log_artifact(run_id, str(path))
+        self._client.set_terminated(run_id, status)
+        self._note(replace(self._done, status=status))
+
+    def _deliver_result(self, run_id: str) -> None:
+        """The metrics of `result.json` as `final/...`, at the time the file was written."""
+        path = self._folder / "result.json"
+        if not path.exists():
+            return
+        result = json.loads(path.read_text())
+        written = round(1000 * path.stat().st_mtime)
+        metrics = [Metric(f"final/{k}", v, written, result["generator_steps"]) for k, v in result["metrics"].items()]
+        self._client.log_batch(run_id, metrics=metrics)
+
+    def _undelivered(self) -> list[Record]:
+        return read_records(self._folder / "metrics.jsonl", self._done.offset)
+
+    def _note(self, done: Delivery) -> None:
+        """Remember `done`, and write it to `tracking.json` in one step: a kill leaves the old file or the new."""
+        self._done = done
+        draft = self._folder / "tracking.json.new"
+        draft.write_text(json.dumps(asdict(done)))
+        os.replace(draft, self._folder / "tracking.json")
+
+
+def read_delivery(folder: Path, uri: str, experiment: str) -> Delivery:
+    """How far the run in `folder` is delivered to `experiment` at `uri`; another place has nothing of it yet."""
+    fresh = Delivery(uri, experiment)
+    try:
+        noted = Delivery(**json.loads((folder / "tracking.json").read_text()))
+    except FileNotFoundError:
+        return fresh
+    return noted if (noted.uri, noted.experiment) == (uri, experiment) else fresh
+
+
+def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]

@@ -1,0 +1,75 @@
+"""Checkpoints: written atomically, read without running code, kept two deep."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toposampler.errors import UserError
+
+SCHEMA = 1
+KEEP = 2
+"""checkpoints kept: one more than the newest, in case the newest cannot be read"""
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the checkpoint after `step` generator steps; names sort by step."""
+    return f"step_{step:08d}.pt"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write `state` (tensors, numbers, strings, lists, dicts) to `path` and drop all but the newest `KEEP` beside it.
+
+    The file appears whole or not at all, whenever the process is killed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        torch.save({"schema": SCHEMA, **state}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    for old in checkpoints(path.parent)[:-KEEP]:
+        old.unlink(missing_ok=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder`, oldest first."""
+    return sorted(folder.glob("step_*.pt"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in `path`, on the CPU. Nothing stored in it is executed.
+
+    Raises UserError if it is not a checkpoint, is damaged, or was written by a newer version.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"checkpoint {path} does not exist") from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise UserError(f"checkpoint {path} cannot be read: {error}") from None
+    except Exception as error:  # torch raises pickle.UnpicklingError for anything but plain tensors
+        raise UserError(f"checkpoint {path} is not a checkpoint of toposampler: {error}") from None
+    if not isinstance(state, dict) or "schema" not in state:
+        raise UserError(f"{path} is not a checkpoint of toposampler: it has no schema version")
+    if state["schema"] != SCHEMA:
+        raise UserError(f"checkpoint {path} has schema {state['schema']}; this version reads schema {SCHEMA}")
+    return state
+
+
+def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint in `folder` that can be read; None if there is none. A damaged one is named and passed by."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            return read_checkpoint(path)
+        except UserError as error:
+            log.warning("%s; falling back to the checkpoint before it", error)
+    return None

@@ -1,0 +1,88 @@
+"""The configuration of one run: all sections together, and the folder it writes to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self, Union
+
+from pydantic import Field, field_validator, model_validator
+
+from toposampler.config import (
+    ClusterConfig,
+    Section,
+    TrackingConfig,
+    TrainingConfig,
+    flatten,
+    merge_overrides,
+    parse_overrides,
+    read_yaml,
+    validate,
+)
+from toposampler.data import DATA, DataConfig
+from toposampler.systems import SYSTEMS, SystemConfig
+
+if TYPE_CHECKING:
+    AnyData = DataConfig
+    AnySystem = SystemConfig
+else:
+    AnyData = Annotated[Union[DATA], Field(discriminator="name")]
+    AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]
+
+MAY_CHANGE = ("output", "cluster", "tracking")
+"""sections a run may be resumed with other values of: they do not enter the mathematics"""
+
+
+class RunConfig(Section):
+    """One training run."""
+
+    name: str
+    """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
+    output: str = "runs"
+    """folder that holds the runs"""
+    seed: int = Field(0, ge=0)
+    """seed of the initialisation, the noise and the order of the data"""
+    data: AnyData
+    system: AnySystem
+    training: TrainingConfig = TrainingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    tracking: TrackingConfig = TrackingConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("a run's name holds letters, digits, '.', '_' and '-', and starts with a letter or digit")
+        return name
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> Self:
+        size, workers = self.training.batch_size, self.cluster.num_workers
+        if size % workers:
+            raise ValueError(
+                f"training.batch_size ({size}) must be a multiple of cluster.num_workers ({workers}): "
+                f"each worker takes an equal share of the global batch"
+            )
+        return self
+
+
+def run_folder(config: RunConfig) -> Path:
+    """The folder the run writes to, absolute: workers have another working folder than the driver."""
+    return Path(config.output).absolute() / config.name
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in the YAML file `path` with `--key value` overrides. Raises UserError naming what is wrong."""
+    return validate(RunConfig, merge_overrides(read_yaml(path), parse_overrides(overrides)))
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """One line, `key: old -> new`, for each key that must not change when a run is resumed."""
+    before, after = (flatten(c.model_dump(mode="json", exclude=set(MAY_CHANGE))) for c in (old, new))
+    absent = "(absent)"
+    return [
+        f"{key}: {before.get(key, absent)} -> {after.get(key, absent)}"
+        for key in {**before, **after}
+        if before.get(key, absent) != after.get(key, absent)
+    ]

@@ -1,0 +1,76 @@
+"""The figures of a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from toposampler import plots
+from toposampler.data import Dataset
+from toposampler.records import Record
+from toposampler.systems import System
+from toposampler.training.sampling import draw_samples
+
+POINTS = 4000
+"""points drawn in a scatter plot: more hide each other"""
+PER_ROW = 12
+"""images of each generator in a grid"""
+
+
+def draw_figures(
+    folder: Path,
+    system: System,
+    dataset: Dataset,
+    samples: tuple[Tensor, Tensor],
+    records: Sequence[Record],
+    title: str,
+) -> None:
+    """Write the PNGs of a run to `folder`, which is made if it is absent.
+
+    Args:
+        folder: for the PNGs.
+        system: with the weights `samples` were drawn from.
+        dataset: the real data.
+        samples: (n, *shape), and the generators (n,) that made them.
+        records: all records of the run.
+        title: of the run, on every figure.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    x, ids = (tensor[:POINTS] for tensor in samples)
+    prior = system.prior()
+    real = dataset.x[:POINTS].flatten(1)
+    figures = {"samples_by_generator": plots.generators_scatter(real, x.flatten(1), ids, prior, title)}
+    with torch.no_grad():
+        posterior = system.encode(x)
+    if posterior is not None:
+        figures["samples_by_encoder"] = plots.encoder_scatter(x.flatten(1), posterior.argmax(dim=1), title)
+    if len(dataset.shape) == 3:
+        figures["samples_grid"] = plots.image_grid(_rows(system, prior), title)
+    for name, prefixes in (("losses", [*system.players()]), ("evaluation", ["eval"])):
+        steps, terms = _columns(records, prefixes)
+        if steps:
+            figures[name] = plots.terms_over_steps(steps, terms, title)
+    if prior is not None:
+        steps, columns = _columns(records, ["mass"])
+        priors = torch.tensor(list(columns.values())).T
+        figures["prior"] = plots.prior_over_steps(steps, priors, dataset.weights, title)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+
+
+def _columns(records: Sequence[Record], prefixes: Sequence[str]) -> tuple[list[int], dict[str, list[float]]]:
+    """The metrics `prefix/...`, by name over the steps at which they were recorded."""
+    rows = [(r.step, {k: v for k, v in r.metrics.items() if k.split("/")[0] in prefixes}) for r in records]
+    rows = [(step, metrics) for step, metrics in rows if metrics]
+    names = rows[0][1] if rows else {}
+    return [step for step, _ in rows], {name: [metrics[name] for _, metrics in rows] for name in names}
+
+
+def _rows(system: System, prior: Tensor | None) -> list[tuple[str, Tensor]]:
+    """Images of each generator, the one with most mass first."""
+    masses = [1.0] if prior is None else prior.tolist()
+    order = sorted(range(system.K), key=lambda k: -masses[k])
+    return [(f"G{k}  r = {masses[k]:.3f}", draw_samples(system, PER_ROW, seed=0, generator=k)[0]) for k in order]

@@ -1,0 +1,165 @@
+"""The training loop, the only one: for every system, alone or as one of several data-parallel workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from toposampler.config import TrainingConfig
+from toposampler.data import Dataset, Sampler
+from toposampler.errors import TrainingStoppedError
+from toposampler.systems import Batch, System
+from toposampler.training.parameters import FlatPlayer
+from toposampler.training.world import World
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+
+
+class Loop:
+    """Steps a system through its game.
+
+    One outer iteration is `critic_steps` steps of the critic and one of every other player. For each: freeze the
+    others, compute the loss, ONE backward, average the flat gradient over the workers, step. All that is random in an
+    iteration is drawn at once, for the global batch, by every worker alike; each then works on its own share of it. So
+    the result is that of one process on the global batch, whatever the number of workers.
+
+    Args:
+        system: on the CPU, freshly initialised (alike on every worker).
+        dataset: whole on every worker; moved to the device.
+        config: the `training` section.
+        seed: of the noise and of the order of the data.
+        device: where to compute.
+        world: the process group.
+    """
+
+    def __init__(
+        self, system: System, dataset: Dataset, config: TrainingConfig, seed: int, device: torch.device, world: World
+    ) -> None:
+        self.config, self.device, self.world = config, device, world
+        self.system = system.to(device, DTYPES[config.precision])
+        self.data = dataset.x.to(device, DTYPES[config.precision])
+        self.sampler = Sampler(len(self.data), seed=seed, device=device)
+        self.rng = torch.Generator(device).manual_seed(seed)
+        self.step = 0
+        self.players = {name: FlatPlayer(player) for name, player in system.players().items()}
+        self.average = self._generator_values().clone()
+        self._history: list[tuple[int, str, list[str], Tensor]] = []
+        for player in self.players.values():
+            player.freeze(True)
+
+    def iteration(self) -> None:
+        """One outer iteration: the critic's steps, then one step of every other player."""
+        critic, *others = self.players
+        n_critic = self.config.critic_steps
+        noise, real = self._draw(n_critic + 1)
+        with torch.no_grad(), self._autocast():
+            critic_noise = {name: x[:n_critic].flatten(0, 1) for name, x in noise.items()}
+            fake = self.system.generate(critic_noise).view_as(real[:n_critic])
+        for i in range(n_critic):
+            self._move(critic, self._batch(noise, real, i, fake[i]))
+        for name in others:
+            self._move(name, self._batch(noise, real, n_critic, None))
+        self.average.lerp_(self._generator_values(), 1 - self._ema_decay())
+        self.step += 1
+
+    def _draw(self, batches: int) -> tuple[dict[str, Tensor], Tensor]:
+        """This worker's share of the noise (batches, n, ...) and of the data (batches, n, *shape) of an iteration."""
+        size = self.config.batch_size
+        noise = {name: self.world.share(x) for name, x in self.system.draw(batches, size, self.rng).items()}
+        indices = self.world.share(self.sampler.next(batches * size).view(batches, size))
+        return noise, self.data[indices]
+
+    def _batch(self, noise: dict[str, Tensor], real: Tensor, i: int, fake: Tensor | None) -> Batch:
+        return Batch(real[i], {k: x[i] for k, x in noise.items()}, fake, self.step, self.config.generator_steps)
+
+    def _move(self, name: str, batch: Batch) -> None:
+        player = self.players[name]
+        player.freeze(False)
+        with self._autocast():
+            terms = player.loss(batch)
+        torch.stack(list(terms.values())).sum().backward()
+        player.freeze(True)
+        self.world.average_(player.gradients)
+        player.step(self._learning_rate_scale())
+        self._history.append((self.step, name, list(terms), torch.stack([t.detach() for t in terms.values()])))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
+    def _learning_rate_scale(self) -> float:
+        """1, then linear to 0 over the last part of the run."""
+        done, start = self.step / self.config.generator_steps, self.config.learning_rate_decay_from
+        return 1.0 if done <= start else (1 - done) / (1 - start)
+
+    def _ema_decay(self) -> float:
+        """The configured decay, smaller in the first steps so that the average forgets the initialisation."""
+        return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+
+    def _generator_values(self) -> Tensor:
+        return self.players["generator"].module_values("generators")
+
+    def drain_terms(self) -> dict[str, float]:
+        """The mean over all workers and steps since the last call of every loss term, as `player/term`.
+
+        Losses are fetched from the device here, in bulk, and nowhere else. Raises TrainingStoppedError, naming the step
+        and the player, if one was not finite, or if a parameter is not.
+        """
+        means: dict[str, float] = {}
+        for name in self.players:
+            records = [(step, terms, values) for step, player, terms, values in self._history if player == name]
+            if not records:
+                continue
+            values = torch.stack([v for _, _, v in records])
+            self.world.average_(values)
+            bad = (~torch.isfinite(values)).any(dim=1)
+            if bad.any():
+                step, terms, _ = records[int(bad.nonzero()[0])]
+                value = dict(zip(terms, values[bad][0].tolist(), strict=True))
+                raise TrainingStoppedError(f"the loss of the {name} is not finite at generator step {step}: {value}")
+            if not torch.isfinite(self.players[name].values).all():
+                raise TrainingStoppedError(f"a parameter of the {name} is not finite at generator step {self.step}")
+            means |= {f"{name}/{term}": v for term, v in zip(records[0][1], values.mean(0).tolist(), strict=True)}
+        self._history.clear()
+        return means
+
+    def check_replicas(self) -> None:
+        """Raises TrainingStoppedError if a player's parameters differ in one bit between workers."""
+        for name, player in self.players.items():
+            if not self.world.agree(player.values):
+                raise TrainingStoppedError(f"the replicas of the {name} have drifted apart by generator step {self.step}")
+
+    @contextmanager
+    def averaged(self) -> Iterator[System]:
+        """The system with the moving average of its generators' weights in place of the weights themselves."""
+        values = self._generator_values()
+        trained = values.clone()
+        values.copy_(self.average)
+        try:
+            yield self.system
+        finally:
+            values.copy_(trained)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an exact continuation needs, as tensors, numbers and strings."""
+        return {
+            "step": self.step,
+            "system": self.system.state_dict(),
+            "average": self.average,
+            "moments": {name: dict(player.moments()) for name, player in self.players.items()},
+            "rng": self.rng.get_state(),
+            "sampler": self.sampler.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.step = state["step"]
+        self.system.load_state_dict(state["system"])
+        self.average.copy_(state["average"])
+        for name, player in self.players.items():
+            player.load_moments(state["moments"][name])
+        self.rng.set_state(state["rng"].cpu())
+        self.sampler.load_state_dict(state["sampler"])

@@ -1,0 +1,68 @@
+"""All parameters of a player as views of one flat tensor: one all-reduce, one Adam kernel a module, one EMA kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from toposampler.systems import Player
+
+
+class FlatPlayer:
+    """The stepping of one player: its parameters, their gradients and Adam's moments, each one flat tensor.
+
+    The modules keep working as before, on views. Small networks spend their time on launching kernels; this way a step
+    launches one per module instead of several per parameter.
+    """
+
+    def __init__(self, player: Player) -> None:
+        self.loss = player.loss
+        self.parameters = [p for module in player.modules.values() for p in module.parameters()]
+        self.values = torch.cat([p.detach().flatten() for p in self.parameters])
+        self.gradients = torch.zeros_like(self.values)
+        self._ranges: dict[str, tuple[int, int]] = {}
+        groups: list[dict[str, Any]] = []
+        end = 0
+        for name, module in player.modules.items():
+            start, end = end, end + sum(p.numel() for p in module.parameters())
+            self._ranges[name] = (start, end)
+            flat = nn.Parameter(self.values[start:end])
+            flat.grad = self.gradients[start:end]
+            optimiser = player.optimisers[name]
+            groups.append({"params": [flat], "lr": optimiser.learning_rate, "betas": optimiser.betas})
+        self._adam = torch.optim.Adam(groups, fused=True)
+        self._learning_rates = [group["lr"] for group in groups]
+        position = 0
+        for p in self.parameters:
+            span = slice(position, position := position + p.numel())
+            p.data = self.values[span].view_as(p)
+            p.grad = self.gradients[span].view_as(p)
+
+    def freeze(self, frozen: bool) -> None:
+        """Take this player's parameters out of (or back into) the graphs that other losses build."""
+        for p in self.parameters:
+            p.requires_grad_(not frozen)
+
+    def module_values(self, name: str) -> Tensor:
+        """The flat parameters of one module, a view."""
+        return self.values[slice(*self._ranges[name])]
+
+    def step(self, learning_rate_scale: float) -> None:
+        """One step of Adam down `gradients`, which are zero afterwards."""
+        for group, learning_rate in zip(self._adam.param_groups, self._learning_rates, strict=True):
+            group["lr"] = learning_rate * learning_rate_scale
+        self._adam.step()
+        self.gradients.zero_()
+
+    def moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Adam's state by module: `exp_avg` and `exp_avg_sq` (flat, as `values`) and the count `step`; empty at first."""
+        for name, group in zip(self._ranges, self._adam.param_groups, strict=True):
+            yield name, dict(self._adam.state[group["params"][0]])
+
+    def load_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
+        """Take back what `moments` gave."""
+        for name, group in zip(self._ranges, self._adam.param_groups, strict=True):
+            self._adam.state[group["params"][0]] = {key: value.clone() for key, value in moments[name].items()}

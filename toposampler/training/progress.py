@@ -1,0 +1,113 @@
+"""How far a run has come, told from its `metrics.jsonl`: one bar on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, TextIO
+
+from tqdm import tqdm
+
+from toposampler.records import Record, read_records
+
+MAIN_METRIC = "eval/off_manifold_0.05"
+
+
+class Display(Protocol):
+    """What progress is shown on."""
+
+    def show(self, step: int, speed: float | None, metric: str) -> None:
+        """Tell the generator steps done, the steps a second (None: not known yet) and the main metric as text."""
+        ...
+
+    def close(self) -> None:
+        """Show the newest state, whatever the pace."""
+        ...
+
+
+class Bar:
+    """One line on a terminal, redrawn in place."""
+
+    def __init__(self, stream: TextIO, first_step: int, total_steps: int) -> None:
+        self._bar = tqdm(file=stream, initial=first_step, total=total_steps, unit=" steps", dynamic_ncols=True)
+
+    def show(self, step: int, speed: float | None, metric: str) -> None:
+        self._bar.set_postfix_str(metric, refresh=False)
+        self._bar.update(step - self._bar.n)  # tqdm measures the speed itself, more smoothly
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class Lines:
+    """A line every few seconds, for the logs of jobs, where a bar would be a thousand lines."""
+
+    def __init__(self, stream: TextIO, total_steps: int, seconds: float = 5.0) -> None:
+        self._stream = stream
+        self._total_steps = total_steps
+        self._seconds = seconds
+        self._printed_at = -seconds
+        self._waiting: str | None = None
+
+    def show(self, step: int, speed: float | None, metric: str) -> None:
+        parts = [f"step {step:,}/{self._total_steps:,}"]
+        if speed:
+            left = timedelta(seconds=round((self._total_steps - step) / speed))
+            parts += [f"{speed:,.3g} steps/s" if speed < 100 else f"{speed:,.0f} steps/s", f"{left} left"]
+        self._waiting = "  ".join([*parts, metric]).rstrip()
+        if time.monotonic() - self._printed_at >= self._seconds:
+            self.close()
+
+    def close(self) -> None:
+        if self._waiting is not None:
+            print(self._waiting, file=self._stream, flush=True)
+            self._printed_at = time.monotonic()
+            self._waiting = None
+
+
+class Progress:
+    """Follows the `metrics.jsonl` of one run; `refresh()` shows what has been added since the last call."""
+
+    def __init__(self, path: Path, total_steps: int, stream: TextIO) -> None:
+        self._path = path
+        earlier = read_records(path)  # a resumed run goes on from here
+        self._offset = earlier[-1].end if earlier else 0
+        self._first: Record | None = None  # the first of this process: speed is the mean since then
+        self._metric = ""
+        first_step = earlier[-1].step if earlier else 0
+        self._display: Display = (
+            Bar(stream, first_step, total_steps) if stream.isatty() else Lines(stream, total_steps)
+        )
+
+    def refresh(self) -> None:
+        """Read the new records and show the newest state."""
+        for record in read_records(self._path, self._offset):
+            self._offset = record.end
+            self._first = self._first or record
+            self._metric = main_metric(record) or self._metric
+            self._display.show(record.step, speed(self._first, record), self._metric)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._display.close()
+
+
+def speed(first: Record, last: Record) -> float | None:
+    """Generator steps a second between two records; None where no time has passed."""
+    seconds = last.time - first.time
+    return (last.step - first.step) / seconds if seconds > 0 else None
+
+
+def main_metric(record: Record) -> str:
+    """The metric people look at, as text such as `off_manifold_0.05 0.012`; empty where the record has none."""
+    evaluated = [name for name in record.metrics if name.startswith("eval/")]
+    if not evaluated:
+        return ""
+    name = MAIN_METRIC if MAIN_METRIC in evaluated else evaluated[0]
+    return f"{name.removeprefix('eval/')} {record.metrics[name]:.3g}"

@@ -1,0 +1,170 @@
+"""A training run from its configuration to its result, in this process or in each of a process group."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toposampler.config import read_yaml, to_yaml, validate
+from toposampler.data import Dataset
+from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.metrics.evaluate import evaluate
+from toposampler.metrics.masses import active_generators
+from toposampler.records import RecordWriter, read_records
+from toposampler.training.checkpoint import checkpoint_name, checkpoints, newest_checkpoint, save_checkpoint
+from toposampler.training.config import RunConfig, differences, run_folder
+from toposampler.training.figures import draw_figures
+from toposampler.training.loop import Loop
+from toposampler.training.sampling import draw_samples
+from toposampler.training.world import World
+
+OnCheckpoint = Callable[[int, Path], None]
+
+
+def check(config: RunConfig) -> Dataset:
+    """Refuse what can be refused before anything starts, and return the data.
+
+    Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
+    with a configuration that differs in more than where it runs and is recorded.
+    """
+    dataset = config.data.load()
+    folder = run_folder(config)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"output: the run's folder {folder} cannot be written to: {error.strerror}") from None
+    if (folder / "config.yaml").exists():
+        begun = validate(RunConfig, read_yaml(folder / "config.yaml"))
+        if changed := differences(begun, config):
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise UserError(
+                f"{folder} holds a run with another configuration; give another --name, or remove the folder:\n{lines}"
+            )
+    return dataset
+
+
+def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> dict[str, Any] | None:
+    """Train to the end, from the newest good checkpoint of the run if there is one.
+
+    Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
+    with the same configuration and sees the same folder; rank 0 writes to it.
+
+    Args:
+        config: of the run.
+        on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
+
+    Returns the content of `result.json` on rank 0, None on others. Raises UserError as `check` does, and
+    TrainingStoppedError if a loss or parameter is not finite or replicas drift apart.
+    """
+    return Run(config, World.current(), on_checkpoint).train()
+
+
+class Run:
+    """One process's part in a training run."""
+
+    def __init__(self, config: RunConfig, world: World, on_checkpoint: OnCheckpoint | None) -> None:
+        self.config, self.world, self.on_checkpoint = config, world, on_checkpoint
+        self.folder = run_folder(config)
+        self.dataset = check(config) if world.rank == 0 else config.data.load()
+        torch.manual_seed(config.seed)
+        system = config.system.build(self.dataset.shape)
+        device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
+        self.loop = Loop(system, self.dataset, config.training, config.seed, device, world)
+        self.seconds_before = 0.0
+        if state := newest_checkpoint(self.folder / "checkpoints"):
+            self.loop.load_state_dict(state["loop"])
+            self.seconds_before = state["seconds"]
+        self.started = time.monotonic()
+        if world.rank == 0:
+            (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            self.records = RecordWriter(self.folder / "metrics.jsonl")
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, over all the processes that worked on the run one after the other."""
+        return self.seconds_before + time.monotonic() - self.started
+
+    def train(self) -> dict[str, Any] | None:
+        """Step to the end; see `train`."""
+        training, last = self.config.training, self.config.training.generator_steps
+        try:
+            while self.loop.step < last:
+                self.loop.iteration()
+                step = self.loop.step
+                evaluates = step % training.evaluate_every == 0 and step < last
+                saves = step % training.checkpoint_every == 0 or step == last
+                if step % training.log_every == 0 or evaluates or saves:
+                    self._record(evaluates)
+                if saves:
+                    self._checkpoint()
+        except TrainingStoppedError as error:
+            good = checkpoints(self.folder / "checkpoints")
+            raise TrainingStoppedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
+        return self._finish() if self.world.rank == 0 else None
+
+    def _record(self, evaluates: bool) -> None:
+        """Fetch the loss terms (on every rank: they are averaged over all) and write a line of metrics.jsonl."""
+        metrics = self.loop.drain_terms()
+        if self.world.rank == 0:
+            prior = self.loop.system.prior()
+            if prior is not None:
+                metrics |= {f"mass/{k}": mass for k, mass in enumerate(prior.tolist())}
+            if evaluates:
+                scores, _ = self._evaluate(self.config.training.evaluation_samples // 5)
+                metrics |= {f"eval/{name}": value for name, value in scores.items()}
+            self.records.write(self.loop.step, metrics)
+
+    def _evaluate(self, n: int) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
+        """The metrics of n samples of the averaged generators, and the samples with their generators."""
+        with self.loop.averaged() as system:
+            samples, ids = draw_samples(system, n, self.config.seed)
+            samples, ids, prior = samples.float().cpu(), ids.cpu(), system.prior()
+        prior = None if prior is None else prior.cpu()
+        return evaluate(self.dataset, samples, ids, prior, self.config.seed), (samples, ids)
+
+    def _checkpoint(self) -> None:
+        """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
+        self.loop.check_replicas()
+        path = self.folder / "checkpoints" / checkpoint_name(self.loop.step)
+        if self.world.rank == 0:
+            state = {
+                "config": self.config.model_dump(mode="json"),
+                "shape": list(self.dataset.shape),
+                "seconds": self.seconds,
+                "loop": self.loop.state_dict(),
+            }
+            save_checkpoint(path, state)
+        if self.on_checkpoint is not None:
+            self.on_checkpoint(self.loop.step, path)
+
+    def _finish(self) -> dict[str, Any]:
+        """Evaluate, draw the figures, and write samples.npz and, last of all, result.json."""
+        self.records.close()
+        scores, (samples, ids) = self._evaluate(self.config.training.evaluation_samples)
+        np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
+        records = read_records(self.folder / "metrics.jsonl")
+        with self.loop.averaged() as system:
+            draw_figures(self.folder / "figures", system, self.dataset, (samples, ids), records, self.config.name)
+        prior = self.loop.system.prior()
+        result = {
+            "metrics": scores,
+            "prior": None if prior is None else prior.tolist(),
+            "active_generators": 1 if prior is None else active_generators(prior),
+            "generator_steps": self.loop.step,
+            "seconds": round(self.seconds, 1),
+            "model": str(checkpoints(self.folder / "checkpoints")[-1]),
+        }
+        temporary = self.folder / "result.json.tmp"
+        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
+        temporary.replace(self.folder / "result.json")
+        return result

@@ -1,0 +1,51 @@
+"""The process group training runs in: this process's rank, averages over ranks, and a check that replicas agree."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """Rank and size of the process group; one process where there is none."""
+
+    rank: int = 0
+    size: int = 1
+
+    @staticmethod
+    def current() -> World:
+        """The initialised torch.distributed group (by Ray Train, torchrun or a test), else one process."""
+        if dist.is_available() and dist.is_initialized():
+            return World(dist.get_rank(), dist.get_world_size())
+        return World()
+
+    def share(self, x: Tensor) -> Tensor:
+        """This rank's samples of batches (batches, n, ...) that every rank holds whole: rank, rank + size, ..."""
+        return x[:, self.rank :: self.size]
+
+    def average_(self, x: Tensor) -> None:
+        """Replace x by its mean over all ranks, in place."""
+        if self.size > 1:
+            dist.all_reduce(x)
+            x /= self.size
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of x over all ranks."""
+        x = x.clone()
+        self.average_(x)
+        return x
+
+    def agree(self, x: Tensor) -> bool:
+        """Whether x has the same bits on every rank (NaN disagrees with itself)."""
+        if self.size == 1:
+            return True
+        first = x.clone()
+        dist.broadcast(first, src=0)
+        same = torch.equal(first, x)
+        verdict = torch.tensor([float(same)], device=x.device)
+        dist.all_reduce(verdict, op=dist.ReduceOp.MIN)
+        return bool(verdict.item())

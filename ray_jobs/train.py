@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from toposampler.config import describe, to_yaml
+from toposampler.distributed.launch import launch, stored_result
 from toposampler.distributed.resources import required
-from toposampler.distributed.session import stored_result, train_run
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, load_config, run_folder
@@ -41,7 +41,14 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
         return 0 if arguments else 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that Ray and MLflow are left in order
+    stopped_by: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt  # so that Ray and MLflow are left in order
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         path, *overrides = [argument for argument in arguments if argument != "--dry-run"]
         config = load_config(Path(path), overrides)
@@ -49,7 +56,7 @@ def main(arguments: list[str]) -> int:
         if "--dry-run" in arguments:
             print(to_yaml(config))
             return 0
-        print("\n".join(ending(config, train_run(config))))
+        print("\n".join(ending(config, launch(config))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -58,7 +65,7 @@ def main(arguments: list[str]) -> int:
         return 3
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 130
+        return 128 + stopped_by[0]
     return 0
 
 
@@ -68,13 +75,14 @@ def keys() -> Iterator[str]:
     for key, default, meaning in describe(RunConfig):
         yield f"  --{key} [{default}]  {meaning}"
 
+
 def beginning(config: RunConfig) -> Iterator[str]:
     """What will run, where, and where results go."""
     asked = ", ".join(f"{amount:g} {kind}s" for kind, amount in required(config.cluster).items() if amount)
     place = f"the Ray cluster at {address}" if (address := os.environ.get("RAY_ADDRESS")) else "a Ray on this machine"
-    folder = run_folder(config).absolute()
+    folder, training = run_folder(config), config.training
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, {config.system.K} generators"
-    yield f"steps    {config.training.generator_steps:,} of the generators, {config.training.critic_steps} of the critic each"
+    yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
     yield f"where    {config.cluster.num_workers} workers ({asked}) on {place}"
     yield f"results  {folder}"
     if JOB_PACKAGES in str(folder):
@@ -85,7 +93,7 @@ def beginning(config: RunConfig) -> Iterator[str]:
 
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result as a table, and where to look."""
-    folder = run_folder(config).absolute()
+    folder = run_folder(config)
     rows = {**result["metrics"], **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
     width = max(map(len, rows))
     yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())

@@ -53,10 +53,17 @@ def processes(environment: Mapping[str, str], command: str = "") -> list[int]:
     return found
 
 
+def assert_nothing_left(environment: Mapping[str, str]) -> None:
+    """Ray's processes are told to end before the driver does, and take a moment."""
+    deadline = time.monotonic() + 10
+    while left := processes(environment):
+        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_text() for pid in left]
+        time.sleep(0.1)
+
+
 def start(arguments: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         arguments, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
 
 
@@ -74,7 +81,6 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
 def mlflow_status(output: Path, name: str) -> str:
     delivery = json.loads((output / name / "tracking.json").read_text())
     assert delivery["uri"] == f"sqlite:///{output}/mlflow.db"
-    assert delivery["offset"] == (output / name / "metrics.jsonl").stat().st_size
     return str(MlflowClient(delivery["uri"]).get_run(delivery["run_id"]).info.status)
 
 
@@ -89,17 +95,20 @@ def script() -> ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def _restored_sigterm() -> Iterator[None]:
-    before = signal.getsignal(signal.SIGTERM)
+def _restored_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_what_is_required() -> None:
     config = ClusterConfig(num_workers=3, cpus_per_worker=2, use_gpu=True)
     assert required(config) == {"CPU": 6.0, "GPU": 3.0}
     check_resources(config, {"CPU": 6.0, "GPU": 3.0}, "here")
-    with pytest.raises(UserError, match="6 CPUs are required and 5 available and 3 GPUs are required and 0 available on"):
+    with pytest.raises(
+        UserError, match="6 CPUs are required and 5 available and 3 GPUs are required and 0 available on"
+    ):
         check_resources(config, {"CPU": 5.0}, "here")
 
 
@@ -162,7 +171,7 @@ def test_a_lost_worker_is_replaced_and_nothing_is_left_behind(environment: dict[
     recorded = [json.loads(line)["step"] for line in (tmp_path / "lost" / "metrics.jsonl").read_text().splitlines()]
     assert recorded == sorted(set(recorded))
     assert mlflow_status(tmp_path, "lost") == "FINISHED"
-    assert processes(environment) == []
+    assert_nothing_left(environment)
 
     again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert "complete: nothing is left to train; give another --name" in again.stdout
@@ -170,12 +179,14 @@ def test_a_lost_worker_is_replaced_and_nothing_is_left_behind(environment: dict[
 
 @pytest.mark.ray
 def test_training_stopped_by_its_guards_gives_exit_code_3(environment: dict[str, str], tmp_path: Path) -> None:
-    run = start(train("--output", tmp_path, "--name", "nan", "--system.critic.learning_rate", 1e38, *SHORT), environment)
+    run = start(
+        train("--output", tmp_path, "--name", "guard", "--system.critic.learning_rate", 1e38, *SHORT), environment
+    )
     said, _ = run.communicate()
     assert run.returncode == 3, said
     assert "training stopped: " in said
     assert "Traceback" not in said
-    assert mlflow_status(tmp_path, "nan") == "FAILED"
+    assert mlflow_status(tmp_path, "guard") == "FAILED"
 
 
 @pytest.mark.ray
@@ -189,7 +200,7 @@ def test_a_stopped_run_is_killed_in_mlflow_and_leaves_nothing_behind(
     said, _ = run.communicate(timeout=60)
     assert run.returncode == code, said
     assert mlflow_status(tmp_path, "stop") == "KILLED"
-    assert processes(environment) == []
+    assert_nothing_left(environment)
 
 
 def free_port() -> int:
@@ -222,7 +233,7 @@ def test_jobs_on_a_cluster(dashboard: str, environment: dict[str, str], tmp_path
 
     code, said = submit("ray_jobs/train.py", CONFIG, "--output", tmp_path, "--name", "job", *SHORT)
     assert code == 0, said
-    assert f"on the Ray cluster at {dashboard}" not in said
+    assert "on the Ray cluster at " in said
     assert "off_manifold_0.05" in said
     assert mlflow_status(tmp_path, "job") == "FINISHED"
 

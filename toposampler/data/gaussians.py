@@ -40,9 +40,7 @@ class GaussiansConfig(DataConfig):
 
     @field_validator("weights")
     @classmethod
-    def _weights_are_masses(
-        cls, weights: tuple[float, ...] | None, info: ValidationInfo
-    ) -> tuple[float, ...] | None:
+    def _weights_are_masses(cls, weights: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
         # A refused key is absent from info.data: its own fault is reported, and its default stands in here.
         checked_weights(weights, len(cls.model_construct(**info.data).centres()))
         return weights

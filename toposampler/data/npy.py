@@ -53,7 +53,7 @@ def _points(array: np.ndarray, path: Path) -> Tensor:
     """Points (N, d) as float32."""
     if array.shape[1] == 0:
         raise UserError(f"data file {path} holds points without coordinates: shape {array.shape}")
-    return checked_points(torch.from_numpy(array.astype(np.float32)), str(path))
+    return checked_points(_as_float32(array), str(path))
 
 
 def _images(array: np.ndarray, path: Path) -> Tensor:
@@ -75,13 +75,19 @@ def _images(array: np.ndarray, path: Path) -> Tensor:
         )
     if array.dtype == np.uint8:
         return checked_points(from_bytes(torch.from_numpy(np.ascontiguousarray(array))), str(path))
-    x = checked_points(torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)), str(path))
+    x = checked_points(_as_float32(array), str(path))
     if x.abs().max() > 1:
         raise UserError(
             f"data file {path} holds images with values from {x.min():g} to {x.max():g}; "
             "they must be uint8, or numbers in [-1, 1]"
         )
     return x
+
+
+def _as_float32(array: np.ndarray) -> Tensor:
+    """The numbers of `array` in this machine's order of bytes; those too large for float32 become infinite."""
+    with np.errstate(over="ignore"):
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def _labels(array: np.ndarray, n: int, path: Path) -> Tensor:

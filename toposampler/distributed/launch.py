@@ -1,61 +1,104 @@
-"""One training on Ray Train: a group of workers, started again from the newest checkpoint if one is lost."""
+"""A whole run, seen from the driver: checked, recorded on MLflow, shown on the way, trained on Ray."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from ray.train import FailureConfig, ScalingConfig
-from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-
+from toposampler.config import flatten
 from toposampler.distributed.cluster import cluster
-from toposampler.distributed.resources import per_worker
-from toposampler.distributed.worker import train_worker
+from toposampler.distributed.fit import fit
+from toposampler.errors import UserError
+from toposampler.periodic import Periodic
+from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.progress import Progress
+from toposampler.training.run import check
 
-SILENCE_S = 120
-"""Seconds a worker waits for the others in an all-reduce before it counts them as lost."""
+SHOW_EVERY_S, DELIVER_EVERY_S = 0.5, 2.0
+
+log = logging.getLogger(__name__)
 
 
 def launch(config: RunConfig) -> dict[str, Any]:
-    """Train `config` on the workers it asks for and return the result. `config.output` must be absolute.
+    """Train `config`, or go on with it, and return its result. A complete run is not trained again.
 
-    Raises what `toposampler.training.run.train` raises, and UserError if the cluster is too small.
+    Raises UserError for bad input, before a cluster starts wherever that can be seen, and TrainingStoppedError.
     """
-    with cluster(config.cluster):
-        outcome = _fit(_trainer(config))
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    folder = run_folder(config)
+    config = config.model_copy(update={"output": str(folder.parent)})  # absolute: workers run elsewhere
+    check(config)
+    check_tracking(config)
+    if result := stored_result(config):
+        with recorded(config):  # MLflow may still lack its end
+            return result
+    with cluster(config.cluster), recorded(config), shown(config):
+        return fit(config)
 
 
-def _trainer(config: RunConfig) -> TorchTrainer:
-    checkpoints = run_folder(config) / "checkpoints"
-    checkpoints.mkdir(parents=True, exist_ok=True)
-    # Ray's own list of checkpoints: training finds the newest good one by itself, while Ray would refuse to start
-    # where one of the list was deleted, or Ray itself has been updated since.
-    (checkpoints / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    asked = config.cluster
-    return TorchTrainer(
-        train_worker,
-        train_loop_config=config.model_dump(mode="json"),
-        scaling_config=ScalingConfig(
-            num_workers=asked.num_workers, use_gpu=asked.use_gpu, resources_per_worker=per_worker(asked)
-        ),
-        torch_config=TorchConfig("nccl" if asked.use_gpu else "gloo", timeout_s=SILENCE_S),
-        run_config=RayRunConfig(
-            name=checkpoints.name,
-            storage_path=str(checkpoints.parent),
-            failure_config=FailureConfig(asked.max_failures, controller_failure_limit=1),
-        ),
-    )
+def stored_result(config: RunConfig) -> dict[str, Any] | None:
+    """The result of a complete run; None if it is not complete."""
+    path = run_folder(config) / "result.json"
+    return json.loads(path.read_text()) if path.exists() else None
 
 
-def _fit(trainer: TorchTrainer) -> Any:
-    """What the worker function returned on rank 0.
+def check_tracking(config: RunConfig) -> None:
+    """Raises UserError if MLflow does not answer; only warns where it is not required."""
+    if not config.tracking.enabled:
+        return
+    from toposampler.tracking.server import check_server  # here, because mlflow takes seconds and may be missing
 
-    `fit()` takes Ctrl-C for itself in the main thread, and swallows it: so it runs in another.
-    """
-    future = ThreadPoolExecutor(1).submit(trainer.fit)
-    return future.result().return_value
+    try:
+        check_server(tracking_uri(config.tracking, Path(config.output)))
+    except UserError as error:
+        if config.tracking.required:
+            raise
+        log.warning("warning: %s", error)
+
+
+@contextmanager
+def recorded(config: RunConfig) -> Iterator[None]:
+    """Keep MLflow up with the run while the block runs, and tell it how the block ended."""
+    if not config.tracking.enabled:
+        yield
+        return
+    from toposampler.tracking.tracker import Tracker  # as above
+
+    uri = tracking_uri(config.tracking, Path(config.output))
+    parameters = flatten(config.model_dump(mode="json"))
+    tracker = Tracker(run_folder(config), uri, config.tracking.experiment, parameters, tags(config))
+    try:
+        with Periodic(tracker.deliver, DELIVER_EVERY_S):
+            yield
+    except Exception:
+        tracker.close("FAILED")
+        raise
+    except BaseException:  # Ctrl-C or SIGTERM
+        tracker.close("KILLED")
+        raise
+    tracker.close("FINISHED")
+
+
+def tags(config: RunConfig) -> dict[str, str]:
+    """What runs are found by: data, system, and the commit of the code where it lies in a git checkout."""
+    names = {"data": config.data.name, "system": config.system.name}
+    here = str(Path(__file__).parent)
+    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return names | {"mlflow.source.git.commit": git.stdout.strip()} if git.returncode == 0 else names
+
+
+@contextmanager
+def shown(config: RunConfig) -> Iterator[None]:
+    """Tell on stderr how far the run has come while the block runs."""
+    metrics = run_folder(config) / "metrics.jsonl"
+    with (
+        Progress(metrics, config.training.generator_steps, sys.stderr) as progress,
+        Periodic(progress.refresh, SHOW_EVERY_S),
+    ):
+        yield

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def energy_distance(x: Tensor, y: Tensor, chunk: int = 512) -> float:
+def energy_distance(x: Tensor, y: Tensor, chunk: int = 256) -> float:
     """2 E|x - y| - E|x - x'| - E|y - y'| over x (n, d), y (m, d), in data units (Szekely and Rizzo 2013).
 
     The V-statistic, in which a point is also paired with itself: never negative, and 0 only on equal clouds.

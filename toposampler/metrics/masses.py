@@ -11,9 +11,7 @@ def component_masses(components: Tensor, n_components: int) -> Tensor:
     return torch.bincount(components, minlength=n_components).double() / len(components)
 
 
-def generator_components(
-    generator_ids: Tensor, components: Tensor, n_generators: int, n_components: int
-) -> Tensor:
+def generator_components(generator_ids: Tensor, components: Tensor, n_generators: int, n_components: int) -> Tensor:
     """The component most of each generator's samples lie in: (K,) int64, -1 for a generator without samples.
 
     generator_ids (n,) int64 in [0, K) and components (n,) int64 in [0, M): who made a sample, where it lies.

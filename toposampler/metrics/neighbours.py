@@ -6,16 +6,14 @@ import torch
 from torch import Tensor
 
 
-def nearest_neighbours(x: Tensor, points: Tensor, k: int, chunk: int = 512) -> tuple[Tensor, Tensor]:
+def nearest_neighbours(x: Tensor, points: Tensor, k: int, chunk: int = 256) -> tuple[Tensor, Tensor]:
     """The k of `points` (N, d) nearest to each of x (n, d), or all N if fewer: distances, indices (n, k).
 
     Distances (data units, float64) rise along a row. With x = points, the first neighbour of each is itself.
     Memory: chunk * N distances at a time.
     """
     points = points.double()  # as in energy_distance
-    found = [
-        torch.cdist(rows, points).topk(min(k, len(points)), largest=False) for rows in x.double().split(chunk)
-    ]
+    found = [torch.cdist(rows, points).topk(min(k, len(points)), largest=False) for rows in x.double().split(chunk)]
     return torch.cat([near.values for near in found]), torch.cat([near.indices for near in found])
 
 

@@ -30,8 +30,8 @@ class Critic(nn.Module):
         return self.score(self.features(x))
 
     def score(self, features: Tensor) -> Tensor:
-        """Scores of features: (n, n_features) to (n,)."""
-        return self.head(features).squeeze(-1)
+        """Scores of features: (n, n_features) to (n,), in the weights' precision also under autocast."""
+        return self.head(features).squeeze(-1).to(self.head.weight.dtype)
 
     def scores_and_gradient(self, x: Tensor, n_gradient: int) -> tuple[Tensor, Tensor]:
         """Scores (n,) of all rows of x, and dD/dx (n_gradient, *shape) at its last `n_gradient` rows.
@@ -47,7 +47,7 @@ class Critic(nn.Module):
         gradient = self.head.weight.expand(n_gradient, -1)
         for layer, at in zip(reversed(self.trunk), reversed(inputs), strict=True):
             gradient = _pull_back(layer, at, gradient)
-        return self.score(x), gradient
+        return self.score(x), gradient.to(self.head.weight.dtype)
 
 
 def _pull_back(layer: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:

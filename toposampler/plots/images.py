@@ -26,7 +26,7 @@ def image_grid(images_by_generator: Sequence[tuple[str, Tensor]], title: str) ->
 
     figure = new_figure(columns * INCHES_PER_IMAGE + 1.2, rows * INCHES_PER_IMAGE + 0.6, title)
     axes = figure.subplots()
-    axes.imshow(canvas, interpolation="nearest")
+    axes.imshow(canvas.numpy(), interpolation="nearest")
     middles = [row * (height + gap) + (height - 1) / 2 for row in range(rows)]
     axes.set_yticks(middles, [label for label, _ in images_by_generator], fontsize=9)
     axes.set_xticks([])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 """eight colours that colour-blind readers can tell apart (Okabe and Ito 2008)"""
-GOLDEN_RATIO = 0.618
+GOLDEN_RATIO = 0.618  # as a step of hue: no two of the next dozen come close
 LEGEND_ROWS = 25
 
 

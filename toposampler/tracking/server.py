@@ -11,7 +11,7 @@ from toposampler.errors import UserError
 from toposampler.tracking.uri import sqlite_file
 
 
-def check_tracking(uri: str) -> None:
+def check_server(uri: str) -> None:
     """Ask the server at `uri` for its experiments. Raises UserError, naming `uri`, if it gives no answer."""
     try:
         if path := sqlite_file(uri):

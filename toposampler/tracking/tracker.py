@@ -82,15 +82,17 @@ class Tracker:
         deadline = time.monotonic() + (0 if status == "KILLED" else PATIENCE)
         while True:
             try:
-                return self._close(status)
+                self._close(status)
             except Exception as error:  # as in deliver()
-                if time.monotonic() + PAUSE > deadline:
-                    return log.warning(
-                        "MLflow at %s: %s. Not delivered: the end of the run and %d records. They are safe in %s; "
-                        "submit the same run again to deliver them.",
-                        self._done.uri, cause(error), len(self._undelivered()), self._folder,
-                    )  # fmt: skip
-                time.sleep(PAUSE)
+                if time.monotonic() + PAUSE < deadline:
+                    time.sleep(PAUSE)
+                    continue
+                log.warning(
+                    "MLflow at %s: %s. Not delivered: %d records and the end of the run. They are safe in %s; "
+                    "submit the same run again to deliver them.",
+                    self._done.uri, cause(error), len(self._undelivered()), self._folder,
+                )  # fmt: skip
+            return
 
     def _open_run(self) -> str:
         """The id of this run on the server: the one in `tracking.json` if it is still there, else a new one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -58,7 +58,7 @@ class Loop:
         noise, real = self._draw(n_critic + 1)
         with torch.no_grad(), self._autocast():
             critic_noise = {name: x[:n_critic].flatten(0, 1) for name, x in noise.items()}
-            fake = self.system.generate(critic_noise).view_as(real[:n_critic])
+            fake = self.system.generate(critic_noise).to(real.dtype).view_as(real[:n_critic])
         for i in range(n_critic):
             self._move(critic, self._batch(noise, real, i, fake[i]))
         for name in others:
@@ -81,14 +81,17 @@ class Loop:
         player.freeze(False)
         with self._autocast():
             terms = player.loss(batch)
-        torch.stack(list(terms.values())).sum().backward()
+        values = torch.stack(list(terms.values()))
+        values.sum().backward()
         player.freeze(True)
         self.world.average_(player.gradients)
         player.step(self._learning_rate_scale())
-        self._history.append((self.step, name, list(terms), torch.stack([t.detach() for t in terms.values()])))
+        self._history.append((self.step, name, list(terms), values.detach()))
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+    def _autocast(self) -> AbstractContextManager[None]:
+        if self.config.precision != "bf16":
+            return nullcontext()  # a disabled torch.autocast still costs a few percent of a small network's step
+        return torch.autocast(self.device.type, torch.bfloat16)
 
     def _learning_rate_scale(self) -> float:
         """1, then linear to 0 over the last part of the run."""

@@ -77,9 +77,7 @@ class Progress:
         self._first: Record | None = None  # the first of this process: speed is the mean since then
         self._metric = ""
         first_step = earlier[-1].step if earlier else 0
-        self._display: Display = (
-            Bar(stream, first_step, total_steps) if stream.isatty() else Lines(stream, total_steps)
-        )
+        self._display: Display = Bar(stream, first_step, total_steps) if stream.isatty() else Lines(stream, total_steps)
 
     def refresh(self) -> None:
         """Read the new records and show the newest state."""

@@ -1,0 +1,31 @@
+# The two commands a newcomer needs, and what continuous integration runs. All of them make .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help train test lint clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+train: .venv/installed  ## train the main example through Ray: DMGAN-PL, ten generators, unbalanced line segments
+	$(BIN)/python ray_jobs/train.py configs/lines_dmgan_pl.yaml
+
+test: .venv/installed-dev  ## run the tests
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:  ## remove the environment (not your runs)
+	rm -rf .venv
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+.venv/installed-dev: pyproject.toml .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@

@@ -1,0 +1,56 @@
+"""Draw samples from a trained model.
+
+    python ray_jobs/sample.py MODEL -n 10000 --out samples.npy [--seed S] [--generator K] [--no-ema]
+
+MODEL is a run folder (its newest checkpoint) or a checkpoint file. Writes the samples, (n, *shape) float32, images in
+[-1, 1], and beside them the ids of the generators that made them (samples_ids.npy, int64).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from toposampler.errors import UserError
+from toposampler.training import load_model
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line `arguments` and return its exit code: 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", metavar="MODEL", help="run folder or checkpoint file")
+    parser.add_argument("-n", type=int, default=10_000, metavar="N", help="samples to draw [10000]")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="where to write them")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples [0]")
+    parser.add_argument("--generator", type=int, metavar="K", help="this generator's samples only [all, by the prior]")
+    parser.add_argument("--no-ema", action="store_true", help="use the last weights, not their moving average")
+    parser.add_argument("--device", default="cpu", help="where to compute: cpu or cuda [cpu]")
+    options = parser.parse_args(arguments)
+    try:
+        if options.out.suffix != ".npy":
+            raise UserError(f"--out must end in .npy, got {options.out}")
+        if options.device == "cuda" and not torch.cuda.is_available():
+            raise UserError("--device cuda: torch sees no GPU on this machine")
+        model = load_model(options.model, ema=not options.no_ema, device=options.device)
+        samples, ids = model.sample(options.n, options.seed, options.generator)
+        ids_file = options.out.with_name(f"{options.out.stem}_ids.npy")
+        try:
+            np.save(options.out, samples.float().cpu().numpy())
+            np.save(ids_file, ids.cpu().numpy())
+        except OSError as error:
+            raise UserError(f"--out {options.out} cannot be written: {error.strerror}") from None
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps")
+    print(f"samples     {options.out.absolute()}  {tuple(samples.shape)}")
+    print(f"generators  {ids_file.absolute()}  {tuple(ids.shape)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,42 @@
+"""Shared by all tests: one thread, small configurations, and where real data may lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from toposampler.config import merge_overrides, validate
+from toposampler.training import RunConfig
+
+ROOT = Path(__file__).parent.parent
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
+    """A small run of any system on 200 points of `lines`, in a folder of its own; dotted keys change it."""
+
+    def make(system: str, **overrides: Any) -> RunConfig:
+        content = {
+            "name": "run",
+            "output": str(tmp_path),
+            "data": {"name": "lines", "n": 200},
+            "system": {"name": system},
+            "training": {
+                "batch_size": 8,
+                "generator_steps": 20,
+                "log_every": 5,
+                "evaluate_every": 10,
+                "checkpoint_every": 5,
+                "evaluation_samples": 200,
+            },
+        }
+        dotted = {key.replace("__", "."): value for key, value in overrides.items()}
+        return validate(RunConfig, merge_overrides(content, dotted))
+
+    return make

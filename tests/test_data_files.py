@@ -1,0 +1,198 @@
+"""Data from files: what is read is what was written, and every refusal names the file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from toposampler.data.folder import FolderConfig
+from toposampler.data.mnist import MnistConfig
+from toposampler.data.npy import NpyConfig
+from toposampler.errors import UserError
+
+torch.set_num_threads(1)
+
+MNIST_FILES = Path(__file__).parents[2] / "shared" / "data" / "MNIST" / "raw"
+RNG = np.random.default_rng(0)
+
+
+def saved(folder: Path, array: object, name: str = "x.npy") -> Path:
+    np.save(folder / name, np.asarray(array), allow_pickle=True)
+    return folder / name
+
+
+def test_npy_points(tmp_path: Path) -> None:
+    points = RNG.normal(size=(7, 3)).astype(">f8")  # as another machine might have written them
+    data = NpyConfig(path=saved(tmp_path, points)).load()
+    assert data.x.dtype == torch.float32
+    assert torch.equal(data.x, torch.from_numpy(points.astype(np.float32)))
+    assert data.labels is None
+    assert data.weights is None
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8), (4, 1, 8, 8), (4, 3, 64, 64), (4, 16, 16, 3), (4, 16, 16, 1)])
+def test_npy_images_of_bytes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    images = RNG.integers(0, 256, shape, dtype=np.uint8)
+    images.flat[0], images.flat[1] = 0, 255
+    x = NpyConfig(path=saved(tmp_path, images)).load().x
+    assert x.shape[1:] in {(1, 8, 8), (3, 64, 64), (3, 16, 16), (1, 16, 16)}
+    assert (x.min(), x.max()) == (-1, 1)
+    channels_last = x.permute(0, 2, 3, 1) if shape[-1] in (1, 3) else x
+    assert torch.allclose(channels_last.reshape(shape), torch.from_numpy(images).float() / 127.5 - 1)
+
+
+def test_npy_images_of_floats_are_kept(tmp_path: Path) -> None:
+    images = RNG.uniform(-1, 1, (4, 8, 8)).astype(np.float32)
+    assert torch.equal(NpyConfig(path=saved(tmp_path, images)).load().x[:, 0], torch.from_numpy(images))
+
+
+def test_npy_labels_are_numbered_from_zero(tmp_path: Path) -> None:
+    config = NpyConfig(path=saved(tmp_path, np.zeros((4, 2))), labels=saved(tmp_path, [7, 3, 7, 7], "y.npy"))
+    data = config.load()
+    assert data.labels is not None
+    assert data.weights is not None
+    assert data.labels.tolist() == [1, 0, 1, 1]
+    assert data.weights.tolist() == [0.25, 0.75]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros(5), r"must hold points \(N, d\) or images .* found shape \(5,\)"),
+        (np.zeros((2, 3, 8, 8, 1)), r"found shape \(2, 3, 8, 8, 1\)"),
+        (np.zeros((2, 4, 8, 8)), r"C 1 or 3, found shape"),
+        (np.zeros((2, 0)), "points without coordinates"),
+        (np.zeros((1, 2)), "holds 1 samples; at least 2"),
+        (np.array([[0.0, 1.0], [np.nan, 0.0]]), "NaN or infinite values in 1 samples, the first at index 1"),
+        (np.array([[0.0, 1.0], [1e300, 0.0]]), "NaN or infinite values in 1 samples, the first at index 1"),
+        (np.full((2, 8, 8), np.inf), "NaN or infinite"),
+        (np.zeros((2, 8, 9)), "8 x 9 pixels; they must be square with sides of 8 to 64"),
+        (np.zeros((2, 7, 7)), "7 x 7 pixels"),
+        (np.zeros((2, 3, 65, 65)), "65 x 65 pixels"),
+        (np.full((2, 8, 8), 255.0), r"values from 255 to 255; they must be uint8, or numbers in \[-1, 1\]"),
+        (np.zeros((2, 2), dtype=complex), "integers or floats, found type complex128"),
+        (np.array([[{}], [{}]], dtype=object), r"is not a \.npy array of numbers: .*allow_pickle"),
+    ],
+)
+def test_npy_refuses(tmp_path: Path, array: np.ndarray, message: str) -> None:
+    path = saved(tmp_path, array)
+    with pytest.raises(UserError, match=message) as caught:
+        NpyConfig(path=path).load()
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"no array"])
+def test_npy_refuses_a_file_of_another_kind(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "x.npy"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.npy is not a \.npy array of numbers"):
+        NpyConfig(path=path).load()
+
+
+def test_npy_refuses_an_archive_of_arrays(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.zeros((2, 2)))
+    with pytest.raises(UserError, match=r"x\.npz must hold one array .* found several arrays"):
+        NpyConfig(path=tmp_path / "x.npz").load()
+
+
+def test_npy_refuses_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent\.npy does not exist"):
+        NpyConfig(path=tmp_path / "absent.npy").load()
+    with pytest.raises(UserError, match=r"labels\.npy does not exist"):
+        NpyConfig(path=saved(tmp_path, np.zeros((2, 2))), labels=tmp_path / "labels.npy").load()
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 1], [0.0, 1.0], [[0], [1]]])
+def test_npy_refuses_labels_that_do_not_fit(tmp_path: Path, labels: list[object]) -> None:
+    config = NpyConfig(path=saved(tmp_path, np.zeros((2, 2))), labels=saved(tmp_path, labels, "y.npy"))
+    with pytest.raises(UserError, match=r"y\.npy must hold 2 integers, one per sample, found shape"):
+        config.load()
+
+
+def paint(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (20, 12)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+
+
+def test_folder_of_classes(tmp_path: Path) -> None:
+    paint(tmp_path / "reds" / "a.png", (255, 0, 0))
+    paint(tmp_path / "reds" / "deep" / "b.JPG", (255, 0, 0))
+    paint(tmp_path / "blues" / "c.png", (0, 0, 255))
+    (tmp_path / "blues" / "notes.txt").write_text("not an image")
+    (tmp_path / "blues" / "._c.png").write_text("what macOS leaves behind")
+    data = FolderConfig(path=tmp_path, size=16).load()
+    assert data.x.shape == (3, 3, 16, 16)
+    assert data.labels is not None
+    assert data.weights is not None
+    assert data.labels.tolist() == [0, 1, 1]
+    assert data.weights.tolist() == pytest.approx([1 / 3, 2 / 3])
+    assert data.x[0, :, 0, 0].tolist() == [-1, -1, 1]
+
+
+def test_folder_crops_the_middle(tmp_path: Path) -> None:
+    image = Image.new("L", (24, 8), 0)
+    image.paste(255, (8, 0, 16, 8))
+    for name in "ab":
+        image.save(tmp_path / f"{name}.png")
+    data = FolderConfig(path=tmp_path, size=8, channels=1).load()
+    assert torch.equal(data.x, torch.ones(2, 1, 8, 8))
+    assert data.labels is None
+
+
+def test_folder_turns_photographs_upright(tmp_path: Path) -> None:
+    image = Image.new("L", (8, 8), 0)
+    image.paste(255, (0, 0, 8, 4))  # white above
+    exif = Image.Exif()
+    exif[0x0112] = 3  # taken upside down
+    for name in "ab":
+        image.save(tmp_path / f"{name}.png", exif=exif)
+    x = FolderConfig(path=tmp_path, size=8, channels=1).load().x
+    assert x[0, 0, 0].max() == -1
+    assert x[0, 0, 7].min() == 1
+
+
+def test_folder_with_one_sub_folder_has_no_labels(tmp_path: Path) -> None:
+    paint(tmp_path / "all" / "a.png", (1, 2, 3))
+    paint(tmp_path / "b.png", (1, 2, 3))
+    assert FolderConfig(path=tmp_path).load().labels is None
+
+
+def test_folder_refuses(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="absent does not exist or is not a folder"):
+        FolderConfig(path=tmp_path / "absent").load()
+    with pytest.raises(UserError, match=r"holds no images \(\.bmp, \.jpeg, \.jpg, \.png, \.webp\)"):
+        FolderConfig(path=tmp_path).load()
+    paint(tmp_path / "a.png", (0, 0, 0))
+    with pytest.raises(UserError, match="holds 1 samples; at least 2"):
+        FolderConfig(path=tmp_path).load()
+    paint(tmp_path / "x" / "a.png", (0, 0, 0))
+    paint(tmp_path / "y" / "a.png", (0, 0, 0))
+    with pytest.raises(UserError, match="holds 1 images beside its sub-folders x, y"):
+        FolderConfig(path=tmp_path).load()
+    (tmp_path / "x" / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    with pytest.raises(UserError, match=r"x/broken\.png cannot be read"):
+        FolderConfig(path=tmp_path).load()
+
+
+def test_mnist_says_what_is_absent_and_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot be read from .*MNIST/raw: .*set data\.download true"):
+        MnistConfig(root=tmp_path).load()
+
+
+@pytest.mark.skipif(not MNIST_FILES.is_dir(), reason=f"{MNIST_FILES} is absent")
+def test_mnist(tmp_path: Path) -> None:
+    shutil.copytree(MNIST_FILES, tmp_path / "MNIST" / "raw", copy_function=shutil.copyfile)
+    (tmp_path / "MNIST" / "raw").chmod(0o755)  # the shared folder is read-only
+    test = MnistConfig(root=tmp_path, split="test", download=True).load()
+    everything = MnistConfig(root=tmp_path).load()
+    assert test.x.shape == (10_000, 1, 28, 28)
+    assert everything.x.shape == (70_000, 1, 28, 28)
+    assert (everything.x.min(), everything.x.max()) == (-1, 1)
+    assert torch.equal(everything.x[60_000:], test.x)
+    assert test.weights is not None
+    assert test.weights[5] == pytest.approx(892 / 10_000)

@@ -1,0 +1,112 @@
+"""Divergences of masses and distances of clouds: closed forms, identities, an independent library."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from torch import Tensor
+
+from toposampler.metrics.distance import energy_distance, sliced_wasserstein
+from toposampler.metrics.divergence import jsd, total_variation
+
+torch.set_num_threads(1)
+
+PAIRS_OF_MASSES = st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=8).filter(
+    lambda pairs: all(map(sum, zip(*pairs, strict=True)))
+)
+
+
+def masses(counts: tuple[int, ...]) -> Tensor:
+    return torch.tensor(counts, dtype=torch.float64) / sum(counts)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(deadline=None)
+@given(PAIRS_OF_MASSES)
+def test_jsd_agrees_with_scipy_and_is_symmetric(pairs: list[tuple[int, int]]) -> None:
+    p, q = (masses(counts) for counts in zip(*pairs, strict=True))
+    assert jsd(p, q) == pytest.approx(float(np.nan_to_num(jensenshannon(p, q))) ** 2, abs=1e-9)
+    assert jsd(p, q) == jsd(q, p)
+    assert 0 <= jsd(p, q) <= math.log(2) + 1e-12
+
+
+@settings(deadline=None)
+@given(PAIRS_OF_MASSES)
+def test_equal_masses_have_no_divergence(pairs: list[tuple[int, int]]) -> None:
+    p = masses(next(zip(*pairs, strict=True)))
+    assert jsd(p, p) == pytest.approx(0, abs=1e-15)
+    assert total_variation(p, p) == 0
+
+
+def test_disjoint_masses_are_as_far_apart_as_can_be() -> None:
+    p, q = masses((1, 1, 0, 0)), masses((0, 0, 3, 1))
+    assert jsd(p, q) == pytest.approx(math.log(2), abs=1e-12)
+    assert total_variation(p, q) == 1
+
+
+def test_total_variation_by_hand() -> None:
+    assert total_variation(masses((7, 1, 1, 1)), masses((1, 1, 1, 1))) == pytest.approx(0.45)
+
+
+def test_energy_distance_of_point_masses() -> None:
+    x, y = torch.zeros(3, 2), torch.tensor([[3.0, 4.0]]).expand(5, 2)
+    assert energy_distance(x, y) == pytest.approx(10, abs=1e-6)
+
+
+def test_energy_distance_agrees_with_scipy_on_the_line() -> None:
+    x, y = torch.randn(200, 1, generator=seeded()), 1 + 2 * torch.rand(150, 1, generator=seeded())
+    expected = scipy.stats.energy_distance(x[:, 0], y[:, 0]) ** 2
+    assert energy_distance(x, y) == pytest.approx(expected, rel=1e-6)
+
+
+def test_energy_distance_identities() -> None:
+    x, y = torch.randn(100, 3, generator=seeded()), torch.randn(70, 3, generator=seeded(1)) + 0.5
+    value = energy_distance(x, y)
+    assert value > 0.1
+    assert energy_distance(x, x.flip(0)) == pytest.approx(0, abs=1e-9)
+    assert energy_distance(y, x) == pytest.approx(value, rel=1e-9)
+    assert energy_distance(x + 7, y + 7) == pytest.approx(value, rel=1e-5)
+    assert energy_distance(10 * x, 10 * y) == pytest.approx(10 * value, rel=1e-5)
+    assert energy_distance(x, y, chunk=7) == pytest.approx(value, rel=1e-12)
+
+
+def test_energy_distance_of_a_collapsed_cloud_far_from_the_origin_keeps_its_digits() -> None:
+    x = torch.tensor([[10.0, 10.0]]).expand(100, 2)
+    y = x + torch.tensor([0.0, 2.0**-10])
+    assert energy_distance(x, y) == pytest.approx(2 * 2.0**-10, rel=1e-3)
+
+
+def test_sliced_wasserstein_on_the_line_is_the_wasserstein_distance() -> None:
+    x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[5.0], [2.0]])
+    assert sliced_wasserstein(x, y, 3, seeded()) == pytest.approx(math.sqrt((2**2 + 4**2) / 2))
+
+
+def test_sliced_wasserstein_of_unequal_sizes_by_hand() -> None:
+    x, y = torch.tensor([[0.0], [3.0]]), torch.tensor([[0.0], [3.0], [6.0]])
+    # quantiles on [0, 1/3], [1/3, 1/2], [1/2, 2/3], [2/3, 1]: 0-0, 0-3, 3-3, 3-6
+    assert sliced_wasserstein(x, y, 3, seeded()) == pytest.approx(math.sqrt(9 / 6 + 9 / 3))
+
+
+def test_sliced_wasserstein_does_not_see_repetition_or_order() -> None:
+    x, y = torch.randn(40, 2, generator=seeded()), torch.randn(40, 2, generator=seeded(1)) + 1
+    value = sliced_wasserstein(x, y, 50, seeded(2))
+    assert value > 0.5
+    assert sliced_wasserstein(x.repeat(3, 1), y.flip(0), 50, seeded(2)) == pytest.approx(value, rel=1e-9)
+    assert sliced_wasserstein(x, x.repeat(2, 1), 50, seeded(2)) == pytest.approx(0, abs=1e-12)
+
+
+def test_sliced_wasserstein_of_a_shift() -> None:
+    x = torch.randn(30, 3, generator=seeded())
+    shift = torch.tensor([1.0, -2.0, 2.0])
+    value = sliced_wasserstein(x, x + shift, 20_000, seeded())
+    assert value == pytest.approx(3 / math.sqrt(3), rel=0.02)  # E (u . s)^2 = |s|^2 / d

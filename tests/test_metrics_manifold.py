@@ -1,0 +1,52 @@
+"""Samples against a known support, and mass by component."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from toposampler.metrics.manifold import coverage, off_manifold
+from toposampler.metrics.masses import (
+    active_generators,
+    component_masses,
+    component_prior,
+    generator_components,
+)
+
+torch.set_num_threads(1)
+
+DISTANCE = torch.tensor([[0.0, 2.0], [0.25, 2.0], [2.0, 0.5], [3.0, 1.0]])
+BINS = torch.tensor([[0, 3], [1, 3], [1, 2], [3, 2]])
+
+
+@pytest.mark.parametrize(("tau", "share"), [(0.0, 0.75), (0.25, 0.5), (0.5, 0.25), (0.9, 0.25), (1.0, 0.0)])
+def test_off_manifold_counts_what_is_farther_than_tau_from_every_component(tau: float, share: float) -> None:
+    assert off_manifold(DISTANCE, tau) == share
+
+
+@pytest.mark.parametrize(("tau", "shares"), [(0.0, [0.25, 0]), (0.25, [0.5, 0]), (1.0, [0.5, 0.25]), (9, [0.75, 0.5])])
+def test_coverage_counts_bins_once(tau: float, shares: list[float]) -> None:
+    assert coverage(DISTANCE, BINS, tau, n_bins=4).tolist() == shares
+
+
+def test_component_masses() -> None:
+    assert component_masses(torch.tensor([2, 0, 2, 2]), 4).tolist() == [0.25, 0, 0.75, 0]
+
+
+def test_generators_belong_to_the_component_of_most_of_their_samples() -> None:
+    ids = torch.tensor([0, 0, 0, 2, 2, 3])
+    components = torch.tensor([1, 1, 0, 0, 0, 1])
+    assert generator_components(ids, components, 5, 2).tolist() == [1, -1, 0, 1, -1]
+
+
+def test_component_prior_adds_generators_up() -> None:
+    prior = torch.tensor([0.5, 0.125, 0.25, 0.125])
+    masses = component_prior(prior, torch.tensor([1, -1, 0, 1]), 3)
+    assert masses.tolist() == [0.25, 0.625, 0]
+    assert masses.dtype == torch.float64
+
+
+def test_active_generators() -> None:
+    prior = torch.tensor([0.5, 0.489, 0.011, 0.0])
+    assert active_generators(prior) == 3
+    assert active_generators(prior, threshold=0.1) == 2

@@ -1,0 +1,127 @@
+"""Figures: what they show is what they were given, and each can be written."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from toposampler.plots import (
+    encoder_scatter,
+    generators_scatter,
+    image_grid,
+    prior_over_steps,
+    terms_over_steps,
+)
+from toposampler.plots.style import colour
+
+torch.set_num_threads(1)
+
+REAL = torch.rand(50, 2, generator=torch.Generator().manual_seed(0))
+IDS = torch.arange(40) % 4 * 3  # generators 0, 3, 6, 9
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def assert_writable(figure: Figure) -> None:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=40)
+    assert np.asarray(Image.open(file).convert("L")).std() > 1
+
+
+def test_generators_are_shown_in_their_colours_within_the_real_frame() -> None:
+    fake = REAL[:40].clone()
+    fake[0] = 100
+    prior = torch.zeros(10)
+    prior[[0, 3, 6, 9]] = torch.tensor([0.4, 0.3, 0.2, 0.1])
+    figure = generators_scatter(REAL, fake, IDS, prior, "title")
+    left, right = figure.axes
+    assert legend_of(figure) == ["0: 40.0%", "3: 30.0%", "6: 20.0%", "9: 10.0%"]
+    assert left.get_title() == "50 real"
+    assert right.get_title() == "40 generated, 2.5% out of view"
+    assert left.get_xlim() == right.get_xlim()
+    assert -0.5 < left.get_xlim()[0] < 0 < 1 < left.get_xlim()[1] < 1.5
+    shown = {k: points.get_offsets() for k, points in zip((0, 3, 6, 9), right.collections, strict=True)}
+    assert np.allclose(shown[3], fake[IDS == 3])
+    assert_writable(figure)
+
+
+def test_without_a_prior_the_legend_gives_shares() -> None:
+    figure = generators_scatter(REAL, REAL[:40], IDS.clamp(max=6), None, "title")
+    assert legend_of(figure) == ["0: 25.0%", "3: 25.0%", "6: 50.0%"]
+    assert figure.axes[1].get_title() == "40 generated"
+
+
+def test_many_dimensions_are_seen_along_two_principal_components() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 1, 3, 3, generator=generator) * 0.01
+    x[:, 0, 1, 1] += torch.linspace(-5, 5, 500)
+    x[:, 0, 2, 0] += torch.randn(500, generator=generator)
+    figure = generators_scatter(x, x, torch.zeros(500, dtype=torch.long), None, "title")
+    assert figure.axes[0].get_xlabel() == "principal component 1 of 9"
+    first, second = np.abs(figure.axes[0].collections[0].get_offsets()).max(axis=0)
+    assert first == pytest.approx(5, abs=0.1)
+    assert second == pytest.approx(float(x[:, 0, 2, 0].abs().max()), abs=0.3)
+
+
+def test_one_dimension_is_seen_on_a_line() -> None:
+    figure = generators_scatter(REAL[:, :1], REAL[:40, :1], IDS, None, "title")
+    offsets = figure.axes[0].collections[0].get_offsets()
+    assert np.allclose(offsets[:, 0], REAL[:, 0])
+    assert not offsets[:, 1].any()
+    assert_writable(figure)
+
+
+def test_encoder_scatter() -> None:
+    figure = encoder_scatter(REAL[:40], IDS, "title")
+    assert legend_of(figure) == ["0: 25.0%", "3: 25.0%", "6: 25.0%", "9: 25.0%"]
+    assert_writable(figure)
+
+
+def test_prior_over_steps_draws_every_generator_and_names_the_living() -> None:
+    priors = torch.tensor([[0.5, 0.5, 0.0], [0.695, 0.3, 0.005]])
+    figure = prior_over_steps([0, 100], priors, torch.tensor([0.7, 0.15, 0.15]), "title")
+    lines = figure.axes[0].get_lines()
+    assert legend_of(figure) == ["true: 15.0%", "true: 70.0%", "0: 69.5%", "1: 30.0%"]
+    assert np.allclose([line.get_ydata() for line in lines[2:]], priors.T)
+    assert_writable(figure)
+
+
+def test_terms_over_steps_gives_each_term_a_panel() -> None:
+    terms = {f"term {i}": [float(i), float(-i)] for i in range(4)}
+    figure = terms_over_steps([0, 100], terms, "title")
+    assert [axes.get_title() for axes in figure.axes] == list(terms)
+    assert [axes.get_lines()[0].get_ydata().tolist() for axes in figure.axes] == list(terms.values())
+    assert_writable(figure)
+
+
+def test_image_grid_puts_each_image_in_its_place() -> None:
+    black, white = -torch.ones(1, 8, 8), torch.ones(1, 8, 8)
+    figure = image_grid([("a", torch.stack((black, white, black))), ("b", black[None])], "title")
+    (axes,) = figure.axes
+    canvas = axes.images[0].get_array()
+    assert canvas.shape == (17, 26, 3)
+    assert [canvas[y, x, 0] for y, x in ((4, 4), (4, 13), (4, 22), (13, 4), (13, 13), (8, 4))] == [0, 1, 0, 0, 1, 1]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert_writable(figure)
+
+
+def test_image_grid_keeps_colours() -> None:
+    red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
+    assert image_grid([("a", red)], "title").axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
+
+
+def test_fifty_generators_have_fifty_colours() -> None:
+    assert len({colour(k) for k in range(50)}) == 50
+
+
+def test_figures_leave_the_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    generators_scatter(torch.rand(20, 5, generator=torch.Generator()), REAL.new_zeros(4, 5), IDS[:4], None, "title")
+    assert torch.equal(before, torch.get_rng_state())

@@ -1,0 +1,59 @@
+"""Latents and generator ids are drawn from what they should be."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toposampler.priors.latent import LatentConfig
+from toposampler.priors.mixture import MixturePrior, draw_generators
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(lambda p: sum(p) > 0.1), st.integers(1, 64))
+def test_systematic_counts_are_within_one_of_their_mean(weights: list[float], n: int) -> None:
+    p = torch.tensor(weights, dtype=torch.float64)
+    p /= p.sum()
+    for row in draw_generators(p, (3, n), "systematic", rng()):
+        counts = torch.bincount(row, minlength=len(p))
+        assert (counts - n * p).abs().max() < 1 + 1e-9
+
+
+@pytest.mark.parametrize("draw", ["systematic", "random"])
+def test_counts_are_right_in_the_mean(draw: str) -> None:
+    p = torch.tensor([0.7, 0.05, 0.0, 0.25])
+    ids = draw_generators(p, (4000, 8), draw, rng())  # type: ignore[arg-type]
+    share = torch.bincount(ids.flatten(), minlength=4) / ids.numel()
+    assert (share - p).abs().max() < 4 * (0.7 * 0.3 / ids.numel()) ** 0.5  # four standard deviations
+
+
+def test_random_counts_vary_more_than_systematic_ones() -> None:
+    p = torch.full((4,), 0.25)
+    spread = {
+        draw: torch.stack([torch.bincount(row, minlength=4) for row in draw_generators(p, (500, 32), draw, rng())])
+        .double()
+        .std(0)
+        for draw in ("systematic", "random")
+    }
+    assert spread["systematic"].max() < 0.1
+    assert (spread["random"] - (32 * 0.25 * 0.75) ** 0.5).abs().max() < 0.4
+
+
+def test_uniform_and_normal_latents() -> None:
+    uniform = LatentConfig(kind="uniform", dim=3).draw((20_000,), rng())
+    assert uniform.shape == (20_000, 3)
+    assert uniform.abs().max() <= 1
+    assert uniform.std(0) == pytest.approx([3**-0.5] * 3, abs=0.01)
+    normal = LatentConfig(kind="normal", dim=2).draw((5, 4000), rng())
+    assert normal.shape == (5, 4000, 2)
+    assert float(normal.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_the_learned_prior_starts_uniform() -> None:
+    assert torch.allclose(MixturePrior(7).log_probabilities().exp(), torch.full((7,), 1 / 7))

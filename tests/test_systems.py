@@ -1,0 +1,194 @@
+"""Conformance: what every system must do. A new page in `systems/` is picked up by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from toposampler.errors import TrainingStoppedError
+from toposampler.systems import SYSTEMS, Batch
+from toposampler.training import RunConfig
+from toposampler.training.loop import Loop
+from toposampler.training.sampling import draw_samples
+from toposampler.training.world import World
+
+NAMES = [system.model_fields["name"].default for system in SYSTEMS]
+GOLDEN = Path(__file__).parent / "golden"
+MakeConfig = Callable[..., RunConfig]
+
+
+def make_loop(config: RunConfig, world: World | None = None) -> Loop:
+    dataset = config.data.load()
+    torch.manual_seed(config.seed)
+    system = config.system.build(dataset.shape)
+    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), world or World())
+
+
+def parameters(loop: Loop) -> Tensor:
+    return torch.cat([player.values for player in loop.players.values()])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_losses(name: str, make_config: MakeConfig) -> None:
+    """The loss terms of 20 steps in float64 are the recorded ones: a refactoring changes no number."""
+    loop = make_loop(make_config(name, training__precision="fp64"))
+    history = []
+    for _ in range(20):
+        loop.iteration()
+        history.append(loop.drain_terms())
+    path = GOLDEN / f"{name}.json"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(history, indent=1))
+        pytest.fail(f"there were no golden losses; {path} has been written: look at it and commit it")
+    golden = json.loads(path.read_text())
+    for step, (terms, expected) in enumerate(zip(history, golden, strict=True)):
+        assert terms == pytest.approx(expected, rel=1e-8, abs=1e-10), f"step {step}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_terms_are_logged_by_player_and_sum_to_the_loss(name: str, make_config: MakeConfig) -> None:
+    config = make_config(name, training__precision="fp64", training__critic_steps=1)
+    loop = make_loop(config)
+    noise, real = loop._draw(1)
+    batch = Batch(real[0], {k: x[0] for k, x in noise.items()}, real[0].flip(0), 0, 20)
+    for player_name, player in loop.players.items():
+        player.freeze(False)
+        terms = player.loss(batch)
+        assert all(term.shape == () and torch.isfinite(term) for term in terms.values()), player_name
+        sum(terms.values(), torch.zeros(())).backward()
+        assert player.gradients.abs().max() > 0, f"{player_name} gets no gradient"
+        player.freeze(True)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_player_moves_no_other(name: str, make_config: MakeConfig) -> None:
+    loop = make_loop(make_config(name))
+    noise, real = loop._draw(1)
+    for moved in loop.players:
+        before = {other: player.values.clone() for other, player in loop.players.items()}
+        loop._move(moved, loop._batch(noise, real, 0, real[0].flip(0)))
+        for other, player in loop.players.items():
+            assert torch.equal(before[other], player.values) == (other != moved), f"{moved} moved {other}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_seed_same_training_another_seed_another(name: str, make_config: MakeConfig) -> None:
+    def trained(seed: int) -> Tensor:
+        loop = make_loop(make_config(name, seed=seed))
+        for _ in range(3):
+            loop.iteration()
+        return parameters(loop)
+
+    assert torch.equal(trained(0), trained(0))
+    assert not torch.equal(trained(0), trained(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_follow_the_seed_and_the_generator(name: str, make_config: MakeConfig) -> None:
+    system = make_loop(make_config(name)).system
+    x, ids = draw_samples(system, 5000, seed=3)
+    again, _ = draw_samples(system, 5000, seed=3)
+    assert torch.equal(x, again)
+    assert x.shape == (5000, 2)
+    assert torch.isfinite(x).all()
+    assert set(ids.tolist()) == set(range(system.K))
+    one, its = draw_samples(system, 50, seed=3, generator=system.K - 1)
+    assert torch.isfinite(one).all()
+    assert set(its.tolist()) == {system.K - 1}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (3, 64, 64)])
+def test_every_system_takes_points_and_images(name: str, shape: tuple[int, ...], make_config: MakeConfig) -> None:
+    torch.manual_seed(0)
+    system = make_config(name).system.build(shape)
+    noise = {k: x[0] for k, x in system.draw(1, 4, torch.Generator().manual_seed(0)).items()}
+    x = system.generate(noise)
+    assert x.shape == (4, *shape)
+    batch = Batch(x.detach(), noise, x.detach(), 0, 10)
+    for player in system.players().values():
+        assert all(torch.isfinite(term) for term in player.loss(batch).values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_that_is_not_finite_stops_with_step_and_player(name: str, make_config: MakeConfig) -> None:
+    loop = make_loop(make_config(name))
+    loop.iteration()
+    loop.data[:] = torch.nan
+    loop.iteration()
+    with pytest.raises(TrainingStoppedError, match="loss of the critic is not finite at generator step 1: .*real.*nan"):
+        loop.drain_terms()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bf16_autocast_trains(name: str, make_config: MakeConfig) -> None:
+    loop = make_loop(make_config(name, training__precision="bf16"))
+    for _ in range(5):
+        loop.iteration()
+    assert all(torch.isfinite(torch.tensor(term)) for term in loop.drain_terms().values())
+    assert parameters(loop).dtype == torch.float32
+
+
+def test_learning_rate_falls_to_zero_over_the_last_part(make_config: MakeConfig) -> None:
+    loop = make_loop(make_config("wgan_gp", training__learning_rate_decay_from=0.5))
+    scales = {}
+    for step in (0, 10, 15, 19, 20):
+        loop.step = step
+        scales[step] = loop._learning_rate_scale()
+    assert scales == pytest.approx({0: 1, 10: 1, 15: 0.5, 19: 0.1, 20: 0})
+
+
+def test_the_moving_average_is_used_and_put_back(make_config: MakeConfig) -> None:
+    loop = make_loop(make_config("dmgan"))
+    start = loop.average.clone()
+    loop.iteration()
+    trained = loop.players["generator"].module_values("generators").clone()
+    assert loop.average == pytest.approx((start + 9 * trained) / 10, abs=1e-6)  # decay 1/10 after the first step
+    with loop.averaged() as system:
+        inside = torch.cat([p.flatten() for p in system.generators.parameters()])
+        assert torch.equal(inside, loop.average)
+    assert torch.equal(loop.players["generator"].module_values("generators"), trained)
+
+
+def _worker(rank: int, size: int, configs: list[RunConfig], folder: str) -> None:
+    """One data-parallel process: 10 outer iterations of each config; saves its parameters."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
+    for config in configs:
+        loop = make_loop(config, World.current())
+        for _ in range(10):
+            loop.iteration()
+        loop.check_replicas()
+        torch.save([parameters(loop), loop.drain_terms()], f"{folder}/{config.system.name}_{rank}.pt")
+        loop.players["critic"].values[0] += rank  # a replica that has drifted is noticed
+        try:
+            loop.check_replicas()
+        except TrainingStoppedError:
+            Path(f"{folder}/{config.system.name}_{rank}.noticed").touch()
+    dist.destroy_process_group()
+
+
+def test_two_workers_equal_one_process_on_the_global_batch(make_config: MakeConfig, tmp_path: Path) -> None:
+    configs = [make_config(name, training__precision="fp64") for name in NAMES]
+    mp.spawn(_worker, args=(2, configs, str(tmp_path)), nprocs=2)
+    for config in configs:
+        loop = make_loop(config)
+        start = parameters(loop).clone()
+        for _ in range(10):
+            loop.iteration()
+        workers = [torch.load(tmp_path / f"{config.system.name}_{rank}.pt") for rank in range(2)]
+        assert torch.equal(workers[0][0], workers[1][0]), f"replicas of {config.system.name} differ"
+        assert (workers[0][0] - parameters(loop)).abs().max() < 1e-10
+        assert (parameters(loop) - start).abs().max() > 1e-4
+        terms = loop.drain_terms()
+        for _, logged in workers:
+            assert logged == pytest.approx(terms, rel=1e-9)
+        assert all((tmp_path / f"{config.system.name}_{rank}.noticed").exists() for rank in range(2))

@@ -1,0 +1,257 @@
+"""Whole runs in this process: what they write, exact resume, guards, and life without Ray and MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from toposampler.config import to_yaml
+from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.records import read_records
+from toposampler.training import RunConfig, load_config, load_model, train
+from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_checkpoint
+from toposampler.training.config import run_folder
+from toposampler.training.run import Run
+from toposampler.training.world import World
+
+MakeConfig = Callable[..., RunConfig]
+ROOT = Path(__file__).parent.parent
+
+
+def final_state(config: RunConfig) -> dict[str, object]:
+    """The last checkpoint, without the seconds it took."""
+    state = read_checkpoint(checkpoints(run_folder(config) / "checkpoints")[-1])
+    del state["seconds"], state["config"]
+    return state
+
+
+def same(a: object, b: object) -> bool:
+    """Equality to the last bit, through dicts, lists and tensors."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_a_run_leaves_what_the_house_promises(make_config: MakeConfig) -> None:
+    config = make_config("dmgan_pl")
+    result = train(config)
+    folder = run_folder(config)
+    assert result == json.loads((folder / "result.json").read_text())
+    assert result["generator_steps"] == 20
+    assert result["prior"] == pytest.approx([0.1] * 10, abs=0.05)
+    assert result["active_generators"] == 10
+    assert {"off_manifold_0.05", "coverage_0.05_min", "jsd_nats", "prior_tv"} <= result["metrics"].keys()
+    assert load_config(folder / "config.yaml") == config
+    assert {p.name for p in (folder / "figures").iterdir()} == {
+        "samples_by_generator.png",
+        "samples_by_encoder.png",
+        "losses.png",
+        "evaluation.png",
+        "prior.png",
+    }
+    with np.load(folder / "samples.npz") as samples:
+        assert samples["samples"].shape == (200, 2)
+        assert samples["generators"].shape == (200,)
+    records = read_records(folder / "metrics.jsonl")
+    assert [record.step for record in records] == [5, 10, 15, 20]
+    assert "eval/off_manifold_0.05" in records[1].metrics
+    assert Path(result["model"]) == checkpoints(folder / "checkpoints")[-1]
+    assert len(checkpoints(folder / "checkpoints")) == 2
+
+
+@pytest.mark.parametrize("system", ["wgan_gp", "dmgan", "dmgan_pl"])
+def test_a_stopped_run_ends_as_an_uninterrupted_one(system: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    whole, stopped = make_config(system, name="whole"), make_config(system, name="stopped")
+    train(whole)
+
+    class StopError(Exception):
+        pass
+
+    def stop(step: int, path: Path) -> None:
+        if step == 10:
+            raise StopError
+
+    with pytest.raises(StopError):
+        train(stopped, on_checkpoint=stop)
+    train(stopped)
+    assert same(final_state(whole), final_state(stopped))
+    metrics = [[r.metrics for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, stopped)]
+    assert metrics[0] == metrics[1]
+
+
+def test_sigkill_at_random_moments_changes_no_bit(make_config: MakeConfig) -> None:
+    """Killed again and again, at moments nobody chose, the run ends with the same parameters and the same metrics."""
+    steps = {"training__generator_steps": 150, "training__evaluate_every": 50}
+    whole, killed = (make_config("dmgan_pl", name=name, **steps) for name in ("whole", "killed"))
+    train(whole)
+    config_file = run_folder(killed).with_suffix(".yaml")
+    config_file.write_text(to_yaml(killed))
+    program = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from pathlib import Path\n"
+        "from toposampler.training import load_config, train\n"
+        "config = load_config(Path(sys.argv[1])); print('ready', flush=True); train(config)"
+    )
+    kills = 0
+    for _ in range(20):
+        process = subprocess.Popen([sys.executable, "-c", program, config_file], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        if kills == 3:
+            assert process.wait(timeout=120) == 0
+            break
+        time.sleep(random.uniform(0.05, 0.6))
+        process.send_signal(signal.SIGKILL)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills == 3
+    assert same(final_state(whole), final_state(killed))
+    metrics = [[(r.step, r.metrics) for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, killed)]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_damaged_newest_checkpoint_is_passed_by(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    config = make_config("wgan_gp")
+    train(config)
+    whole = final_state(config)
+    before, newest = checkpoints(run_folder(config) / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:-1000])
+    train(config)
+    assert f"{newest} cannot be read" in caplog.text
+    assert same(whole, final_state(config))
+
+
+def test_resume_with_another_config_is_refused_and_says_what_differs(make_config: MakeConfig) -> None:
+    train(make_config("wgan_gp"))
+    with pytest.raises(UserError, match=r"seed: 0 -> 1\n  training.batch_size: 8 -> 16"):
+        train(make_config("wgan_gp", seed=1, training__batch_size=16))
+    train(make_config("wgan_gp", tracking__enabled=False, cluster__max_failures=1))  # these may change
+
+
+def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: MakeConfig) -> None:
+    config = make_config("dmgan_pl")
+    run = Run(config, World(), on_checkpoint=None)
+    run.on_checkpoint = lambda step, path: run.loop.data.fill_(torch.nan)  # after the first checkpoint, at step 5
+    good = run_folder(config) / "checkpoints" / "step_00000005.pt"
+    with pytest.raises(TrainingStoppedError, match=f"critic is not finite at generator step 5.*{good}"):
+        run.train()
+    assert checkpoints(good.parent) == [good]
+    assert all(torch.isfinite(v).all() for v in read_checkpoint(good)["loop"]["system"].values())
+
+
+def test_an_unwritable_output_folder_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="output: the run's folder .* cannot be written to"):
+        train(make_config("wgan_gp", output=str(tmp_path / "file")))
+
+
+class TestCheckpoints:
+    def test_loading_never_runs_code(self, tmp_path: Path) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple[object, ...]:
+                return os.mkdir, (str(tmp_path / "evil"),)
+
+        torch.save({"schema": 1, "system": Evil()}, tmp_path / "model.pt")
+        with pytest.raises(UserError, match="is not a checkpoint of toposampler"):
+            read_checkpoint(tmp_path / "model.pt")
+        assert not (tmp_path / "evil").exists()
+
+    def test_a_newer_schema_is_refused(self, tmp_path: Path) -> None:
+        torch.save({"schema": 99}, tmp_path / "model.pt")
+        with pytest.raises(UserError, match="has schema 99; this version reads schema 1"):
+            read_checkpoint(tmp_path / "model.pt")
+
+    def test_a_file_that_is_no_checkpoint_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "model.pt").write_text("hello")
+        with pytest.raises(UserError, match=r"model\.pt"):
+            read_checkpoint(tmp_path / "model.pt")
+
+    def test_a_full_disk_leaves_the_last_good_checkpoint(self, tmp_path: Path) -> None:
+        """/dev/full is a disk without space: the write fails, and what was there stays."""
+        if not Path("/dev/full").exists():
+            pytest.skip("needs /dev/full, a device of Linux that is always full")
+        save_checkpoint(tmp_path / "step_00000001.pt", {"x": torch.ones(3)})
+        (tmp_path / "step_00000002.tmp").symlink_to("/dev/full")
+        with pytest.raises((OSError, RuntimeError)):
+            save_checkpoint(tmp_path / "step_00000002.pt", {"x": torch.ones(100_000)})
+        assert checkpoints(tmp_path) == [tmp_path / "step_00000001.pt"]
+        assert torch.equal(read_checkpoint(tmp_path / "step_00000001.pt")["x"], torch.ones(3))
+
+
+class TestModels:
+    def test_run_folder_and_checkpoint_give_the_run_s_samples(self, make_config: MakeConfig) -> None:
+        config = make_config("dmgan_pl")
+        result = train(config)
+        assert result is not None
+        with np.load(run_folder(config) / "samples.npz") as written:
+            expected = torch.from_numpy(written["samples"])
+        for place in (run_folder(config), result["model"]):
+            samples, ids = load_model(place).sample(200, seed=config.seed)
+            assert torch.equal(samples, expected)
+            assert ids.shape == (200,)
+        assert not torch.equal(load_model(result["model"], ema=False).sample(200)[0], expected)
+
+    def test_bad_requests(self, make_config: MakeConfig, tmp_path: Path) -> None:
+        config = make_config("wgan_gp", training__generator_steps=1)
+        train(config)
+        model = load_model(run_folder(config))
+        with pytest.raises(UserError, match="at least 1, got 0"):
+            model.sample(0)
+        with pytest.raises(UserError, match="no generator 1: this model has generators 0 to 0"):
+            model.sample(5, generator=1)
+        with pytest.raises(UserError, match="holds none"):
+            load_model(tmp_path)
+        with pytest.raises(UserError, match="does not exist"):
+            load_model(tmp_path / "nothing.pt")
+
+
+def test_training_needs_neither_ray_nor_mlflow(make_config: MakeConfig, tmp_path: Path) -> None:
+    config_file = tmp_path / "config.yaml"
+    config_file.write_text(to_yaml(make_config("dmgan_pl", training__generator_steps=3)))
+    program = textwrap.dedent("""
+        import sys
+        sys.modules["ray"] = sys.modules["mlflow"] = None  # any import of them raises
+        import toposampler
+        from pathlib import Path
+        from toposampler.training import load_config, train
+        assert train(load_config(Path(sys.argv[1])))["generator_steps"] == 3
+    """)
+    subprocess.run([sys.executable, "-c", program, config_file], check=True, timeout=120, cwd=tmp_path)
+
+
+def test_sample_command(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("dmgan_pl")
+    train(config)
+
+    def sample(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "ray_jobs" / "sample.py"), str(run_folder(config)), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+
+    done = sample("-n", "300", "--out", "x.npy", "--seed", "4", "--generator", "2")
+    assert done.returncode == 0, done.stderr
+    assert np.load(tmp_path / "x.npy").shape == (300, 2)
+    assert set(np.load(tmp_path / "x_ids.npy")) == {2}
+    for arguments, message in [
+        (("--out", "x.txt"), "--out must end in .npy"),
+        (("--out", "x.npy", "--generator", "10"), "no generator 10: this model has generators 0 to 9"),
+        (("--out", "no/x.npy"), "cannot be written"),
+    ]:
+        bad = sample(*arguments)
+        assert bad.returncode == 2
+        assert message in bad.stderr
+        assert "Traceback" not in bad.stderr

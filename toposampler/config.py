@@ -7,6 +7,7 @@ declares its own section on its own page; `toposampler.training.config.RunConfig
 from __future__ import annotations
 
 import difflib
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,12 @@ class Section(BaseModel):
     """A frozen part of a configuration. Unknown keys are refused; every field carries its meaning."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, validate_default=True
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        coerce_numbers_to_str=True,  # --name 7 names a run "7"
     )
 
 
@@ -135,16 +141,12 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def _parse_value(text: str) -> Any:
+    if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):  # YAML 1.1 reads 1e-3 as a string
+        return float(text)
     try:
-        value = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string; people mean a number
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def merge_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,25 +220,41 @@ def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
     return [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
 
 
-def describe(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    """Every key below `model` as (dotted key, default, meaning); a union by name lists each member under its name."""
+def describe(model: type[BaseModel], example: BaseModel | None = None) -> Iterator[tuple[str, str, str]]:
+    """Every key below `model` as (dotted key, default, meaning).
+
+    `example` is what the section is when it is left out: its values are the defaults. A key that only some members of
+    a union by name have says which: `n_generators (dmgan, dmgan_pl)`.
+    """
     for name, field in model.model_fields.items():
         sections = _sections_of(field)
-        if not sections:
-            default = "required" if field.is_required() else _as_text(field.get_default(call_default_factory=True))
-            yield f"{prefix}{name}", default, " ".join((field.description or "").split())
-        for section in sections:
-            tag = f"[{section.model_fields['name'].default}]" if len(sections) > 1 else ""
-            for key, default, meaning in describe(section, ""):
-                yield f"{prefix}{name}{tag}.{key}", default, meaning
+        value = getattr(example, name) if example else field.get_default(call_default_factory=True)
+        if len(sections) == 1:
+            below = describe(sections[0], value if isinstance(value, BaseModel) else None)
+        elif sections:
+            below = _describe_union(sections)
+        else:
+            text = "required" if example is None and field.is_required() else _as_text(value)
+            yield name, text, " ".join((field.description or "").split())
+            continue
+        yield from ((f"{name}.{key}", default, meaning) for key, default, meaning in below)
+
+
+def _describe_union(sections: Sequence[type[BaseModel]]) -> Iterator[tuple[str, str, str]]:
+    names = [section.model_fields["name"].default for section in sections]
+    yield "name", "required", f"one of {', '.join(names)}"
+    members: dict[tuple[str, str, str], list[str]] = {}
+    for name, section in zip(names, sections, strict=True):
+        for row in describe(section):
+            if row[0] != "name":
+                members.setdefault(row, []).append(name)
+    for (key, default, meaning), having in members.items():
+        yield (key if having == names else f"{key} ({', '.join(having)})"), default, meaning
 
 
 def _as_text(value: Any) -> str:
-    return yaml.safe_dump(_plain(value), default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+    plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+    return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -147,9 +147,13 @@ def main() -> None:
             spread = f"{row['ms_low']:.1f} - {row['ms_high']:.1f}"
             print(f"{name:28}{row['ms']:>10.1f}{spread:>18}{row['ratio']:>8.2f}")
     rows = tables["lines, 2-d multilayer perceptrons"]
-    print(f"\nK = 50: mask costs {rows['K = 50, mask']['ratio'] / rows['K = 50']['ratio']:.1f} times as much\n{hardware}")
+    print(
+        f"\nK = 50: mask costs {rows['K = 50, mask']['ratio'] / rows['K = 50']['ratio']:.1f} times as much\n{hardware}"
+    )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"hardware": hardware, "rounds": options.rounds, "tables": tables}, indent=1) + "\n")
+    options.out.write_text(
+        json.dumps({"hardware": hardware, "rounds": options.rounds, "tables": tables}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -179,7 +179,7 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
         known = sorted(section.model_fields)
         close = difflib.get_close_matches(path[-1], known, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
+        hint = f"Did you mean {close[0]!r}? " if close else ""
         return f"{key}: unknown key. {hint}Known keys here: {', '.join(known)}"
     if fault["type"] == "missing":
         return f"{key}: a value is required"

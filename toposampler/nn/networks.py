@@ -8,12 +8,24 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import TypeVar
 
 from torch import nn
 
 from toposampler.nn.critic import Critic
 
 Shape = tuple[int, ...]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def xavier_(network: Network) -> Network:
+    """Glorot and Bengio's uniform weights and zero biases, the default of TensorFlow and so of DMGAN's authors."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.xavier_uniform_(layer.weight)
+            assert layer.bias is not None
+            nn.init.zeros_(layer.bias)
+    return network
 
 
 def default_generator_width(shape: Shape, n_generators: int) -> int:
@@ -31,7 +43,11 @@ def generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
     """
     if len(shape) == 1:
         return nn.Sequential(
-            nn.Linear(latent_dim, 2 * width), nn.ReLU(), nn.Linear(2 * width, width), nn.ReLU(), nn.Linear(width, *shape)
+            nn.Linear(latent_dim, 2 * width),
+            nn.ReLU(),
+            nn.Linear(2 * width, width),
+            nn.ReLU(),
+            nn.Linear(width, *shape),
         )
     channels, side, _ = shape
     base, *sides = (max(4, math.ceil(side / 2**halvings)) for halvings in (3, 2, 1, 0))

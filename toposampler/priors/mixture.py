@@ -22,9 +22,7 @@ class MixturePrior(nn.Module):
         return self.zeta.log_softmax(dim=0)
 
 
-def draw_generators(
-    probabilities: Tensor, size: tuple[int, int], draw: Draw, rng: torch.Generator
-) -> Tensor:
+def draw_generators(probabilities: Tensor, size: tuple[int, int], draw: Draw, rng: torch.Generator) -> Tensor:
     """Generator ids (batches, n) int64 from probabilities (K,), each row a batch of its own.
 
     `random` draws each id by itself, as the papers do. `systematic` takes the n quantiles (u + i) / n of a batch with

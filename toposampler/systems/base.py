@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from toposampler.config import OptimiserConfig, Section
 from toposampler.nn import networks
 from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 
 Terms = dict[str, Tensor]
@@ -64,6 +66,8 @@ class SystemConfig(Section):
     latent: LatentConfig = LatentConfig()
     generator_width: int | None = Field(None, ge=1)
     """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
+    initialisation: Literal["torch", "xavier"] = "torch"
+    """torch: the layers' own, with biases that spread a critic's kinks over the data; xavier: TensorFlow's, without"""
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
 
@@ -84,9 +88,16 @@ class System(nn.Module):
         super().__init__()
         self.K = config.K
         self.latent = config.latent
+        self.xavier = config.initialisation == "xavier"
         width = config.generator_width or networks.default_generator_width(shape, self.K)
-        self.generators = GeneratorEnsemble(lambda: networks.generator(shape, config.latent.dim, width), self.K)
-        self.critic = networks.critic(shape)
+        self.generators = GeneratorEnsemble(
+            lambda: self.initialised(networks.generator(shape, config.latent.dim, width)), self.K
+        )
+        self.critic = self.initialised(networks.critic(shape))
+
+    def initialised(self, network: Network) -> Network:
+        """`network` with the weights that the configuration asks for at the start."""
+        return networks.xavier_(network) if self.xavier else network
 
     def players(self) -> dict[str, Player]:
         """The players in the order they move; the first is the critic, which moves `critic_steps` times."""

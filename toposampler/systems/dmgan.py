@@ -72,7 +72,7 @@ class DMGAN(System):
     def __init__(self, config: DMGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
         self.config = config
-        self.encoder = networks.encoder(self.critic.head.in_features, self.K)
+        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K))
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and encoder together."""

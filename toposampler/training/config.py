@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     AnyData = DataConfig
     AnySystem = SystemConfig
 else:
-    AnyData = Annotated[Union[DATA], Field(discriminator="name")]
-    AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]
+    AnyData = Annotated[Union[DATA], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
+    AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]  # noqa: UP007
 
 MAY_CHANGE = ("output", "cluster", "tracking")
 """sections a run may be resumed with other values of: they do not enter the mathematics"""

@@ -133,7 +133,9 @@ class Loop:
         """Raises TrainingStoppedError if a player's parameters differ in one bit between workers."""
         for name, player in self.players.items():
             if not self.world.agree(player.values):
-                raise TrainingStoppedError(f"the replicas of the {name} have drifted apart by generator step {self.step}")
+                raise TrainingStoppedError(
+                    f"the replicas of the {name} have drifted apart by generator step {self.step}"
+                )
 
     @contextmanager
     def averaged(self) -> Iterator[System]:

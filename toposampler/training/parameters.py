@@ -58,7 +58,7 @@ class FlatPlayer:
         self.gradients.zero_()
 
     def moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Adam's state by module: `exp_avg` and `exp_avg_sq` (flat, as `values`) and the count `step`; empty at first."""
+        """Adam's state by module: `exp_avg` and `exp_avg_sq` (flat, as `values`), `step`; empty at first."""
         for name, group in zip(self._ranges, self._adam.param_groups, strict=True):
             yield name, dict(self._adam.state[group["params"][0]])
 

@@ -1,0 +1,118 @@
+"""Configuration: overrides, messages that name key, value and what would be right, and what may change on resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from toposampler.config import describe, merge_overrides, parse_overrides, to_yaml
+from toposampler.errors import UserError
+from toposampler.training.config import RunConfig, differences, load_config, run_folder
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_is_valid_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    (tmp_path / "again.yaml").write_text(to_yaml(config))
+    assert load_config(tmp_path / "again.yaml") == config
+
+
+def test_names_of_the_configs_are_their_files_names() -> None:
+    assert len(CONFIGS) >= 6
+    for path in CONFIGS:
+        assert load_config(path).name == path.stem.replace("_", "-")
+
+
+def test_overrides_are_typed() -> None:
+    arguments = ["--data.weights", "[0.4,0.2,0.2,0.2]", "--training.batch_size=32", "--cluster.use_gpu", "true"]
+    config = load_config(LINES, [*arguments, "--system.prior.entropy_weight", "1e-2", "--name", "7"])
+    assert config.data.model_dump()["weights"] == (0.4, 0.2, 0.2, 0.2)
+    assert config.training.batch_size == 32
+    assert config.cluster.use_gpu is True
+    assert config.system.model_dump()["prior"]["entropy_weight"] == 0.01
+    assert run_folder(config) == Path("runs/7").absolute()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--system.n_generatorz", "20"], "system.n_generatorz: unknown key. Did you mean 'n_generators'?"),
+        (["--sistem.name", "x"], "sistem: unknown key. Did you mean 'system'?"),
+        (["--training.batch_size", "many"], "training.batch_size: input should be a valid integer, .*got 'many'"),
+        (["--training.batch_size", "-4"], r"training.batch_size: input should be greater than .* 2 \(got -4\)"),
+        (["--system.n_generators", "0"], r"system.n_generators: input should be greater than .* 1 \(got 0\)"),
+        (["--data.n", "-1"], r"data.n: input should be greater than or equal to 2 \(got -1\)"),
+        (["--data.weights", "[0.7,0.1,0.1,0.2]"], "data.weights: weights must .* sum to 1, .* with sum 1.1"),
+        (["--data.weights", "[1]"], "data.weights: needs 4 weights, one per component, got 1"),
+        (["--data.name", "linez"], "data.name: 'linez' is not known. Choose one of 'lines', 'circles'"),
+        (["--system.generator.betas", "[0.5,1.5]"], r"system.generator: betas must lie in \[0, 1\)"),
+        (["--training.precision", "fp8"], "training.precision: input should be 'fp32', 'bf16' or 'fp64' .*got 'fp8'"),
+        (["--system.penalty.weight", ".nan"], "system.penalty.weight: input should be .* finite number"),
+        (
+            ["--cluster.num_workers", "3"],
+            r"training.batch_size \(\d+\) must be a multiple of cluster.num_workers \(3\)",
+        ),
+        (["--name", "a/b"], "name: a run's name holds letters, digits"),
+        (["--seed"], "--seed needs a value"),
+        (["seed", "1"], "unexpected argument 'seed'"),
+    ],
+)
+def test_a_mistake_is_named(arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load_config(LINES, arguments)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(LINES, ["--seed", "-1", "--training.critic_steps", "0", "--system.nothing", "1"])
+    assert all(key in str(caught.value) for key in ("seed", "training.critic_steps", "system.nothing"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: [", "not valid YAML"),
+        ("- 1", "must hold a mapping"),
+        ("", "must hold a mapping"),
+        ("name: x", "data: a value"),
+    ],
+)
+def test_a_bad_file_is_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    with pytest.raises(UserError, match=message):
+        load_config(tmp_path / "bad.yaml")
+
+
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.yaml does not exist"):
+        load_config(tmp_path / "none.yaml")
+
+
+def test_merging_leaves_the_original_alone() -> None:
+    content = {"a": {"b": 1}}
+    assert merge_overrides(content, parse_overrides(["--a.c", "2", "--d.e.f", "x"])) == {
+        "a": {"b": 1, "c": 2},
+        "d": {"e": {"f": "x"}},
+    }
+    assert content == {"a": {"b": 1}}
+
+
+def test_every_key_is_described_with_its_true_default() -> None:
+    rows = {key: (default, meaning) for key, default, meaning in describe(RunConfig)}
+    assert all(meaning for _, meaning in rows.values())
+    assert rows["system.generator.learning_rate"][0] == "0.001"  # the section's own default, not the optimiser's
+    assert rows["data.name"] == ("required", "one of lines, circles, gaussians, digits, mnist, npy, folder")
+    assert "system.n_generators (dmgan, dmgan_pl)" in rows
+
+
+def test_only_the_mathematics_must_stay_the_same_on_resume() -> None:
+    config = load_config(LINES)
+    elsewhere = load_config(LINES, ["--output", "x", "--cluster.num_workers", "2", "--tracking.enabled", "false"])
+    assert differences(config, elsewhere) == []
+    other = load_config(LINES, ["--seed", "1", "--data.n", "100"])
+    assert differences(config, other) == ["seed: 0 -> 1", "data.n: 50000 -> 100"]

@@ -116,9 +116,8 @@ def main() -> None:
     author = [row for row in rows if row["system"] == AUTHOR]
     for steps, metric in (("20,000", "off_manifold_0.05_at_20000"), ("30,000", "off_manifold_0.05")):
         values = ", ".join(f"{row[metric]:.3f}" for row in author)
-        print(
-            f"\nauthors' constants, balanced, after {steps} steps: mean {fmean(r[metric] for r in author):.3f} ({values})"
-        )
+        mean = fmean(row[metric] for row in author)
+        print(f"\nauthors' constants, balanced, after {steps} steps: mean {mean:.3f} ({values})")
     hardware = f"{platform.processor() or platform.machine()}, 1 thread a run, torch {torch.__version__}"
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")

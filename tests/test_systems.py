@@ -124,7 +124,9 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_player(name: str, make_co
     loop.iteration()
     loop.data[:] = torch.nan
     loop.iteration()
-    with pytest.raises(TrainingStoppedError, match="loss of the critic is not finite at generator step 1: .*real.*nan"):
+    with pytest.raises(
+        TrainingStoppedError, match=r"loss of the critic is not finite at generator step 1: .*real.*nan"
+    ):
         loop.drain_terms()
 
 

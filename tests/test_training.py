@@ -129,7 +129,7 @@ def test_a_damaged_newest_checkpoint_is_passed_by(make_config: MakeConfig, caplo
     config = make_config("wgan_gp")
     train(config)
     whole = final_state(config)
-    before, newest = checkpoints(run_folder(config) / "checkpoints")
+    _, newest = checkpoints(run_folder(config) / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:-1000])
     train(config)
     assert f"{newest} cannot be read" in caplog.text
@@ -148,7 +148,7 @@ def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: Mak
     run = Run(config, World(), on_checkpoint=None)
     run.on_checkpoint = lambda step, path: run.loop.data.fill_(torch.nan)  # after the first checkpoint, at step 5
     good = run_folder(config) / "checkpoints" / "step_00000005.pt"
-    with pytest.raises(TrainingStoppedError, match=f"critic is not finite at generator step 5.*{good}"):
+    with pytest.raises(TrainingStoppedError, match=rf"critic is not finite at generator step 5.*{good}"):
         run.train()
     assert checkpoints(good.parent) == [good]
     assert all(torch.isfinite(v).all() for v in read_checkpoint(good)["loop"]["system"].values())
@@ -156,7 +156,7 @@ def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: Mak
 
 def test_an_unwritable_output_folder_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="output: the run's folder .* cannot be written to"):
+    with pytest.raises(UserError, match=r"output: the run's folder .* cannot be written to"):
         train(make_config("wgan_gp", output=str(tmp_path / "file")))
 
 

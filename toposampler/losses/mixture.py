@@ -1,4 +1,4 @@
-"""What a mixture of generators adds to a GAN: mutual information and the prior's two terms (Khayatkhoei et al. 2018)."""
+"""What a mixture of generators adds to a GAN: mutual information, and two terms of the prior (Khayatkhoei 2018)."""
 
 from __future__ import annotations
 

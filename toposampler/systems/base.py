@@ -82,7 +82,7 @@ class SystemConfig(Section):
 
 
 class System(nn.Module):
-    """Base of every system: generators {G_c} on one latent z, and a critic D. Pages add the players and their losses."""
+    """Base of every system: generators {G_c} on one latent z, and a critic D. Pages add players and their losses."""
 
     def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
         super().__init__()

@@ -6,7 +6,8 @@ them apart, which keeps each to a part of the data of its own. The learned prior
 | equation | here | logged term |
 |---|---|---|
 | c ~ r(c) = 1/K, x = G_c(z) | `draw_generators`, `generate` | |
-| critic: -E_real D + E_fake D + lambda E max(0, abs(grad D) - 1)^2 | `critic_loss` (WGAN-GP's) | `critic/real`, `critic/fake`, `critic/penalty` |
+| critic: -E_real D + E_fake D | `critic_loss` | `critic/real`, `critic/fake` |
+| its penalty: lambda E max(0, abs(grad D) - 1)^2 | `critic_loss` | `critic/penalty` |
 | L_c = -E ln q(c given x), the bound of the mutual information | `generator_loss` | `generator/information` |
 | generators: -E_fake D + lambda' L_c | `generator_loss` | `generator/adversarial`, `generator/information` |
 | Q: L_c | `generator_loss` | `generator/information` |
@@ -22,7 +23,7 @@ Deviations
   prior asks it about.
 - `draw: systematic` (default) draws the generators of a batch by systematic sampling, which has the paper's mean and
   none of its multinomial noise; `draw: random` is the paper's.
-- Defaults are the constants that train best on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
+- Defaults are constants that train well on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
   rate 1e-3 falling to 0, betas (0, .9), two critic steps, z of few dimensions. `configs/lines_dmgan_pl_author.yaml`
   holds the authors' own.
 """

@@ -66,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint in `folder` that can be read; None if there is none. A damaged one is named and passed by."""
+    """The newest checkpoint in `folder` that can be read, or None. A damaged one is named and passed by."""
     for path in reversed(checkpoints(folder)):
         try:
             return read_checkpoint(path)

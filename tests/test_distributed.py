@@ -117,7 +117,7 @@ def test_help_lists_exit_codes_and_keys(script: ModuleType, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert "python ray_jobs/train.py CONFIG.yaml" in out
     assert "2    bad input" in out
-    assert "--training.generator_steps [13333]  generator steps in all" in out
+    assert "--training.generator_steps [10000]  generator steps in all" in out
 
 
 def test_dry_run_shows_config_and_resources_and_writes_nothing(

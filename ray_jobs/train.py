@@ -78,12 +78,12 @@ def keys() -> Iterator[str]:
 
 def beginning(config: RunConfig) -> Iterator[str]:
     """What will run, where, and where results go."""
-    asked = ", ".join(f"{amount:g} {kind}s" for kind, amount in required(config.cluster).items() if amount)
+    asked = ", ".join(f"{amount:g} {kind}" for kind, amount in required(config.cluster).items() if amount)
     place = f"the Ray cluster at {address}" if (address := os.environ.get("RAY_ADDRESS")) else "a Ray on this machine"
     folder, training = run_folder(config), config.training
-    yield f"run      {config.name}: {config.system.name} on {config.data.name}, {config.system.K} generators"
+    yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
-    yield f"where    {config.cluster.num_workers} workers ({asked}) on {place}"
+    yield f"where    {place}, workers: {config.cluster.num_workers} ({asked})"
     yield f"results  {folder}"
     if JOB_PACKAGES in str(folder):
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"

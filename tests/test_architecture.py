@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "plots", "config", "errors", "records", "periodic", "topology"],
+    ["nn", "losses", "plots", "config", "errors", "records", "periodic", "files"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["training", "tracking", "rejection"],
+    ["training", "tracking"],
     ["distributed"],
 ]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}

@@ -126,7 +126,7 @@ def test_dry_run_shows_config_and_resources_and_writes_nothing(
     arguments = [str(ROOT / CONFIG), "--output", str(tmp_path / "runs"), "--cluster.num_workers", "2", "--dry-run"]
     assert script.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "2 workers (2 CPUs)" in out
+    assert "workers: 2 (2 CPU)" in out
     assert "num_workers: 2" in out
     assert not (tmp_path / "runs").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,9 +55,9 @@ class DataConfig(Section):
     seed: int = 0
     """seed the data is drawn with (not the run's seed: every run sees the same data)"""
 
+    @abstractmethod
     def load(self) -> Dataset:
         """Make or read the data set. Raises UserError if what was given cannot be used."""
-        raise NotImplementedError(f"{type(self).__name__} has no load()")
 
 
 def checked_weights(weights: tuple[float, ...] | None, n_components: int) -> tuple[float, ...]:

@@ -10,5 +10,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else each line of a worker is printed twice
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # workers stay where they were started
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # also the pace of reports, by default 2 s
-os.environ.setdefault("RAY_worker_niceness", "0")  # else workers get the lowest priority: training crawls on a busy machine
+os.environ.setdefault(
+    "RAY_worker_niceness", "0"
+)  # else workers get the lowest priority: training crawls on a busy machine
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about workers without GPU

@@ -10,12 +10,13 @@ from toposampler.systems.base import Batch, Noise, Player, System, SystemConfig,
 __all__ = ["SYSTEMS", "Batch", "Noise", "Player", "System", "SystemConfig", "Terms"]
 
 
-def _pages(base: type[SystemConfig]) -> list[type[SystemConfig]]:
-    return [page for child in base.__subclasses__() for page in (child, *_pages(child))]
+def _pages(page: type[SystemConfig]) -> list[type[SystemConfig]]:
+    """`page` and the pages that inherit from it."""
+    return [page, *(below for child in page.__subclasses__() for below in _pages(child))]
 
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")
 
-SYSTEMS: tuple[type[SystemConfig], ...] = tuple(_pages(SystemConfig))
+SYSTEMS: tuple[type[SystemConfig], ...] = tuple(page for top in SystemConfig.__subclasses__() for page in _pages(top))
 """the configuration classes of all systems"""

@@ -6,6 +6,7 @@ checkpoints: the loop (`toposampler.training.loop`) does all that for every syst
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -76,12 +77,12 @@ class SystemConfig(Section):
         """The number of generators."""
         return 1
 
+    @abstractmethod
     def build(self, shape: tuple[int, ...]) -> System:
         """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
-        raise NotImplementedError(f"{type(self).__name__} has no build()")
 
 
-class System(nn.Module):
+class System(nn.Module, ABC):
     """Base of every system: generators {G_c} on one latent z, and a critic D. Pages add players and their losses."""
 
     def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
@@ -99,9 +100,9 @@ class System(nn.Module):
         """`network` with the weights that the configuration asks for at the start."""
         return networks.xavier_(network) if self.xavier else network
 
+    @abstractmethod
     def players(self) -> dict[str, Player]:
         """The players in the order they move; the first is the critic, which moves `critic_steps` times."""
-        raise NotImplementedError(f"{type(self).__name__} has no players()")
 
     def draw(self, batches: int, n: int, rng: torch.Generator) -> Noise:
         """All that is random in `batches` steps on n samples: tensors (batches, n, ...) by name.

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
+from toposampler.files import write_atomically
 from toposampler.records import Record, read_records
 from toposampler.tracking.server import cause, experiment_id
 
@@ -165,9 +165,7 @@ class Tracker:
     def _note(self, done: Delivery) -> None:
         """Remember `done`, and write it to `tracking.json` in one step: a kill leaves the old file or the new."""
         self._done = done
-        draft = self._folder / "tracking.json.new"
-        draft.write_text(json.dumps(asdict(done)))
-        os.replace(draft, self._folder / "tracking.json")
+        write_atomically(self._folder / "tracking.json", json.dumps(asdict(done)))
 
 
 def read_delivery(folder: Path, uri: str, experiment: str) -> Delivery:

@@ -16,6 +16,7 @@ from torch import Tensor
 from toposampler.config import read_yaml, to_yaml, validate
 from toposampler.data import Dataset
 from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
 from toposampler.records import RecordWriter, read_records
@@ -86,7 +87,7 @@ class Run:
             self.seconds_before = state["seconds"]
         self.started = time.monotonic()
         if world.rank == 0:
-            (self.folder / "config.yaml").write_text(to_yaml(config), encoding="utf-8")
+            write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 
     @property
@@ -125,12 +126,13 @@ class Run:
             self.records.write(self.loop.step, metrics)
 
     def _evaluate(self, n: int) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
-        """The metrics of n samples of the averaged generators, and the samples with their generators."""
+        """The metrics of n samples of the averaged generators against n real ones, and the samples and their makers."""
         with self.loop.averaged() as system:
             samples, ids = draw_samples(system, n, self.config.seed)
             samples, ids, prior = samples.float().cpu(), ids.cpu(), system.prior()
         prior = None if prior is None else prior.cpu()
-        return evaluate(self.dataset, samples, ids, prior, self.config.seed), (samples, ids)
+        scores = evaluate(self.dataset, samples, ids, prior, self.config.seed, max_real=n)
+        return scores, (samples, ids)
 
     def _checkpoint(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
@@ -164,7 +166,5 @@ class Run:
             "seconds": round(self.seconds, 1),
             "model": str(checkpoints(self.folder / "checkpoints")[-1]),
         }
-        temporary = self.folder / "result.json.tmp"
-        temporary.write_text(json.dumps(result, indent=2), encoding="utf-8")
-        temporary.replace(self.folder / "result.json")
+        write_atomically(self.folder / "result.json", json.dumps(result, indent=2))
         return result

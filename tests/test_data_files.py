@@ -180,7 +180,7 @@ def test_folder_refuses(tmp_path: Path) -> None:
 
 
 def test_mnist_says_what_is_absent_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"cannot be read from .*MNIST/raw: .*set data\.download true"):
+    with pytest.raises(UserError, match=r"MNIST is not in .*MNIST/raw \(.*set --data\.download true"):
         MnistConfig(root=tmp_path).load()
 
 

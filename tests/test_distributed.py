@@ -15,12 +15,15 @@ from pathlib import Path
 from types import ModuleType
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from toposampler.config import ClusterConfig
+from toposampler.config import ClusterConfig, to_yaml
 from toposampler.distributed.resources import check_resources, required
 from toposampler.errors import UserError
+from toposampler.training import load_config
+from toposampler.training.config import run_folder
 
 ROOT = Path(__file__).parents[1]
 CONFIG = "configs/lines_dmgan_pl.yaml"
@@ -155,6 +158,53 @@ def test_bad_input_is_one_message_and_exit_code_2(
     monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was started"))
     assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    np.save(path, array)
+
+
+@pytest.mark.parametrize(
+    ("config", "make", "message"),
+    [
+        ("own_points", lambda path: None, "does not exist"),
+        ("own_points", lambda path: save_array(path, np.array([[0, 1], [np.nan, 2]])), "NaN or infinite"),
+        ("own_points", lambda path: save_array(path, np.zeros(5)), "shape (5,)"),
+        ("own_points", lambda path: save_array(path, np.array([None, {}])), "is not a .npy array of numbers"),
+        ("own_points", lambda path: path.write_text("1,2"), "data"),
+        ("own_images", lambda path: path.mkdir(), "no image"),
+    ],
+)
+def test_bad_data_is_one_message_and_exit_code_2(
+    script: ModuleType,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    config: str,
+    make: Callable[[Path], object],
+    message: str,
+) -> None:
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was started"))
+    data = tmp_path / "data.npy"
+    make(data)
+    arguments = [str(ROOT / "configs" / f"{config}.yaml"), "--output", str(tmp_path), "--data.path", str(data)]
+    assert script.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert str(data) in error
+    assert message in error
+
+
+def test_resume_with_another_config_is_one_message_and_exit_code_2(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was started"))
+    begun = load_config(ROOT / CONFIG, ["--output", str(tmp_path)])
+    run_folder(begun).mkdir()
+    (run_folder(begun) / "config.yaml").write_text(to_yaml(begun))
+    assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), "--seed", "5"]) == 2
+    assert "holds a run with another configuration" in (error := capsys.readouterr().err)
+    assert "seed: 0 -> 5" in error
 
 
 @pytest.mark.ray

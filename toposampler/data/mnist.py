@@ -34,8 +34,8 @@ class MnistConfig(DataConfig):
             parts = [MNIST(self.root, train, download=self.download) for train in TRAINING_SET[self.split]]
         except (RuntimeError, OSError) as error:
             raise UserError(
-                f"MNIST cannot be read from {self.root / 'MNIST' / 'raw'}: {str(error).splitlines()[0]} "
-                "Put its four unpacked files there, or set data.download true."
+                f"MNIST is not in {self.root / 'MNIST' / 'raw'} ({str(error).split('.')[0]}): put its four unpacked "
+                "files there, give another --data.root, or set --data.download true"
             ) from None
         x = from_bytes(torch.cat([part.data for part in parts]).unsqueeze(1))
         labels = torch.cat([part.targets for part in parts])

@@ -28,6 +28,7 @@ import torch
 from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config, train
 from toposampler.training.config import run_folder
+from toposampler.training.run import check
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DATA = {"balanced": "null", "unbalanced": "[0.7, 0.1, 0.1, 0.1]"}
@@ -53,6 +54,7 @@ def run(task: tuple[str, str, int]) -> dict[str, Any]:
     """Train one run, or read its result; its metrics, seconds and active generators."""
     torch.set_num_threads(1)
     config = run_config(*task)
+    check(config)  # refuses the results of other constants
     result_file = run_folder(config) / "result.json"
     result = json.loads(result_file.read_text()) if result_file.exists() else train(config)
     assert result is not None

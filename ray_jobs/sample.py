@@ -28,11 +28,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples [0]")
     parser.add_argument("--generator", type=int, metavar="K", help="this generator's samples only [all, by the prior]")
     parser.add_argument("--no-ema", action="store_true", help="use the last weights, not their moving average")
-    parser.add_argument("--device", default="cpu", help="where to compute: cpu or cuda [cpu]")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute [cpu]")
     options = parser.parse_args(arguments)
     try:
         if options.out.suffix != ".npy":
             raise UserError(f"--out must end in .npy, got {options.out}")
+        if not 0 <= options.seed < 2**63:
+            raise UserError(f"--seed must be at least 0 and less than 2**63, got {options.seed}")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU on this machine")
         model = load_model(options.model, ema=not options.no_ema, device=options.device)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from toposampler.config import describe, to_yaml
-from toposampler.distributed.launch import launch, stored_result
+from toposampler.distributed.launch import launch
 from toposampler.distributed.resources import required
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
@@ -50,7 +50,10 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        path, *overrides = [argument for argument in arguments if argument != "--dry-run"]
+        config_and_overrides = [argument for argument in arguments if argument != "--dry-run"]
+        if not config_and_overrides:
+            raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
+        path, *overrides = config_and_overrides
         config = load_config(Path(path), overrides)
         print("\n".join(beginning(config)), flush=True)
         if "--dry-run" in arguments:
@@ -87,8 +90,6 @@ def beginning(config: RunConfig) -> Iterator[str]:
     yield f"results  {folder}"
     if JOB_PACKAGES in str(folder):
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
-    if stored_result(config):
-        yield "complete: nothing is left to train; give another --name to train anew. Its result:"
 
 
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:

@@ -58,6 +58,7 @@ def test_overrides_are_typed() -> None:
             r"training.batch_size \(\d+\) must be a multiple of cluster.num_workers \(3\)",
         ),
         (["--name", "a/b"], "name: a run's name holds letters, digits"),
+        (["--seed", "9223372036854775808"], "seed: input should be less than 9223372036854775808"),
         (["--seed"], "--seed needs a value"),
         (["seed", "1"], "unexpected argument 'seed'"),
     ],
@@ -76,6 +77,8 @@ def test_all_mistakes_are_named_at_once() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ("a: 1\nb: 2\na: 3", "a: given twice"),
+        ("seed: 0x_", "not valid YAML"),
         ("a: [", "not valid YAML"),
         ("- 1", "must hold a mapping"),
         ("", "must hold a mapping"),

@@ -33,6 +33,13 @@ def test_counts_are_right_in_the_mean(draw: str) -> None:
     assert (share - p).abs().max() < 4 * (0.7 * 0.3 / ids.numel()) ** 0.5  # four standard deviations
 
 
+def test_a_generator_without_mass_is_never_drawn_for_a_rounding_error() -> None:
+    p = torch.cat([torch.full((49,), 1 / 49), torch.zeros(1)])
+    assert p.sum() < 1
+    ids = draw_generators(p, (100_000, 64), "systematic", rng())
+    assert ids.max() == 48
+
+
 def test_random_counts_vary_more_than_systematic_ones() -> None:
     p = torch.full((4,), 0.25)
     spread = {

@@ -57,7 +57,7 @@ def test_golden_losses(name: str, make_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_terms_are_logged_by_player_and_sum_to_the_loss(name: str, make_config: MakeConfig) -> None:
+def test_every_module_gets_a_gradient_and_every_term_is_logged(name: str, make_config: MakeConfig) -> None:
     config = make_config(name, training__precision="fp64", training__critic_steps=1)
     loop = make_loop(config)
     noise, real = loop._draw(1)
@@ -67,8 +67,13 @@ def test_terms_are_logged_by_player_and_sum_to_the_loss(name: str, make_config: 
         terms = player.loss(batch)
         assert all(term.shape == () and torch.isfinite(term) for term in terms.values()), player_name
         sum(terms.values(), torch.zeros(())).backward()
-        assert player.gradients.abs().max() > 0, f"{player_name} gets no gradient"
+        for module, (start, end) in player.ranges.items():
+            assert player.gradients[start:end].abs().max() > 0, f"{module} of {player_name} gets no gradient"
+        player.gradients.zero_()
         player.freeze(True)
+        loop._move(player_name, batch)
+        logged = {f"{player_name}/{term}": value.item() for term, value in terms.items()}
+        assert loop.drain_terms() == pytest.approx(logged)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,6 +105,7 @@ def test_samples_follow_the_seed_and_the_generator(name: str, make_config: MakeC
     x, ids = draw_samples(system, 5000, seed=3)
     again, _ = draw_samples(system, 5000, seed=3)
     assert torch.equal(x, again)
+    assert not torch.equal(x, draw_samples(system, 5000, seed=4)[0])
     assert x.shape == (5000, 2)
     assert torch.isfinite(x).all()
     assert set(ids.tolist()) == set(range(system.K))

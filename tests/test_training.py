@@ -136,6 +136,37 @@ def test_a_damaged_newest_checkpoint_is_passed_by(make_config: MakeConfig, caplo
     assert same(whole, final_state(config))
 
 
+def test_resume_with_other_data_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    file = tmp_path / "data.npy"
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    np.save(file, points)
+    config = make_config("wgan_gp", data={"name": "npy", "path": str(file)})
+    train(config)
+    train(config)  # the same data: nothing to refuse
+    np.save(file, points + 1e-3)
+    with pytest.raises(UserError, match=r"the data has changed since .*step_00000020.pt was written"):
+        train(config)
+
+
+@pytest.mark.parametrize("precision", ["fp64", "bf16"])
+def test_every_precision_trains_from_start_to_figures(precision: str, make_config: MakeConfig) -> None:
+    result = train(make_config("dmgan_pl", training__precision=precision))
+    assert result is not None
+    assert result["generator_steps"] == 20
+
+
+def test_digits_without_labels_and_with_more_generators_than_samples_in_a_batch(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (30, 8, 8, 3), dtype=np.uint8))
+    data = {"name": "npy", "path": str(tmp_path / "images.npy")}
+    config = make_config("dmgan_pl", data=data, system__n_generators=12, training__generator_steps=3)
+    result = train(config)
+    assert result is not None
+    assert {"off_support_nn99", "coverage_k5", "active_generators"} <= result["metrics"].keys()
+    assert (run_folder(config) / "figures" / "samples_grid.png").exists()
+
+
 def test_resume_with_another_config_is_refused_and_says_what_differs(make_config: MakeConfig) -> None:
     train(make_config("wgan_gp"))
     with pytest.raises(UserError, match=r"seed: 0 -> 1\n  training.batch_size: 8 -> 16"):
@@ -181,6 +212,17 @@ class TestCheckpoints:
         with pytest.raises(UserError, match=r"model\.pt"):
             read_checkpoint(tmp_path / "model.pt")
 
+    def test_a_file_without_a_model_is_refused(self, tmp_path: Path) -> None:
+        torch.save({"schema": 1, "loop": {}}, tmp_path / "model.pt")
+        with pytest.raises(UserError, match="it lacks config, data, seconds, shape"):
+            read_checkpoint(tmp_path / "model.pt")
+
+    def test_damaged_newer_files_do_not_push_out_the_one_just_written(self, tmp_path: Path) -> None:
+        for step in (5, 15, 20):
+            (tmp_path / f"step_{step:08d}.pt").write_bytes(b"damaged")
+        save_checkpoint(tmp_path / "step_00000010.pt", {"x": 1})
+        assert [path.name for path in checkpoints(tmp_path)] == ["step_00000005.pt", "step_00000010.pt"]
+
     def test_a_full_disk_leaves_the_last_good_checkpoint(self, tmp_path: Path) -> None:
         """/dev/full is a disk without space: the write fails, and what was there stays."""
         if not Path("/dev/full").exists():
@@ -190,7 +232,7 @@ class TestCheckpoints:
         with pytest.raises((OSError, RuntimeError)):
             save_checkpoint(tmp_path / "step_00000002.pt", {"x": torch.ones(100_000)})
         assert checkpoints(tmp_path) == [tmp_path / "step_00000001.pt"]
-        assert torch.equal(read_checkpoint(tmp_path / "step_00000001.pt")["x"], torch.ones(3))
+        assert torch.equal(torch.load(tmp_path / "step_00000001.pt")["x"], torch.ones(3))
 
 
 class TestModels:

@@ -95,7 +95,7 @@ class ClusterConfig(Section):
 class TrackingConfig(Section):
     """Where metrics, figures and models are recorded (MLflow)."""
 
-    uri: str | None = None
+    uri: str | None = Field(None, min_length=1)
     """MLflow tracking URI; default: MLFLOW_TRACKING_URI if set, else a SQLite file in the output folder"""
     experiment: str = Field("toposampler", min_length=1)
     """MLflow experiment"""
@@ -105,15 +105,31 @@ class TrackingConfig(Section):
     """false: no MLflow at all"""
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without its surprises: a key given twice is an error, and nothing is taken for a date."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        if twice := {key for key in keys if keys.count(key) > 1}:
+            raise yaml.YAMLError(f"{', '.join(sorted(twice))}: given twice{node.start_mark}")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping from `path`. Raises UserError naming the file if it is absent or malformed."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except FileNotFoundError:
         raise UserError(f"config file {path} does not exist") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"config file {path} cannot be read: {error}") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise UserError(f"config file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, numbers such as 0x_
         raise UserError(f"config file {path} is not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"config file {path} must hold a mapping of keys to values, not {type(content).__name__}")
@@ -144,8 +160,8 @@ def _parse_value(text: str) -> Any:
     if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):  # YAML 1.1 reads 1e-3 as a string
         return float(text)
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError):
         return text
 
 

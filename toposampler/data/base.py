@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import Section
@@ -46,18 +48,33 @@ class Dataset:
         """Shape of one sample: (d,) for points, (C, H, W) for images."""
         return tuple(self.x.shape[1:])
 
+    def digest(self) -> str:
+        """SHA-256 of points and labels: a run goes on only with the data it was begun with."""
+        sha = hashlib.sha256(repr(self.x.shape).encode())
+        for tensor in (self.x, self.labels):
+            if tensor is not None:
+                sha.update(tensor.contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
 
 class DataConfig(Section):
     """Base of every data section: `name` picks the page, `load()` makes the data."""
 
     name: str
     """which data"""
-    seed: int = 0
-    """seed the data is drawn with (not the run's seed: every run sees the same data)"""
 
     @abstractmethod
     def load(self) -> Dataset:
         """Make or read the data set. Raises UserError if what was given cannot be used."""
+
+
+class SyntheticConfig(DataConfig):
+    """Base of data that is drawn, not read."""
+
+    n: int = Field(50_000, ge=2, le=10**8)
+    """points to draw"""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """seed the data is drawn with (not the run's seed: every run sees the same data)"""
 
 
 def checked_weights(weights: tuple[float, ...] | None, n_components: int) -> tuple[float, ...]:

@@ -6,21 +6,19 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from toposampler.data.base import DataConfig, Dataset, checked_weights
+from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Circles
 
 CENTRES = torch.tensor([[-2.0, 0.0], [2.0, 0.0]])
 
 
-class CirclesConfig(DataConfig):
+class CirclesConfig(SyntheticConfig):
     """Points spread evenly over two unit circles: left, right."""
 
     name: Literal["circles"] = "circles"
-    n: int = Field(50_000, ge=2)
-    """points to draw"""
     weights: tuple[float, ...] | None = None
     """mass of each circle, summing to 1 (default: equal)"""
 

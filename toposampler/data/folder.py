@@ -20,7 +20,7 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 class FolderConfig(DataConfig):
-    """Images cropped to their central square and resized. No draw uses the seed."""
+    """Images cropped to their central square and resized."""
 
     name: Literal["folder"] = "folder"
     path: Path

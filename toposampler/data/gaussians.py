@@ -9,12 +9,12 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from toposampler.data.base import DataConfig, Dataset, checked_weights
+from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Discs
 
 
-class GaussiansConfig(DataConfig):
+class GaussiansConfig(SyntheticConfig):
     """Isotropic Gaussians in the plane. The support of a mode is its disc of 3 standard deviations.
 
     That disc is VEEGAN's "high quality"; a perfect sampler puts 1 - exp(-9/2) = 98.9 % of its mass there.
@@ -23,8 +23,6 @@ class GaussiansConfig(DataConfig):
     name: Literal["gaussians"] = "gaussians"
     layout: Literal["ring", "grid"] = "ring"
     """ring: n_modes modes on a circle; grid: side x side modes around the origin"""
-    n: int = Field(50_000, ge=2)
-    """points to draw"""
     n_modes: int = Field(8, ge=1)
     """modes of the ring"""
     radius: float = Field(2.0, gt=0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from toposampler.data.base import DataConfig, Dataset, checked_weights
+from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Segments
 
@@ -16,12 +16,10 @@ STARTS = torch.tensor([[0.25, 0.75], [-0.25, -0.75], [0.25, -0.75], [-0.25, 0.75
 ENDS = torch.tensor([[0.75, 0.25], [-0.75, -0.25], [0.75, -0.25], [-0.75, 0.25]])
 
 
-class LinesConfig(DataConfig):
+class LinesConfig(SyntheticConfig):
     """Points spread evenly over four segments: top right, bottom left, bottom right, top left."""
 
     name: Literal["lines"] = "lines"
-    n: int = Field(50_000, ge=2)
-    """points to draw"""
     weights: tuple[float, ...] | None = None
     """mass of each segment, summing to 1 (default: equal; the paper's unbalanced data: 0.7, 0.1, 0.1, 0.1)"""
 

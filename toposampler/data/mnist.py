@@ -16,7 +16,7 @@ TRAINING_SET = {"train": [True], "test": [False], "all": [True, False]}
 
 
 class MnistConfig(DataConfig):
-    """Grey images; the components are the ten digits. No draw uses the seed."""
+    """Grey images; the components are the ten digits."""
 
     name: Literal["mnist"] = "mnist"
     root: Path = Path("data")
@@ -32,7 +32,7 @@ class MnistConfig(DataConfig):
 
         try:
             parts = [MNIST(self.root, train, download=self.download) for train in TRAINING_SET[self.split]]
-        except (RuntimeError, OSError) as error:
+        except (RuntimeError, OSError, ValueError, AssertionError) as error:
             raise UserError(
                 f"MNIST is not in {self.root / 'MNIST' / 'raw'} ({str(error).split('.')[0]}): put its four unpacked "
                 "files there, give another --data.root, or set --data.download true"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from toposampler.errors import UserError
 
 
 class NpyConfig(DataConfig):
-    """An array of numbers on disk. No draw uses the seed."""
+    """An array of numbers on disk."""
 
     name: Literal["npy"] = "npy"
     path: Path
@@ -41,7 +42,7 @@ def _read(path: Path) -> np.ndarray:
         array = np.load(path, allow_pickle=False)  # a pickle can run code
     except FileNotFoundError:
         raise UserError(f"data file {path} does not exist") from None
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, MemoryError, BadZipFile) as error:
         raise UserError(f"data file {path} is not a .npy array of numbers: {error}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
         found = f"type {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"

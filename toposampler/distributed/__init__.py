@@ -13,4 +13,7 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # also the pa
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else workers get the lowest priority: training crawls on a busy machine
+if os.environ.get("RAY_ADDRESS"):  # else a wrong address is tried for 14 minutes: now 15 s
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
+    os.environ.setdefault("RAY_py_gcs_connect_timeout_s", "4")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # silences a warning about workers without GPU

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from toposampler.config import flatten
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.fit import fit
+from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
 from toposampler.periodic import Periodic
 from toposampler.tracking.uri import tracking_uri
@@ -27,35 +29,67 @@ log = logging.getLogger(__name__)
 
 
 def launch(config: RunConfig) -> dict[str, Any]:
-    """Train `config`, or go on with it, and return its result. A complete run is not trained again.
+    """Train `config`, or go on with it, and return its result. A complete run is not trained again: that is printed.
 
     Raises UserError for bad input, before a cluster starts wherever that can be seen, and TrainingStoppedError.
     """
-    folder = run_folder(config)
-    config = config.model_copy(update={"output": str(folder.parent)})  # absolute: workers run elsewhere
+    config = absolute(config)
     check(config)
-    check_tracking(config)
-    if result := stored_result(config):
-        with recorded(config):  # MLflow may still lack its end
-            return result
-    with cluster(config.cluster), recorded(config), shown(config):
-        return fit(config)
+    with locked(run_folder(config)):
+        check_tracking(config)
+        if result := stored_result(config):
+            print("complete: nothing is left to train; give another --name to train anew. Its result:", flush=True)
+            with recorded(config):  # MLflow may still lack its end
+                return result
+        with cluster(config.cluster), recorded(config), shown(config):
+            return fit(config)
+
+
+def absolute(config: RunConfig) -> RunConfig:
+    """`config` with its folders and files absolute: workers may have another working folder than the driver.
+
+    Raises UserError for what no file can be called.
+    """
+    output = _absolute("output", run_folder(config).parent)
+    files = {key: _absolute(f"data.{key}", path) for key, path in config.data if isinstance(path, Path)}
+    return config.model_copy(update={"output": str(output), "data": config.data.model_copy(update=files)})
+
+
+def _absolute(key: str, path: Path) -> Path:
+    try:
+        with suppress(OSError):  # absent, say: whoever uses it finds that out and says so
+            os.stat(path)
+    except ValueError as error:
+        raise UserError(f"{key}: {str(path)!r} cannot be a file or folder: {error}") from None
+    return path.absolute()
 
 
 def stored_result(config: RunConfig) -> dict[str, Any] | None:
-    """The result of a complete run; None if it is not complete."""
+    """The result of a complete run: one that has both `result.json` and the model named in it; None for another.
+
+    Raises UserError if `result.json` is damaged.
+    """
     path = run_folder(config) / "result.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        result: dict[str, Any] = json.loads(path.read_text())
+        return result if Path(result["model"]).exists() else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:  # no JSON, or no result
+        raise UserError(f"{path} is damaged ({error}); remove it, and the run goes on to its end again") from None
 
 
 def check_tracking(config: RunConfig) -> None:
-    """Raises UserError if MLflow does not answer; only warns where it is not required."""
+    """Raises UserError if MLflow does not answer; only warns where it is not required. Also as `read_delivery` does."""
     if not config.tracking.enabled:
         return
     from toposampler.tracking.server import check_server  # here, because mlflow takes seconds and may be missing
+    from toposampler.tracking.tracker import read_delivery
 
+    uri = tracking_uri(config.tracking, Path(config.output))
+    read_delivery(run_folder(config), uri, config.tracking.experiment)
     try:
-        check_server(tracking_uri(config.tracking, Path(config.output)))
+        check_server(uri)
     except UserError as error:
         if config.tracking.required:
             raise

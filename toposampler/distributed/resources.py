@@ -23,7 +23,9 @@ def required(config: ClusterConfig) -> dict[str, float]:
 
 def of_this_machine() -> dict[str, float]:
     """CPUs this process may use and GPUs that torch sees, by Ray's names."""
-    return {"CPU": float(len(os.sched_getaffinity(0))), "GPU": float(torch.cuda.device_count())}
+    # macOS does not tell which CPUs a process may use.
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {"CPU": float(cpus), "GPU": float(torch.cuda.device_count())}
 
 
 def check_resources(config: ClusterConfig, available: Mapping[str, float], place: str) -> None:

@@ -34,7 +34,8 @@ def draw_generators(probabilities: Tensor, size: tuple[int, int], draw: Draw, rn
         ids = torch.multinomial(probabilities, batches * n, replacement=True, generator=rng)
         return ids.view(batches, n)
     offset = torch.rand((batches, 1), generator=rng, device=rng.device, dtype=probabilities.dtype)
-    quantiles = (offset + torch.arange(n, device=rng.device)) / n
+    below_one = 1 - torch.finfo(offset.dtype).eps
+    quantiles = ((offset + torch.arange(n, device=rng.device)) / n).clamp_(max=below_one)
     cumulative = probabilities.cumsum(0)
-    ids = torch.searchsorted(cumulative, quantiles, right=True)
-    return ids.clamp_(max=len(probabilities) - 1)  # rounding can leave the last cumulative sum below 1
+    ids = torch.searchsorted(cumulative / cumulative[-1], quantiles, right=True)  # rounded sums need not end at 1
+    return ids.clamp_(max=len(probabilities) - 1)  # of NaN, which the loop's guard reports: no index may be wrong

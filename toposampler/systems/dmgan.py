@@ -8,9 +8,9 @@ them apart, which keeps each to a part of the data of its own. The learned prior
 | c ~ r(c) = 1/K, x = G_c(z) | `draw_generators`, `generate` | |
 | critic: -E_real D + E_fake D | `critic_loss` | `critic/real`, `critic/fake` |
 | its penalty: lambda E max(0, abs(grad D) - 1)^2 | `critic_loss` | `critic/penalty` |
-| L_c = -E ln q(c given x), the bound of the mutual information | `generator_loss` | `generator/information` |
+| L_c = -E ln q(c given x), the bound of the mutual information | `losses.mixture.information` | |
 | generators: -E_fake D + lambda' L_c | `generator_loss` | `generator/adversarial`, `generator/information` |
-| Q: L_c | `generator_loss` | `generator/information` |
+| Q: lambda' L_c | `generator_loss` | `generator/information` |
 
 G and Q descend L_c together, so they are one player: one backward serves both, and as Q has no part in the adversarial
 term its gradient is that of lambda' L_c alone (Adam is blind to the factor). Q reads the critic's last hidden layer;
@@ -52,8 +52,8 @@ class DMGANConfig(SystemConfig):
     """K, the number of generators"""
     draw: Draw = "systematic"
     """how the generators of a batch are drawn: systematic (counts within 1 of their mean) or random (the paper's)"""
-    information_weight: float = Field(1.0, ge=0)
-    """weight of the mutual-information term in the generators' loss"""
+    information_weight: float = Field(1.0, gt=0)
+    """lambda', weight of the mutual-information term in the loss of generators and encoder"""
     penalty: PenaltyConfig = PenaltyConfig()
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
 

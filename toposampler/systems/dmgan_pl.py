@@ -4,7 +4,7 @@ Khayatkhoei, Singh, Elgammal, NeurIPS 2018, arXiv 1806.00880, section 3.
 
 | equation | here | logged term |
 |---|---|---|
-| r(c) = softmax(zeta), zeta = 0 at first | `MixturePrior` | `prior/c` |
+| r(c) = softmax(zeta), zeta = 0 at first | `MixturePrior` | `mass/c` |
 | L(zeta) = E_real H(q(c given x), r) - a^t w H(r) | `prior_loss` | `prior/cross_entropy`, `prior/entropy_bonus` |
 | all else as DMGAN, with c ~ r(c) | `dmgan` | |
 

@@ -13,13 +13,15 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
+from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.records import Record, read_records
 from toposampler.tracking.server import cause, experiment_id
@@ -49,23 +51,33 @@ class Delivery:
 
 
 class Tracker:
-    """Delivers the run in `folder` to the MLflow at `uri`, going on where an earlier process stopped."""
+    """Delivers the run in `folder` to the MLflow at `uri`, going on where an earlier process stopped.
+
+    Raises UserError as `read_delivery` does. A `uri` that cannot be used shows when something is to be delivered.
+    """
 
     def __init__(
         self, folder: Path, uri: str, experiment: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
         self._folder = folder
-        self._client = MlflowClient(uri)
         self._parameters = parameters
         self._tags = tags
         self._done = read_delivery(folder, uri, experiment)
-        self._opened = False
+        self._opened: str | None = None  # the id of the run, once this process has opened it
         self._warned = False
 
+    @cached_property
+    def _client(self) -> MlflowClient:
+        return MlflowClient(self._done.uri)
+
     def deliver(self) -> None:
-        """Deliver the records that are new. If the server gives no answer, one warning: they wait for a later call."""
+        """Deliver the records that are new. If the server gives no answer, one warning: they wait for a later call.
+
+        A run that is finished, with all its records there, is left alone.
+        """
         try:
-            self._deliver_records(self._open_run())
+            if not self._all_told("FINISHED"):
+                self._deliver_records(self._open_run())
             self._warned = False
         except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
             if not self._warned:
@@ -77,7 +89,7 @@ class Tracker:
 
         A killed run gets one attempt: whoever killed it is waiting.
         """
-        if self._done.status == status and not self._undelivered():
+        if self._all_told(status):
             return
         deadline = time.monotonic() + (0 if status == "KILLED" else PATIENCE)
         while True:
@@ -96,33 +108,38 @@ class Tracker:
 
     def _open_run(self) -> str:
         """The id of this run on the server: the one in `tracking.json` if it is still there, else a new one."""
-        if self._opened and self._done.run_id is not None:
-            return self._done.run_id
-        run_id = self._done.run_id
-        if run_id is None or not self._is_active(run_id):
-            run_id = self._create_run()
-            self._note(replace(self._done, run_id=run_id, offset=0))
-        self._client.update_run(run_id, status="RUNNING")
-        self._note(replace(self._done, status=None))
-        self._opened = True
-        return run_id
+        if self._opened is None:
+            run = self._stored_run() or self._create_run()
+            self._log_parameters(run)
+            self._client.update_run(run.info.run_id, status="RUNNING")
+            self._note(replace(self._done, status=None))
+            self._opened = run.info.run_id
+        return self._opened
 
-    def _create_run(self) -> str:
-        experiment = experiment_id(self._client, self._done.uri, self._done.experiment)
-        run = self._client.create_run(experiment, run_name=self._folder.name, tags=dict(self._tags))
-        parameters = [Param(key, str(value)) for key, value in self._parameters.items()]
-        for part in _parts(parameters, PARAMETERS_PER_CALL):
-            self._client.log_batch(run.info.run_id, params=part)
-        return str(run.info.run_id)
-
-    def _is_active(self, run_id: str) -> bool:
-        """Whether the server has the run: it may have been deleted, or the whole database."""
+    def _stored_run(self) -> Run | None:
+        """The run that `tracking.json` names; None if there is none, or it was deleted, or the whole database."""
+        if self._done.run_id is None:
+            return None
         try:
-            return bool(self._client.get_run(run_id).info.lifecycle_stage == "active")
+            run = self._client.get_run(self._done.run_id)
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return False
+                return None
             raise
+        return run if run.info.lifecycle_stage == "active" else None
+
+    def _create_run(self) -> Run:
+        """A new run, noted before anything else is done: a kill must not leave a run that nobody knows of."""
+        experiment = experiment_id(self._client, self._done.uri, self._done.experiment)
+        run = self._client.create_run(experiment, run_name=self._folder.name, tags=dict(self._tags))
+        self._note(replace(self._done, run_id=run.info.run_id, offset=0))
+        return run
+
+    def _log_parameters(self, run: Run) -> None:
+        """Log the parameters that `run` lacks. MLflow refuses another value for one it has, such as other workers."""
+        lacking = [Param(key, str(value)) for key, value in self._parameters.items() if key not in run.data.params]
+        for part in _parts(lacking, PARAMETERS_PER_CALL):
+            self._client.log_batch(run.info.run_id, params=part)
 
     def _deliver_records(self, run_id: str) -> None:
         records = self._undelivered()
@@ -159,6 +176,10 @@ class Tracker:
         metrics = [Metric(f"final/{k}", v, written, result["generator_steps"]) for k, v in result["metrics"].items()]
         self._client.log_batch(run_id, metrics=metrics)
 
+    def _all_told(self, status: Status) -> bool:
+        """Whether the server knows that the run ended with `status`, and all its records."""
+        return self._done.status == status and not self._undelivered()
+
     def _undelivered(self) -> list[Record]:
         return read_records(self._folder / "metrics.jsonl", self._done.offset)
 
@@ -169,12 +190,17 @@ class Tracker:
 
 
 def read_delivery(folder: Path, uri: str, experiment: str) -> Delivery:
-    """How far the run in `folder` is delivered to `experiment` at `uri`; another place has nothing of it yet."""
-    fresh = Delivery(uri, experiment)
+    """How far the run in `folder` is delivered to `experiment` at `uri`; another place has nothing of it yet.
+
+    Raises UserError if `tracking.json` is damaged.
+    """
+    path, fresh = folder / "tracking.json", Delivery(uri, experiment)
     try:
-        noted = Delivery(**json.loads((folder / "tracking.json").read_text()))
+        noted = Delivery(**json.loads(path.read_text()))
     except FileNotFoundError:
         return fresh
+    except (ValueError, TypeError) as error:  # no JSON, or not the fields of a Delivery
+        raise UserError(f"{path} is damaged ({error}); remove it, and the run is recorded anew") from None
     return noted if (noted.uri, noted.experiment) == (uri, experiment) else fresh
 
 

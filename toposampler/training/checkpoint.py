@@ -25,7 +25,7 @@ def checkpoint_name(step: int) -> str:
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) to `path` and drop all but the newest `KEEP` beside it.
+    """Write `state` (tensors, numbers, strings, lists, dicts) to `path`; keep it and the one before it, drop others.
 
     The file appears whole or not at all, whenever the process is killed.
     """
@@ -36,8 +36,9 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    for old in checkpoints(path.parent)[:-KEEP]:
-        old.unlink(missing_ok=True)
+    kept = [other for other in checkpoints(path.parent) if other.name <= path.name][-KEEP:]
+    for other in set(checkpoints(path.parent)) - set(kept):  # older ones, and damaged ones that were passed by
+        other.unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -62,14 +63,18 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of toposampler: it has no schema version")
     if state["schema"] != SCHEMA:
         raise UserError(f"checkpoint {path} has schema {state['schema']}; this version reads schema {SCHEMA}")
+    if missing := {"config", "shape", "data", "seconds", "loop"} - state.keys():
+        raise UserError(f"{path} is not a checkpoint of toposampler: it lacks {', '.join(sorted(missing))}")
     return state
 
 
-def newest_checkpoint(folder: Path) -> dict[str, Any] | None:
+def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint in `folder` that can be read, or None. A damaged one is named and passed by."""
     for path in reversed(checkpoints(folder)):
         try:
-            return read_checkpoint(path)
+            read_checkpoint(path)
         except UserError as error:
             log.warning("%s; falling back to the checkpoint before it", error)
+        else:
+            return path
     return None

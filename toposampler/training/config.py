@@ -21,6 +21,7 @@ from toposampler.config import (
     validate,
 )
 from toposampler.data import DATA, DataConfig
+from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS, SystemConfig
 
 if TYPE_CHECKING:
@@ -30,8 +31,9 @@ else:
     AnyData = Annotated[Union[DATA], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
     AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]  # noqa: UP007
 
-MAY_CHANGE = ("output", "cluster", "tracking")
-"""sections a run may be resumed with other values of: they do not enter the mathematics"""
+MAY_CHANGE = re.compile(r"output|tracking\..*|cluster\.(?!use_gpu).*|data\.(path|labels|root|download)")
+"""keys that a run may be resumed with other values of: where it runs, where it is recorded, and where the same data
+lies. A GPU draws other random numbers than a CPU, so `cluster.use_gpu` is none of them."""
 
 
 class RunConfig(Section):
@@ -41,7 +43,7 @@ class RunConfig(Section):
     """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
     output: str = "runs"
     """folder that holds the runs"""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """seed of the initialisation, the noise and the order of the data"""
     data: AnyData
     system: AnySystem
@@ -74,15 +76,19 @@ def run_folder(config: RunConfig) -> Path:
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in the YAML file `path` with `--key value` overrides. Raises UserError naming what is wrong."""
-    return validate(RunConfig, merge_overrides(read_yaml(path), parse_overrides(overrides)))
+    content = merge_overrides(read_yaml(path), parse_overrides(overrides))
+    try:
+        return validate(RunConfig, content)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """One line, `key: old -> new`, for each key that must not change when a run is resumed."""
-    before, after = (flatten(c.model_dump(mode="json", exclude=set(MAY_CHANGE))) for c in (old, new))
+    before, after = (flatten(config.model_dump(mode="json")) for config in (old, new))
     absent = "(absent)"
     return [
         f"{key}: {before.get(key, absent)} -> {after.get(key, absent)}"
         for key in {**before, **after}
-        if before.get(key, absent) != after.get(key, absent)
+        if before.get(key, absent) != after.get(key, absent) and not MAY_CHANGE.fullmatch(key)
     ]

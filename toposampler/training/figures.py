@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from toposampler.training.sampling import draw_samples
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
+DETAIL = re.compile(r"component_\d+$|mode_mass")
+"""metrics of single components, of which there may be dozens: too many panels"""
 PER_ROW = 12
 """images of each generator in a grid"""
 
@@ -40,17 +43,18 @@ def draw_figures(
     """
     folder.mkdir(parents=True, exist_ok=True)
     x, ids = (tensor[:POINTS] for tensor in samples)
-    prior = system.prior()
+    prior = None if (p := system.prior()) is None else p.cpu()
     real = dataset.x[:POINTS].flatten(1)
     figures = {"samples_by_generator": plots.generators_scatter(real, x.flatten(1), ids, prior, title)}
     with torch.no_grad():
-        posterior = system.encode(x)
+        posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
-        figures["samples_by_encoder"] = plots.encoder_scatter(x.flatten(1), posterior.argmax(dim=1), title)
+        figures["samples_by_encoder"] = plots.encoder_scatter(x.flatten(1), posterior.argmax(dim=1).cpu(), title)
     if len(dataset.shape) == 3:
         figures["samples_grid"] = plots.image_grid(_rows(system, prior), title)
     for name, prefixes in (("losses", [*system.players()]), ("evaluation", ["eval"])):
         steps, terms = _columns(records, prefixes)
+        terms = {name: values for name, values in terms.items() if not DETAIL.search(name)}
         if steps:
             figures[name] = plots.terms_over_steps(steps, terms, title)
     if prior is not None:
@@ -73,4 +77,4 @@ def _rows(system: System, prior: Tensor | None) -> list[tuple[str, Tensor]]:
     """Images of each generator, the one with most mass first."""
     masses = [1.0] if prior is None else prior.tolist()
     order = sorted(range(system.K), key=lambda k: -masses[k])
-    return [(f"G{k}  r = {masses[k]:.3f}", draw_samples(system, PER_ROW, seed=0, generator=k)[0]) for k in order]
+    return [(f"G{k}  r = {masses[k]:.3f}", draw_samples(system, PER_ROW, seed=0, generator=k)[0].cpu()) for k in order]

@@ -53,11 +53,11 @@ def load_model(place: str | Path, ema: bool = True, device: torch.device | str =
     """
     path = Path(place)
     if path.is_dir():
-        state = newest_checkpoint(path / "checkpoints")
-        if state is None:
+        newest = newest_checkpoint(path / "checkpoints")
+        if newest is None:
             raise UserError(f"{path} is not a run folder with a checkpoint: {path / 'checkpoints'} holds none")
-    else:
-        state = read_checkpoint(path)
+        path = newest
+    state = read_checkpoint(path)
     config = validate(RunConfig, state["config"])
     loop = state["loop"]
     system = config.system.build(tuple(state["shape"])).to(loop["average"].dtype)

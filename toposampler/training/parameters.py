@@ -23,12 +23,12 @@ class FlatPlayer:
         self.parameters = [p for module in player.modules.values() for p in module.parameters()]
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
         self.gradients = torch.zeros_like(self.values)
-        self._ranges: dict[str, tuple[int, int]] = {}
+        self.ranges: dict[str, tuple[int, int]] = {}
         groups: list[dict[str, Any]] = []
         end = 0
         for name, module in player.modules.items():
             start, end = end, end + sum(p.numel() for p in module.parameters())
-            self._ranges[name] = (start, end)
+            self.ranges[name] = (start, end)
             flat = nn.Parameter(self.values[start:end])
             flat.grad = self.gradients[start:end]
             optimiser = player.optimisers[name]
@@ -48,7 +48,7 @@ class FlatPlayer:
 
     def module_values(self, name: str) -> Tensor:
         """The flat parameters of one module, a view."""
-        return self.values[slice(*self._ranges[name])]
+        return self.values[slice(*self.ranges[name])]
 
     def step(self, learning_rate_scale: float) -> None:
         """One step of Adam down `gradients`, which are zero afterwards."""
@@ -59,10 +59,11 @@ class FlatPlayer:
 
     def moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Adam's state by module: `exp_avg` and `exp_avg_sq` (flat, as `values`), `step`; empty at first."""
-        for name, group in zip(self._ranges, self._adam.param_groups, strict=True):
+        for name, group in zip(self.ranges, self._adam.param_groups, strict=True):
             yield name, dict(self._adam.state[group["params"][0]])
 
     def load_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
         """Take back what `moments` gave."""
-        for name, group in zip(self._ranges, self._adam.param_groups, strict=True):
-            self._adam.state[group["params"][0]] = {key: value.clone() for key, value in moments[name].items()}
+        for name, group in zip(self.ranges, self._adam.param_groups, strict=True):
+            state = {key: value.to(self.values.device, copy=True) for key, value in moments[name].items()}
+            self._adam.state[group["params"][0]] = state

@@ -13,15 +13,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toposampler.config import read_yaml, to_yaml, validate
+from toposampler.config import to_yaml
 from toposampler.data import Dataset
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
 from toposampler.records import RecordWriter, read_records
-from toposampler.training.checkpoint import checkpoint_name, checkpoints, newest_checkpoint, save_checkpoint
-from toposampler.training.config import RunConfig, differences, run_folder
+from toposampler.training.checkpoint import (
+    checkpoint_name,
+    checkpoints,
+    newest_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from toposampler.training.config import RunConfig, differences, load_config, run_folder
 from toposampler.training.figures import draw_figures
 from toposampler.training.loop import Loop
 from toposampler.training.sampling import draw_samples
@@ -45,7 +51,7 @@ def check(config: RunConfig) -> Dataset:
     except OSError as error:
         raise UserError(f"output: the run's folder {folder} cannot be written to: {error.strerror}") from None
     if (folder / "config.yaml").exists():
-        begun = validate(RunConfig, read_yaml(folder / "config.yaml"))
+        begun = load_config(folder / "config.yaml")
         if changed := differences(begun, config):
             lines = "\n".join(f"  {line}" for line in changed)
             raise UserError(
@@ -67,7 +73,19 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> dict[
     Returns the content of `result.json` on rank 0, None on others. Raises UserError as `check` does, and
     TrainingStoppedError if a loss or parameter is not finite or replicas drift apart.
     """
-    return Run(config, World.current(), on_checkpoint).train()
+    world = World.current()
+    run, fault = None, None
+    try:
+        run = Run(config, world, on_checkpoint)
+    except UserError as error:
+        fault = error
+    # A rank that fails alone would leave the others waiting for it.
+    for rank, other in enumerate(world.gathered(fault)):
+        if other is not None:
+            raise UserError(str(other) if world.size == 1 else f"worker {rank}: {other}")
+    assert run is not None
+    run.resume()
+    return run.train()
 
 
 class Run:
@@ -81,14 +99,23 @@ class Run:
         system = config.system.build(self.dataset.shape)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, world)
+        self.digest = self.dataset.digest()
         self.seconds_before = 0.0
-        if state := newest_checkpoint(self.folder / "checkpoints"):
-            self.loop.load_state_dict(state["loop"])
-            self.seconds_before = state["seconds"]
         self.started = time.monotonic()
         if world.rank == 0:
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint that rank 0 can read, if there is one."""
+        path = self.world.first(newest_checkpoint(self.folder / "checkpoints") if self.world.rank == 0 else None)
+        if path is None:
+            return
+        state = read_checkpoint(path)
+        if state["data"] != self.digest:
+            raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
+        self.loop.load_state_dict(state["loop"])
+        self.seconds_before = state["seconds"]
 
     @property
     def seconds(self) -> float:
@@ -130,6 +157,8 @@ class Run:
         with self.loop.averaged() as system:
             samples, ids = draw_samples(system, n, self.config.seed)
             samples, ids, prior = samples.float().cpu(), ids.cpu(), system.prior()
+        if not torch.isfinite(samples).all():
+            raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
         prior = None if prior is None else prior.cpu()
         scores = evaluate(self.dataset, samples, ids, prior, self.config.seed, max_real=n)
         return scores, (samples, ids)
@@ -142,6 +171,7 @@ class Run:
             state = {
                 "config": self.config.model_dump(mode="json"),
                 "shape": list(self.dataset.shape),
+                "data": self.digest,
                 "seconds": self.seconds,
                 "loop": self.loop.state_dict(),
             }

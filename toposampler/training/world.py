@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -33,11 +34,19 @@ class World:
             dist.all_reduce(x)
             x /= self.size
 
-    def mean(self, x: Tensor) -> Tensor:
-        """The mean of x over all ranks."""
-        x = x.clone()
-        self.average_(x)
-        return x
+    def first(self, value: Any) -> Any:
+        """The `value` that rank 0 has, on every rank."""
+        values = [value]
+        if self.size > 1:
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """The values of all ranks, by rank."""
+        values = [value] * self.size
+        if self.size > 1:
+            dist.all_gather_object(values, value)
+        return values
 
     def agree(self, x: Tensor) -> bool:
         """Whether x has the same bits on every rank (NaN disagrees with itself)."""

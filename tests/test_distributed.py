@@ -166,7 +166,7 @@ def test_help_lists_exit_codes_and_keys(script: ModuleType, capsys: pytest.Captu
     out = capsys.readouterr().out
     assert "python ray_jobs/train.py CONFIG.yaml" in out
     assert "2    bad input" in out
-    assert "--training.generator_steps [10000]  generator steps in all" in out
+    assert "--training.generator_steps [13333]  generator steps in all" in out
 
 
 def test_dry_run_shows_config_and_resources_and_writes_nothing(
@@ -348,6 +348,7 @@ def test_a_ray_address_where_no_cluster_answers_is_named_within_seconds(
 
 
 @pytest.mark.ray
+@pytest.mark.timeout(300)  # it starts Ray twice
 def test_a_driver_that_is_killed_goes_on_when_it_is_submitted_again(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -447,7 +448,7 @@ def test_jobs_on_a_cluster(dashboard: str, environment: dict[str, str], tmp_path
 
     code, said = submit("ray_jobs/train.py", CONFIG, "--output", tmp_path, "--name", "job", *SHORT)
     assert code == 0, said
-    assert "on the Ray cluster at " in said
+    assert "where    the Ray cluster at " in said
     assert "off_manifold_0.05" in said
     assert mlflow_status(tmp_path, "job") == "FINISHED"
 

@@ -157,6 +157,17 @@ def test_learning_rate_falls_to_zero_over_the_last_part(make_config: MakeConfig)
     assert scales == pytest.approx({0: 1, 10: 1, 15: 0.5, 19: 0.1, 20: 0})
 
 
+def test_the_batch_grows_for_the_last_part(make_config: MakeConfig) -> None:
+    loop = make_loop(make_config("dmgan", training__batch_growth=3, training__batch_growth_from=0.25))
+    sizes = []
+    for _ in range(8):
+        noise, real = loop._draw(1)
+        sizes.append(real.shape[1])
+        assert all(x.shape[1] == real.shape[1] for x in noise.values())
+        loop.step += 1
+    assert sizes == [8, 8, 8, 8, 8, 24, 24, 24]
+
+
 def test_the_moving_average_is_used_and_put_back(make_config: MakeConfig) -> None:
     loop = make_loop(make_config("dmgan"))
     start = loop.average.clone()

@@ -55,13 +55,17 @@ class OptimiserConfig(Section):
 class TrainingConfig(Section):
     """The loop: how many steps, on how many samples, and how often it looks up from its work."""
 
-    batch_size: int = Field(256, ge=2)
+    batch_size: int = Field(64, ge=2)
     """real samples per step, over all workers together"""
-    generator_steps: int = Field(10_000, ge=1)
+    batch_growth: int = Field(4, ge=1)
+    """factor by which the batch grows for the last part of the run (1: never)"""
+    batch_growth_from: float = Field(0.6, ge=0, le=1)
+    """share of the run after which the batch grows"""
+    generator_steps: int = Field(13_333, ge=1)
     """generator steps in all"""
     critic_steps: int = Field(2, ge=1)
     """critic steps before each generator step"""
-    learning_rate_decay_from: float = Field(0.3, ge=0, le=1)
+    learning_rate_decay_from: float = Field(0.5, ge=0, le=1)
     """share of the run after which learning rates fall linearly to 0 (1: never)"""
     ema_decay: float = Field(0.998, ge=0, lt=1)
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""

@@ -35,7 +35,7 @@ def launch(config: RunConfig) -> dict[str, Any]:
     """
     config = absolute(config)
     check(config)
-    with locked(run_folder(config)):
+    with locked(run_folder(config)):  # check has made the folder
         check_tracking(config)
         if result := stored_result(config):
             print("complete: nothing is left to train; give another --name to train anew. Its result:", flush=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +17,21 @@ from toposampler.training import RunConfig
 ROOT = Path(__file__).parent.parent
 
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def load_job() -> Callable[[str], ModuleType]:
+    """Import one of the scripts in `ray_jobs/`, which is no package, by its name."""
+
+    def load(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "ray_jobs" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`ray_jobs/train.py` as users run it: alone, on a cluster, stopped half-way, and with bad input."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -103,17 +102,8 @@ def mlflow_status(output: Path, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    return load_script("train")
-
-
-def load_script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "ray_jobs" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def script(load_job: Callable[[str], ModuleType]) -> ModuleType:
+    return load_job("train")
 
 
 @pytest.fixture(autouse=True)
@@ -273,14 +263,18 @@ def test_no_config_file_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("seed", ["-1", str(2**63)])
-def test_a_seed_that_torch_does_not_take(seed: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load_script("sample").main(["model", "--out", "samples.npy", "--seed", seed]) == 2
+def test_a_seed_that_torch_does_not_take(
+    seed: str, load_job: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert load_job("sample").main(["model", "--out", "samples.npy", "--seed", seed]) == 2
     assert capsys.readouterr().err == f"error: --seed must be at least 0 and less than 2**63, got {seed}\n"
 
 
-def test_a_device_that_is_neither_cpu_nor_cuda(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_device_that_is_neither_cpu_nor_cuda(
+    load_job: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit, match=r"^2$"):
-        load_script("sample").main(["model", "--out", "samples.npy", "--device", "tpu"])
+        load_job("sample").main(["model", "--out", "samples.npy", "--device", "tpu"])
     assert "--device: invalid choice: 'tpu'" in capsys.readouterr().err
 
 

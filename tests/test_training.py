@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -27,7 +28,6 @@ from toposampler.training.run import Run
 from toposampler.training.world import World
 
 MakeConfig = Callable[..., RunConfig]
-ROOT = Path(__file__).parent.parent
 
 
 def final_state(config: RunConfig) -> dict[str, object]:
@@ -276,24 +276,26 @@ def test_training_needs_neither_ray_nor_mlflow(make_config: MakeConfig, tmp_path
     subprocess.run([sys.executable, "-c", program, config_file], check=True, timeout=120, cwd=tmp_path)
 
 
-def test_sample_command(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_sample_command(
+    make_config: MakeConfig,
+    load_job: Callable[[str], ModuleType],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     config = make_config("dmgan_pl")
     train(config)
 
-    def sample(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(ROOT / "ray_jobs" / "sample.py"), str(run_folder(config)), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    def sample(*arguments: str) -> int:
+        return load_job("sample").main([str(run_folder(config)), *arguments])
 
-    done = sample("-n", "300", "--out", "x.npy", "--seed", "4", "--generator", "2")
-    assert done.returncode == 0, done.stderr
-    assert np.load(tmp_path / "x.npy").shape == (300, 2)
+    out = str(tmp_path / "x.npy")
+    assert sample("-n", "300", "--out", out, "--seed", "4", "--generator", "2") == 0
+    assert np.load(out).shape == (300, 2)
     assert set(np.load(tmp_path / "x_ids.npy")) == {2}
     for arguments, message in [
         (("--out", "x.txt"), "--out must end in .npy"),
-        (("--out", "x.npy", "--generator", "10"), "no generator 10: this model has generators 0 to 9"),
-        (("--out", "no/x.npy"), "cannot be written"),
+        (("--out", out, "--generator", "10"), "no generator 10: this model has generators 0 to 9"),
+        (("--out", str(tmp_path / "no" / "x.npy")), "cannot be written"),
     ]:
-        bad = sample(*arguments)
-        assert bad.returncode == 2
-        assert message in bad.stderr
-        assert "Traceback" not in bad.stderr
+        assert sample(*arguments) == 2
+        assert message in capsys.readouterr().err

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from toposampler.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -21,4 +24,6 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"another process is working on this run: {folder}") from None
+        except OSError as error:  # some network file systems have no locks
+            log.warning("%s cannot be locked (%s): do not start this run twice", folder, error.strerror)
         yield

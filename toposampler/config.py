@@ -59,7 +59,7 @@ class TrainingConfig(Section):
     """real samples per step, over all workers together"""
     batch_growth: int = Field(4, ge=1)
     """factor by which the batch grows for the last part of the run (1: never)"""
-    batch_growth_from: float = Field(0.6, ge=0, le=1)
+    batch_growth_from: float = Field(0.75, ge=0, le=1)
     """share of the run after which the batch grows"""
     generator_steps: int = Field(13_333, ge=1)
     """generator steps in all"""

@@ -47,7 +47,7 @@ class PriorConfig(OptimiserConfig):
     """w: the bonus for the entropy of r(c) at the start, in nats"""
     entropy_decay: float = Field(0.98, gt=0, le=1)
     """a: the factor of the bonus per generator step"""
-    entropy_decay_from: float = Field(0.2, ge=0, le=1)
+    entropy_decay_from: float = Field(0.3, ge=0, le=1)
     """share of the run after which the bonus decays"""
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""

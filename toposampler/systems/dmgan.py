@@ -24,7 +24,8 @@ Deviations
 - `draw: systematic` (default) draws the generators of a batch by systematic sampling, which has the paper's mean and
   none of its multinomial noise; `draw: random` is the paper's.
 - Defaults are constants that train well on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
-  rate 1e-3 falling to 0, betas (0, .9), two critic steps, z of few dimensions. `configs/lines_dmgan_pl_author.yaml`
+  rate 1e-3 falling to 0, betas (0, .9), two critic steps, z of few
+  dimensions. `configs/lines_dmgan_pl_author.yaml`
   holds the authors' own.
 """
 

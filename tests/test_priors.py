@@ -34,10 +34,9 @@ def test_counts_are_right_in_the_mean(draw: str) -> None:
 
 
 def test_a_generator_without_mass_is_never_drawn_for_a_rounding_error() -> None:
-    p = torch.cat([torch.full((49,), 1 / 49), torch.zeros(1)])
-    assert p.sum() < 1
-    ids = draw_generators(p, (100_000, 64), "systematic", rng())
-    assert ids.max() == 48
+    p = torch.tensor([0.5, 0.499, 0.0])  # sums are rounded, here by much
+    ids = draw_generators(p, (1000, 64), "systematic", rng())
+    assert ids.unique().tolist() == [0, 1]
 
 
 def test_random_counts_vary_more_than_systematic_ones() -> None:

@@ -68,6 +68,13 @@ def test_a_mistake_is_named(arguments: list[str], message: str) -> None:
         load_config(LINES, arguments)
 
 
+def test_batch_norm_needs_one_worker() -> None:
+    author = ROOT / "configs" / "lines_dmgan_pl_author.yaml"
+    assert load_config(author).system.couples_samples
+    with pytest.raises(UserError, match="normalises over its batch, which 2 workers would cut apart"):
+        load_config(author, ["--cluster.num_workers", "2"])
+
+
 def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(UserError) as caught:
         load_config(LINES, ["--seed", "-1", "--training.critic_steps", "0", "--system.nothing", "1"])

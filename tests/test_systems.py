@@ -148,6 +148,15 @@ def test_bf16_autocast_trains(name: str, make_config: MakeConfig) -> None:
     assert parameters(loop).dtype == torch.float32
 
 
+def test_the_author_s_batch_norm_couples_the_samples_of_a_batch(make_config: MakeConfig) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(6, 2)
+    for norm, coupled in (("none", False), ("batch", True)):
+        system = make_config("dmgan", system__encoder_norm=norm).system.build((2,))
+        alone = system.encode(x[:3])
+        assert torch.allclose(alone, system.encode(x)[:3], atol=1e-6) != coupled
+
+
 def test_learning_rate_falls_to_zero_over_the_last_part(make_config: MakeConfig) -> None:
     loop = make_loop(make_config("wgan_gp", training__learning_rate_decay_from=0.5))
     scales = {}

@@ -70,6 +70,7 @@ def critic(shape: Shape) -> Critic:
     return Critic([*convolutions, nn.Flatten()], 128 * math.ceil(side / 8) ** 2)
 
 
-def encoder(n_features: int, n_generators: int) -> nn.Sequential:
-    """Q: the critic's features (n, n_features) to logits (n, K), by one hidden layer of 128."""
-    return nn.Sequential(nn.Linear(n_features, 128), nn.LeakyReLU(0.2), nn.Linear(128, n_generators))
+def encoder(n_features: int, n_generators: int, batch_norm: bool) -> nn.Sequential:
+    """Q: the critic's features (n, n_features) to logits (n, K), by one hidden layer of 128, normalised if asked."""
+    norm = [nn.BatchNorm1d(128, track_running_stats=False)] if batch_norm else []
+    return nn.Sequential(nn.Linear(n_features, 128), *norm, nn.LeakyReLU(0.2), nn.Linear(128, n_generators))

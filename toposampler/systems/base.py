@@ -77,6 +77,11 @@ class SystemConfig(Section):
         """The number of generators."""
         return 1
 
+    @property
+    def couples_samples(self) -> bool:
+        """Whether a sample's terms depend on the others of its batch, so that workers cannot share a batch."""
+        return False
+
     @abstractmethod
     def build(self, shape: tuple[int, ...]) -> System:
         """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""

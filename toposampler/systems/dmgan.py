@@ -18,9 +18,9 @@ its optimiser holds Q's own parameters, so L_c never trains the critic's feature
 
 Deviations
 ----------
-- The authors' Q has batch norm after its hidden layer. Here it has none: batch statistics would make a step depend on
-  how the batch is cut among workers, and differ between the generated samples Q is trained on and the real ones the
-  prior asks it about.
+- The authors' Q has batch norm before its hidden activation (`encoder_norm: batch`). By default it has none: batch
+  statistics make a step depend on how the batch is cut among workers, and differ between the generated samples Q is
+  trained on and the real ones the prior asks it about.
 - `draw: systematic` (default) draws the generators of a batch by systematic sampling, which has the paper's mean and
   none of its multinomial noise; `draw: random` is the paper's.
 - Defaults are constants that train well on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
@@ -56,12 +56,19 @@ class DMGANConfig(SystemConfig):
     information_weight: float = Field(1.0, gt=0)
     """lambda', weight of the mutual-information term in the loss of generators and encoder"""
     penalty: PenaltyConfig = PenaltyConfig()
+    encoder_norm: Literal["none", "batch"] = "none"
+    """batch: the authors' batch norm in Q, for one worker only"""
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
 
     @property
     def K(self) -> int:
         """The number of generators."""
         return self.n_generators
+
+    @property
+    def couples_samples(self) -> bool:
+        """See `SystemConfig.couples_samples`."""
+        return self.encoder_norm == "batch"
 
     def build(self, shape: tuple[int, ...]) -> DMGAN:
         """See `SystemConfig.build`."""
@@ -74,7 +81,7 @@ class DMGAN(System):
     def __init__(self, config: DMGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
         self.config = config
-        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K))
+        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, config.couples_samples))
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and encoder together."""

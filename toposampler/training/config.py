@@ -66,6 +66,11 @@ class RunConfig(Section):
                 f"training.batch_size ({size}) must be a multiple of cluster.num_workers ({workers}): "
                 f"each worker takes an equal share of the global batch"
             )
+        if self.system.couples_samples and workers > 1:
+            raise ValueError(
+                f"this system normalises over its batch, which {workers} workers would cut apart: "
+                "set cluster.num_workers 1, or system.encoder_norm none"
+            )
         return self
 
 

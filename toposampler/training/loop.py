@@ -78,8 +78,8 @@ class Loop:
         """Samples of the global batch now.
 
         Noise early in the run lets generators leave a component that another one holds; samples of small components
-        must be many, late in the run, for their ends to be found. Growing the batch does what a falling learning rate
-        does (Smith et al. 2018, arXiv 1711.00489), and costs less.
+        must be many, late in the run, for their ends to be found. Growing the batch lowers the noise of a step as a
+        falling learning rate does (Smith et al. 2018, arXiv 1711.00489).
         """
         grown = self.step >= self.config.batch_growth_from * self.config.generator_steps
         return self.config.batch_size * (self.config.batch_growth if grown else 1)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "plots", "config", "errors", "records", "periodic", "files"],
+    ["nn", "losses", "topology", "plots", "config", "errors", "records", "periodic", "files"],
     ["data", "metrics", "priors"],
     ["systems"],
     ["training", "tracking"],

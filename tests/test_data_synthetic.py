@@ -20,8 +20,9 @@ from toposampler.data.circles import CirclesConfig
 from toposampler.data.components import draw_components
 from toposampler.data.digits import DigitsConfig
 from toposampler.data.gaussians import GaussiansConfig
-from toposampler.data.geometry import Circles, Discs, Segments
+from toposampler.data.geometry import Discs, Segments, Spheres
 from toposampler.data.lines import LinesConfig
+from toposampler.data.spheres import SpheresConfig
 from toposampler.errors import UserError
 
 torch.set_num_threads(1)
@@ -32,6 +33,9 @@ SYNTHETIC = [
     LinesConfig(n=5000),
     LinesConfig(n=5000, weights=UNBALANCED),
     CirclesConfig(n=5000),
+    SpheresConfig(n=5000, dimension=1, number=3, weights=(0.2, 0.3, 0.5)),
+    SpheresConfig(n=5000),
+    SpheresConfig(n=5000, dimension=4, radius=0.5, distance=1.5),
     GaussiansConfig(n=5000),
     GaussiansConfig(n=5000, layout="grid"),
 ]
@@ -50,7 +54,7 @@ def test_points_reach_every_bin_of_their_own_component(config: DataConfig) -> No
     assert len(pairs.unique(dim=0)) == len(data.weights) * data.manifold.n_bins
 
 
-@pytest.mark.parametrize("config", SYNTHETIC[:3], ids=repr)
+@pytest.mark.parametrize("config", SYNTHETIC[:6], ids=repr)
 def test_points_lie_on_their_own_component_and_off_the_others(config: DataConfig) -> None:
     data = config.load()
     assert data.manifold is not None
@@ -99,15 +103,55 @@ def test_distance_to_a_segment_includes_its_ends() -> None:
 
 def test_distance_to_a_circle_and_a_disc() -> None:
     x = torch.tensor([[3.0, 0.0], [0.0, 0.5], [-1.0, 0.0], [0.0, -3.0]])
-    circle = Circles(torch.zeros(1, 2), radius=1.0, n_bins=4)
+    circle = Spheres(torch.zeros(1, 2), torch.ones(1), n_bins=4)
     disc = Discs(torch.zeros(1, 2), radius=1.0, n_bins=4)
     assert circle.distance(x)[:, 0].tolist() == [2.0, 0.5, 0.0, 2.0]
     assert disc.distance(x)[:, 0].tolist() == [2.0, 0.0, 0.0, 2.0]
     assert circle.bins(x)[:, 0].tolist() == disc.bins(x)[:, 0].tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 3, 10, 100])
+def test_the_bins_of_a_sphere_hold_equal_mass(dimension: int) -> None:
+    data = SpheresConfig(dimension=dimension, number=1).load()
+    assert data.manifold is not None
+    counts = torch.bincount(data.manifold.bins(data.x)[:, 0], minlength=50).double()
+    chi_square = ((counts - 1000).square() / 1000).sum()
+    assert chi_square == pytest.approx(49, abs=4 * math.sqrt(2 * 49))  # its mean and four standard deviations
+    assert len(counts) == data.manifold.n_bins == 50
+
+
+def test_distance_to_spheres_in_space() -> None:
+    spheres = Spheres(torch.tensor([[0.0, 0, 0], [10.0, 0, 0]]), torch.tensor([1.0, 2.0]))
+    x = torch.tensor([[0.0, 3, 4], [0.0, 0, 0], [10.0, 0, 0], [8.0, 0, 0]])
+    assert spheres.distance(x).T.tolist() == [[4.0, 1.0, 9.0, 7.0], [pytest.approx(125**0.5 - 2), 8.0, 2.0, 0.0]]
+    assert spheres.bins(x).min() >= 0  # a centre projects to no point, yet must have a bin
+    assert spheres.bins(x).max() < 50
+
+
+def test_a_line_of_spheres() -> None:
+    data = SpheresConfig(number=3, distance=5, radius=2).load()
+    assert isinstance(data.manifold, Spheres)
+    assert data.manifold.centres.tolist() == [[-5, 0, 0], [0, 0, 0], [5, 0, 0]]
+    assert data.manifold.radii.tolist() == [2, 2, 2]
+    assert data.shape == (3,)
+
+
+def test_moors_spheres() -> None:
+    data = SpheresConfig(layout="moor", dimension=100, n=10_000).load()
+    assert isinstance(data.manifold, Spheres)
+    assert data.labels is not None
+    assert data.shape == (101,)
+    assert data.labels.bincount().tolist() == [500] * 10 + [5000]
+    assert data.manifold.distance(data.x).gather(1, data.labels[:, None]).max() < 1e-4
+    assert (data.manifold.distance(data.x) > 0.5).sum() == 10 * 10_000  # all the others are far
+    inner = data.manifold.centres[:-1]
+    assert inner.std() == pytest.approx(1, abs=0.1)
+    assert data.manifold.centres[-1].abs().max() == 0
+    assert data.manifold.radii.tolist() == [5] * 10 + [25]
+
+
 def test_an_angle_just_below_zero_is_in_the_last_bin() -> None:
-    assert Circles(torch.zeros(1, 2), radius=1.0).bins(torch.tensor([[1.0, -1e-9]])).item() == 49
+    assert Spheres(torch.zeros(1, 2), torch.ones(1)).bins(torch.tensor([[1.0, -1e-9]])).item() == 49
 
 
 @settings(deadline=None)
@@ -158,6 +202,12 @@ def test_digits() -> None:
         ({"name": "gaussians", "layout": "star", "weights": [1]}, r"data\.layout: .*'ring' or 'grid'.*'star'"),
         ({"name": "gaussians", "n_modes": 0, "weights": [1]}, r"data\.n_modes: .*greater than or equal to 1"),
         ({"name": "lines", "n": -1}, r"data\.n: .*greater than or equal to 2 \(got -1\)"),
+        ({"name": "spheres", "weights": [1.0]}, r"data\.weights: needs 2 weights.*got 1"),
+        ({"name": "spheres", "number": 3, "weights": [0.5, 0.5]}, r"data\.weights: needs 3 weights.*got 2"),
+        ({"name": "spheres", "layout": "moor", "weights": [0.5, 0.5]}, r"data\.weights: needs 11 weights.*got 2"),
+        ({"name": "spheres", "dimension": 0}, r"data\.dimension: .*greater than or equal to 1"),
+        ({"name": "spheres", "distance": 2}, r"data: spheres 0 and 1 touch: .* 2 apart .* 1 and 1; raise distance"),
+        ({"name": "spheres", "layout": "moor"}, r"data: spheres .* touch: .* 5 and .*; raise dimension"),
         ({"name": "gaussians", "sd": 0}, r"data\.sd: .*greater than 0"),
         ({"name": "folder", "path": "x", "size": 65}, r"data\.size: .*less than or equal to 64"),
         ({"name": "folder", "path": "x", "channels": 2}, r"data\.channels: .*1 or 3"),

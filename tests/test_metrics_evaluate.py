@@ -7,10 +7,11 @@ import math
 import pytest
 import torch
 
-from toposampler.data.base import DataConfig, Dataset
+from toposampler.data.base import DataConfig, Dataset, SyntheticConfig
 from toposampler.data.circles import CirclesConfig
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
+from toposampler.data.spheres import SpheresConfig
 from toposampler.metrics import evaluate
 
 torch.set_num_threads(1)
@@ -63,6 +64,30 @@ def test_dropping_a_component_costs_coverage_and_mass_but_not_the_off_manifold_r
     jsd = p * math.log(2) / 2 + (n - 1) / 2 * (p * math.log(p / m) + q * math.log(q / m))
     assert scores["jsd_nats"] == pytest.approx(jsd, rel=0.02)
     assert scores["mode_mass_0"] == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "n_components"),
+    [(LinesConfig, 4), (CirclesConfig, 2), (SpheresConfig, 2), (GaussiansConfig, 8)],
+)
+def test_a_perfect_sampler_has_the_shape_of_the_data(config: type[SyntheticConfig], n_components: int) -> None:
+    data, again = config().load(), config(n=2000, seed=1).load()
+    assert again.labels is not None
+    in_order = again.x[again.labels.argsort()]  # as a system may give them
+    scores = evaluate(data, in_order, None, None, seed=0)
+    assert scores["components_found"] == scores["components_found_real"] == n_components
+    dropped = evaluate(data, again.x[again.labels != 0], None, None, seed=0)
+    assert dropped["components_found"] == n_components - 1
+    assert dropped["mtop_div_100_1000"] > scores["mtop_div_100_1000"]
+    noisy = in_order + 0.1 * torch.randn(in_order.shape, generator=torch.Generator().manual_seed(0))
+    assert evaluate(data, noisy, None, None, seed=0)["diagram0_w1_1000"] > 5 * scores["diagram0_w1_1000"]
+
+
+def test_stray_samples_are_no_components() -> None:
+    data = CirclesConfig().load()
+    x = CirclesConfig(n=1000, seed=1).load().x
+    x[:5] = torch.tensor([[0.0, 0], [0, 2], [0, -2], [-2, 0], [2, 0]])
+    assert evaluate(data, x, None, None, seed=0)["components_found"] == 2
 
 
 def test_samples_off_the_manifold_are_counted_at_each_tau() -> None:
@@ -134,6 +159,10 @@ def test_what_the_data_cannot_tell_is_absent() -> None:
     assert scores.keys() == {
         "energy_distance_root",
         "sliced_wasserstein_2",
+        "components_found",
+        "components_found_real",
+        "diagram0_w1_800",
+        "mtop_div_100_800",
         "off_support_nn99",
         "coverage_k5",
         "active_generators",
@@ -159,6 +188,8 @@ def test_a_perfect_copy_is_at_no_distance() -> None:
     scores = evaluate(data, data.x, None, None, seed=0)
     assert scores["energy_distance_root"] == pytest.approx(0, abs=1e-4)
     assert scores["sliced_wasserstein_2"] == pytest.approx(0, abs=1e-9)
+    assert scores["diagram0_w1_1000"] == pytest.approx(0, abs=1e-9)
+    assert scores["mtop_div_100_1000"] == pytest.approx(0, abs=1e-6)
 
 
 def test_badly_scaled_samples_are_judged_all_the_same() -> None:

@@ -7,10 +7,12 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
 
 from toposampler.plots import (
+    barcodes,
     encoder_scatter,
     generators_scatter,
     image_grid,
@@ -115,6 +117,21 @@ def test_image_grid_puts_each_image_in_its_place() -> None:
 def test_image_grid_keeps_colours() -> None:
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
     assert image_grid([("a", red)], "title").axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
+
+
+def test_barcodes_count_components_and_strays() -> None:
+    pair = torch.cat((REAL, REAL + 5))
+    stray = torch.cat((pair, torch.tensor([[2.5, -9.0]])))
+    figure = barcodes({"one": REAL, "two": pair, "equal": torch.ones(30, 1, 4, 4), "more": stray}, "title")
+    titles = ["one: 1 component", "two: 2 components", "equal: 1 component", "more: 2 components, 1 stray"]
+    above, below = figure.axes[:4], figure.axes[4:]
+    assert [axes.get_title() for axes in above] == titles
+    assert [len(axes.collections[0].get_offsets()) for axes in above] == [30] * 4  # as many of each
+    lengths = [[bar.get_width() for bar in axes.patches] for axes in below]
+    assert all(len(bars) == 20 and bars == sorted(bars, reverse=True) for bars in lengths)
+    blue = [sum(bar.get_facecolor() == to_rgba(colour(0)) for bar in axes.patches) for axes in below]
+    assert blue == [0, 1, 0, 2]
+    assert_writable(figure)
 
 
 def test_fifty_generators_have_fifty_colours() -> None:

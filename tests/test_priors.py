@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from toposampler.config import validate
+from toposampler.errors import UserError
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 
@@ -59,6 +61,44 @@ def test_uniform_and_normal_latents() -> None:
     normal = LatentConfig(kind="normal", dim=2).draw((5, 4000), rng())
     assert normal.shape == (5, 4000, 2)
     assert float(normal.std()) == pytest.approx(1, abs=0.02)
+
+
+def test_latents_on_a_sphere() -> None:
+    z = LatentConfig(kind="sphere", dim=5).draw((4, 5000), rng())
+    assert z.shape == (4, 5000, 5)
+    assert torch.allclose(z.norm(dim=-1), torch.tensor(5**0.5))
+    assert z.mean((0, 1)) == pytest.approx([0] * 5, abs=0.03)
+    assert z.flatten(0, 1).T.cov() == pytest.approx(torch.eye(5).numpy(), abs=0.03)
+
+
+@pytest.mark.parametrize(("components", "dim"), [(2, 1), (2, 3), (3, 2), (5, 4)])
+def test_a_mixture_of_normals(components: int, dim: int) -> None:
+    config = LatentConfig(kind="mixture", components=components, separation=20, dim=dim)
+    z = config.draw((4, 10_000), rng()).flatten(0, 1)
+    assert z.shape == (40_000, dim)
+    turns = torch.atan2(z[:, 1], z[:, 0]) / (2 * torch.pi) if dim > 1 else (z[:, 0] < 0) / 2
+    nearest = (turns * components).round().long() % components
+    assert torch.bincount(nearest) / 40_000 == pytest.approx([1 / components] * components, abs=0.01)
+    means = torch.stack([z[nearest == k].mean(0) for k in range(components)])
+    assert (means - means.roll(1, 0)).norm(dim=1) == pytest.approx([20] * components, abs=0.1)
+    assert means.mean(0) == pytest.approx([0] * dim, abs=0.1)
+    assert (z - means[nearest]).std(0) == pytest.approx([1] * dim, abs=0.02)
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal", "sphere", "mixture"])
+def test_latents_depend_on_their_generator_alone(kind: str) -> None:
+    config = validate(LatentConfig, {"kind": kind, "dim": 3})
+    before = torch.get_rng_state()
+    first, again, other = (config.draw((7,), rng(seed), torch.float64) for seed in (1, 1, 2))
+    assert first.dtype == torch.float64
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_ring_of_means_needs_two_dimensions() -> None:
+    with pytest.raises(UserError, match="3 components lie on a ring: dim must be at least 2"):
+        validate(LatentConfig, {"kind": "mixture", "components": 3, "dim": 1})
 
 
 def test_the_learned_prior_starts_uniform() -> None:

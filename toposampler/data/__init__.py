@@ -9,10 +9,12 @@ from toposampler.data.lines import LinesConfig
 from toposampler.data.mnist import MnistConfig
 from toposampler.data.npy import NpyConfig
 from toposampler.data.sampler import Sampler
+from toposampler.data.spheres import SpheresConfig
 
 DATA: tuple[type[DataConfig], ...] = (
     LinesConfig,
     CirclesConfig,
+    SpheresConfig,
     GaussiansConfig,
     DigitsConfig,
     MnistConfig,

@@ -10,7 +10,7 @@ from pydantic import field_validator
 
 from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
 from toposampler.data.components import draw_components
-from toposampler.data.geometry import Circles
+from toposampler.data.geometry import Spheres
 
 CENTRES = torch.tensor([[-2.0, 0.0], [2.0, 0.0]])
 
@@ -34,4 +34,4 @@ class CirclesConfig(SyntheticConfig):
         labels, weights = draw_components(self.n, self.weights, len(CENTRES), generator)
         angle = 2 * math.pi * torch.rand(self.n, generator=generator)
         x = CENTRES[labels] + torch.stack((angle.cos(), angle.sin()), dim=1)
-        return Dataset(x, labels, weights, Circles(CENTRES, radius=1.0))
+        return Dataset(x, labels, weights, Spheres(CENTRES, torch.ones(2)))

@@ -1,4 +1,4 @@
-"""The exact supports of the synthetic data: segments, circles and discs in the plane."""
+"""The exact supports of the synthetic data: segments and discs in the plane, spheres of any dimension."""
 
 from __future__ import annotations
 
@@ -36,21 +36,37 @@ class Segments:
 
 
 @dataclass
-class Circles:
-    """M circles of one radius; the bins of a circle are equal arcs."""
+class Spheres:
+    """M spheres of one dimension d in d + 1 dimensions, each in bins that hold equal mass if points are uniform on it.
+
+    A circle has `n_bins` arcs. Others have n_bins / 5 sectors by the angle in the first two coordinates, each cut in 5:
+    in space by height, as zones of one height have one area (Archimedes); beyond, by the angle in the next two
+    coordinates, which is uniform too and independent of the first.
+    """
 
     centres: Tensor
-    """(M, 2)"""
-    radius: float
+    """(M, d + 1)"""
+    radii: Tensor
+    """(M,)"""
     n_bins: int = 50
 
     def distance(self, x: Tensor) -> Tensor:
-        """Distance from each point of x (n, 2) to each circle: (n, M)."""
-        return (torch.linalg.vector_norm(x.unsqueeze(1) - self.centres, dim=2) - self.radius).abs()
+        """Distance from each point of x (n, d + 1) to each sphere: (n, M)."""
+        # Not by matrix products, whose rounding errors are as large as an off-manifold tolerance.
+        to_centres = torch.cdist(x, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
+        return (to_centres - self.radii).abs()
 
     def bins(self, x: Tensor) -> Tensor:
-        """Arc of each circle that each point of x (n, 2) projects to: (n, M) int64."""
-        return _angular_bins(x.unsqueeze(1) - self.centres, self.n_bins)
+        """Bin of each sphere that each point of x (n, d + 1) projects to: (n, M) int64."""
+        offset = x[:, None, :4] - self.centres[:, :4]
+        if offset.shape[2] == 2:
+            return _angular_bins(offset, self.n_bins)
+        if offset.shape[2] == 3:
+            height = torch.nn.functional.normalize(offset, dim=2)[..., 2]
+            fifth = ((height + 1) / 2 * 5).long().clamp(0, 4)
+        else:
+            fifth = _angular_bins(offset[..., 2:], 5)
+        return _angular_bins(offset, self.n_bins // 5) * 5 + fifth
 
 
 @dataclass
@@ -72,6 +88,6 @@ class Discs:
 
 
 def _angular_bins(offset: Tensor, n_bins: int) -> Tensor:
-    """Which of `n_bins` equal sectors, from angle 0 on, offset (n, M, 2) points into: (n, M) int64."""
+    """Which of `n_bins` equal sectors, from angle 0 on, the first two of offset (n, M, 2+) point to: (n, M) int64."""
     turns = torch.atan2(offset[..., 1], offset[..., 0]) / (2 * math.pi) % 1
     return (turns * n_bins).long().clamp(max=n_bins - 1)  # -1e-9 % 1 rounds to 1

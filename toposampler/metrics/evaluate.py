@@ -20,9 +20,15 @@ from toposampler.metrics.masses import (
     generator_components,
 )
 from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_support_nn99
+from toposampler.metrics.topology import diagram0_w1, mtop_div
+from toposampler.topology import estimate_components
 
 N_PROJECTIONS = 128
 """random directions of the sliced Wasserstein distance"""
+N_TOPOLOGY = 1000
+"""points of each cloud that the topological metrics look at, or fewer if there are not so many"""
+MTOP_BATCH = 100
+"""points of one cloud in a batch of MTop-Divergence, against N_TOPOLOGY of the other (the authors' example)"""
 
 
 def evaluate(
@@ -51,6 +57,8 @@ def evaluate(
         "energy_distance_root": math.sqrt(energy_distance(x, as_many)),
         "sliced_wasserstein_2": sliced_wasserstein(x, as_many, N_PROJECTIONS, generator),
     }
+    some = x[torch.randperm(len(x), generator=generator).to(x.device)]  # samples may be in the order of their makers
+    scores |= _by_topology(some, real)
 
     weights = dataset.weights
     components: Tensor | None
@@ -75,6 +83,18 @@ def evaluate(
     if prior is not None:
         scores["active_generators"] = float(active_generators(prior))
     return scores
+
+
+def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:
+    """Metrics of the shape of x (n, d) against that of real points (N, d), both in random order."""
+    n = min(N_TOPOLOGY, len(x), len(real))  # bars are more and shorter the more the points: as many of both
+    x, real = x[:n], real[:n]
+    return {
+        "components_found": float(estimate_components(x).count),
+        "components_found_real": float(estimate_components(real).count),
+        f"diagram0_w1_{n}": diagram0_w1(x, real),
+        f"mtop_div_{min(MTOP_BATCH, n)}_{n}": mtop_div(x, real, MTOP_BATCH, repeats=2),
+    }
 
 
 def _by_geometry(x: Tensor, manifold: Manifold, weights: Tensor) -> tuple[dict[str, float], Tensor]:

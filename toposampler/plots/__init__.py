@@ -1,7 +1,8 @@
 """Figures of a run: pure functions of tensors on the CPU that return a matplotlib Figure."""
 
+from toposampler.plots.barcodes import barcodes
 from toposampler.plots.curves import prior_over_steps, terms_over_steps
 from toposampler.plots.images import image_grid
 from toposampler.plots.scatter import encoder_scatter, generators_scatter
 
-__all__ = ["encoder_scatter", "generators_scatter", "image_grid", "prior_over_steps", "terms_over_steps"]
+__all__ = ["barcodes", "encoder_scatter", "generators_scatter", "image_grid", "prior_over_steps", "terms_over_steps"]

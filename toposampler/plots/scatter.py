@@ -19,7 +19,7 @@ def generators_scatter(real: Tensor, fake: Tensor, generator_ids: Tensor, prior:
     The frame is that of the real points, so figures of a run can be compared; what lies outside is counted.
     The legend names the generators that made samples, with their prior (K,), or share of samples if it is None.
     """
-    basis, names = _plane(real)
+    basis, names = plane(real)
     real_xy, fake_xy = real.flatten(1) @ basis, fake.flatten(1) @ basis
     low, high = real_xy.amin(dim=0), real_xy.amax(dim=0)
     room = MARGIN * (high - low).max()
@@ -42,7 +42,7 @@ def generators_scatter(real: Tensor, fake: Tensor, generator_ids: Tensor, prior:
 
 def encoder_scatter(fake: Tensor, predicted: Tensor, title: str) -> Figure:
     """Generated points (n, *shape) coloured by the generator the encoder finds likeliest, predicted (n,)."""
-    basis, names = _plane(fake)
+    basis, names = plane(fake)
     figure = new_figure(6.0, 4.4, title)
     axes = figure.subplots()
     _scatter_by_id(axes, fake.flatten(1) @ basis, predicted, torch.bincount(predicted) / len(predicted))
@@ -51,7 +51,7 @@ def encoder_scatter(fake: Tensor, predicted: Tensor, title: str) -> Figure:
     return figure
 
 
-def _plane(points: Tensor) -> tuple[Tensor, tuple[str, str]]:
+def plane(points: Tensor) -> tuple[Tensor, tuple[str, str]]:
     """The plane to see points (n, *shape) in, as a basis (d, 2), and the names of its axes.
 
     Two dimensions are seen as they are, one on a line, more along the first two principal components.

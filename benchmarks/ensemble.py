@@ -65,8 +65,7 @@ class LoopWithFakesPerStep(Loop):
             self._move(critic, self._batch(noise, real, i, fake))
         for name in others:
             self._move(name, self._batch(noise, real, self.config.critic_steps, None))
-        self.average.lerp_(self._generator_values(), 1 - self._ema_decay())
-        self.step += 1
+        self._advance()
 
 
 def iteration(config: SystemConfig, shape: tuple[int, ...], per_step: bool = False) -> Callable[[], None]:

@@ -14,21 +14,16 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-import multiprocessing
-import platform
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
+from runs import side_by_side, trained, write_results
 
 from toposampler.records import read_records
-from toposampler.training import RunConfig, load_config, train
+from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder
-from toposampler.training.run import check
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 DATA = {"balanced": "null", "unbalanced": "[0.7, 0.1, 0.1, 0.1]"}
@@ -52,12 +47,8 @@ def run_config(system: str, data: str, seed: int) -> RunConfig:
 
 def run(task: tuple[str, str, int]) -> dict[str, Any]:
     """Train one run, or read its result; its metrics, seconds and active generators."""
-    torch.set_num_threads(1)
     config = run_config(*task)
-    check(config)  # refuses the results of other constants
-    result_file = run_folder(config) / "result.json"
-    result = json.loads(result_file.read_text()) if result_file.exists() else train(config)
-    assert result is not None
+    result = trained(config)
     row = {"system": task[0], "data": task[1], "seed": task[2], "seconds": result["seconds"]}
     row |= result["metrics"] | {"active": result["active_generators"]}
     if task[0] == AUTHOR:
@@ -112,8 +103,7 @@ def main() -> None:
     tasks = list(itertools.product(SYSTEMS[:1], DATA, range(options.seeds)))
     tasks += [(AUTHOR, "balanced", seed) for seed in range(options.seeds)]
     tasks += itertools.product(SYSTEMS[1:], DATA, range(options.seeds))
-    with ProcessPoolExecutor(options.processes, multiprocessing.get_context("spawn")) as pool:
-        rows = list(pool.map(run, tasks))
+    rows = side_by_side(run, tasks, options.processes)
 
     print("\n" + table(rows, options.seeds))
     author = [row for row in rows if row["system"] == AUTHOR]
@@ -121,9 +111,7 @@ def main() -> None:
         values = ", ".join(f"{row[metric]:.3f}" for row in author)
         mean = fmean(row[metric] for row in author)
         print(f"\nauthors' constants, balanced, after {steps} steps: mean {mean:.3f} ({values})")
-    hardware = f"{platform.processor() or platform.machine()}, 1 thread a run, torch {torch.__version__}"
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"hardware": hardware, "rows": rows}, indent=1) + "\n")
+    write_results(options.out, {"rows": rows})
 
 
 if __name__ == "__main__":

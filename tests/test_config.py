@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from toposampler.config import describe, merge_overrides, parse_overrides, to_yaml
+from toposampler.config import OptimiserConfig, describe, merge_overrides, parse_overrides, to_yaml
 from toposampler.errors import UserError
+from toposampler.systems.toposampler import TopoSamplerConfig
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
 
 ROOT = Path(__file__).parent.parent
@@ -112,12 +113,20 @@ def test_merging_leaves_the_original_alone() -> None:
     assert content == {"a": {"b": 1}}
 
 
+def test_a_section_given_in_part_keeps_the_rest_of_its_default() -> None:
+    config = load_config(LINES, ["--system.critic.learning_rate", "0.5"])
+    assert config.system.critic == OptimiserConfig(learning_rate=0.5, betas=(0.0, 0.9))  # not the class's (.5, .9)
+    gated = load_config(LINES, ["--system", "{name: toposampler, noise: {branches: 3}}"])
+    assert isinstance(gated.system, TopoSamplerConfig)
+    assert (gated.system.noise.kind, gated.system.noise.branches) == ("gate", 3)
+
+
 def test_every_key_is_described_with_its_true_default() -> None:
     rows = {key: (default, meaning) for key, default, meaning in describe(RunConfig)}
     assert all(meaning for _, meaning in rows.values())
     assert rows["system.generator.learning_rate"][0] == "0.001"  # the section's own default, not the optimiser's
-    assert rows["data.name"] == ("required", "one of lines, circles, gaussians, digits, mnist, npy, folder")
-    assert "system.n_generators (dmgan, dmgan_pl)" in rows
+    assert rows["data.name"] == ("required", "one of lines, circles, spheres, gaussians, digits, mnist, npy, folder")
+    assert "system.n_generators (dmgan, dmgan_pl, topo_dmgan)" in rows
 
 
 def test_only_the_mathematics_must_stay_the_same_on_resume() -> None:

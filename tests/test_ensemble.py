@@ -70,4 +70,4 @@ def test_image_networks_fit_every_side(side: int, channels: int) -> None:
     x = networks.generator(shape, LATENT, 4)(torch.randn(2, LATENT))
     assert x.shape == (2, *shape)
     assert x.abs().max() <= 1
-    assert networks.critic(shape)(x).shape == (2,)
+    assert networks.critic(shape, 16)(x).shape == (2,)

@@ -41,7 +41,7 @@ def test_only_the_two_sided_penalty_minds_a_flat_critic(sides: wasserstein.Sides
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (1, 28, 28), (3, 17, 17)])
 def test_explicit_input_gradient_equals_double_backward(shape: tuple[int, ...]) -> None:
     torch.manual_seed(1)
-    critic = networks.critic(shape).double()
+    critic = networks.critic(shape, 16).double()
     x = torch.randn(6, *shape, dtype=torch.float64)
 
     scores, gradient = critic.scores_and_gradient(x, n_gradient=4)

@@ -36,6 +36,25 @@ class Section(BaseModel):
         coerce_numbers_to_str=True,  # --name 7 names a run "7"
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _given_in_part(cls, content: Any) -> Any:
+        """A section of which some keys are given has its own default's values in the others, not those of its class."""
+        if not isinstance(content, Mapping):
+            return content
+        defaults = {key: field.default for key, field in cls.model_fields.items() if isinstance(field.default, Section)}
+        given = {key: content[key] for key in defaults.keys() & content.keys() if isinstance(content[key], Mapping)}
+        return {**content, **{key: _merged(defaults[key].model_dump(), value) for key, value in given.items()}}
+
+
+def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of `content` with the values of `changes`, mappings merged key by key."""
+    merged = dict(content)
+    for key, value in changes.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
 
 class OptimiserConfig(Section):
     """Adam (Kingma and Ba 2015) for one group of parameters."""

@@ -58,16 +58,22 @@ def generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Tanh())
 
 
-def critic(shape: Shape) -> Critic:
-    """D: points d-64-128-1, slope .2; images: 5x5 stride-2 convolutions to 32, 64 and 128 maps, slope .1, and 1."""
+def default_critic_width(shape: Shape) -> int:
+    """The paper's width: 64 for points, 32 for images."""
+    return 64 if len(shape) == 1 else 32
+
+
+def critic(shape: Shape, width: int) -> Critic:
+    """D: points d - width - 2 width - 1, slope .2; images: 5x5 stride-2 convolutions to width, 2 width and 4 width
+    maps, slope .1, and 1."""
     if len(shape) == 1:
-        trunk = [nn.Linear(*shape, 64), nn.LeakyReLU(0.2), nn.Linear(64, 128), nn.LeakyReLU(0.2)]
-        return Critic(trunk, 128)
+        trunk = [nn.Linear(*shape, width), nn.LeakyReLU(0.2), nn.Linear(width, 2 * width), nn.LeakyReLU(0.2)]
+        return Critic(trunk, 2 * width)
     channels, side, _ = shape
     convolutions: list[nn.Module] = []
-    for n_in, n_out in itertools.pairwise((channels, 32, 64, 128)):
+    for n_in, n_out in itertools.pairwise((channels, width, 2 * width, 4 * width)):
         convolutions += [nn.Conv2d(n_in, n_out, 5, stride=2, padding=2), nn.LeakyReLU(0.1)]
-    return Critic([*convolutions, nn.Flatten()], 128 * math.ceil(side / 8) ** 2)
+    return Critic([*convolutions, nn.Flatten()], 4 * width * math.ceil(side / 8) ** 2)
 
 
 def encoder(n_features: int, n_generators: int, batch_norm: bool) -> nn.Sequential:

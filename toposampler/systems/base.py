@@ -39,6 +39,9 @@ class Batch:
     """generator steps done"""
     total_steps: int
     """generator steps of the whole run"""
+    gather: Callable[[Tensor], Tensor] = lambda x: x
+    """this worker's rows (n, ...) to those of the global batch (n W, ...), with gradient, for losses that are no mean
+    over samples: their value must not depend on the number of workers"""
 
     def fakes(self) -> Tensor:
         """`fake`, for losses that are only ever given a batch with fakes."""
@@ -67,6 +70,8 @@ class SystemConfig(Section):
     latent: LatentConfig = LatentConfig()
     generator_width: int | None = Field(None, ge=1)
     """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
+    critic_width: int | None = Field(None, ge=1)
+    """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images"""
     initialisation: Literal["torch", "xavier"] = "torch"
     """torch: the layers' own, with biases that spread a critic's kinks over the data; xavier: TensorFlow's, without"""
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
@@ -82,6 +87,11 @@ class SystemConfig(Section):
         """Whether a sample's terms depend on the others of its batch, so that workers cannot share a batch."""
         return False
 
+    @property
+    def least_batch(self) -> int:
+        """The least global batch on which every loss is defined."""
+        return 2
+
     @abstractmethod
     def build(self, shape: tuple[int, ...]) -> System:
         """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
@@ -90,20 +100,27 @@ class SystemConfig(Section):
 class System(nn.Module, ABC):
     """Base of every system: generators {G_c} on one latent z, and a critic D. Pages add players and their losses."""
 
+    averaged: tuple[str, ...] = ("generators",)
+    """modules of the player `generator` whose moving average samples are drawn from, by their names in it"""
+
     def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.K = config.K
         self.latent = config.latent
         self.xavier = config.initialisation == "xavier"
-        width = config.generator_width or networks.default_generator_width(shape, self.K)
-        self.generators = GeneratorEnsemble(
-            lambda: self.initialised(networks.generator(shape, config.latent.dim, width)), self.K
+        self.generators = self.build_generators(config, shape)
+        self.critic = self.initialised(
+            networks.critic(shape, config.critic_width or networks.default_critic_width(shape))
         )
-        self.critic = self.initialised(networks.critic(shape))
 
     def initialised(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
         return networks.xavier_(network) if self.xavier else network
+
+    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+        """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
+        width = config.generator_width or networks.default_generator_width(shape, self.K)
+        return GeneratorEnsemble(lambda: self.initialised(networks.generator(shape, config.latent.dim, width)), self.K)
 
     @abstractmethod
     def players(self) -> dict[str, Player]:
@@ -128,6 +145,11 @@ class System(nn.Module, ABC):
     def generate(self, noise: Noise) -> Tensor:
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""
         return self.generators(noise["z"], noise["c"])
+
+    def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
+        """Terms of what comes before the generators, given the critic's scores (n,) of the samples; none where z is
+        drawn from a fixed distribution."""
+        return {}
 
     def prior(self) -> Tensor | None:
         """r(c), the probabilities (K,) of the generators; None for a single generator."""

@@ -112,10 +112,11 @@ class DMGAN(System):
         """-E_fake D + lambda' L_c, for generators and encoder."""
         features = self.critic.features(self.generate(batch.noise))
         information = mixture.information(self.encoder(features), batch.noise["c"])
+        scores = self.critic.score(features)
         return {
-            "adversarial": wasserstein.generator_term(self.critic.score(features)),
+            "adversarial": wasserstein.generator_term(scores),
             "information": self.config.information_weight * information,
-        }
+        } | self.latent_terms(batch, scores)
 
     def encode(self, x: Tensor) -> Tensor:
         """q(c|x): (n, K)."""

@@ -66,6 +66,11 @@ class RunConfig(Section):
                 f"training.batch_size ({size}) must be a multiple of cluster.num_workers ({workers}): "
                 f"each worker takes an equal share of the global batch"
             )
+        if size < self.system.least_batch:
+            raise ValueError(
+                f"training.batch_size ({size}) is too small: this system needs at least {self.system.least_batch} "
+                "samples, one more than the bars it compares (system.topology_bars)"
+            )
         if self.system.couples_samples and workers > 1:
             raise ValueError(
                 f"this system normalises over its batch, which {workers} workers would cut apart: "

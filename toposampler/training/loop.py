@@ -46,7 +46,7 @@ class Loop:
         self.rng = torch.Generator(device).manual_seed(seed)
         self.step = 0
         self.players = {name: FlatPlayer(player) for name, player in system.players().items()}
-        self.average = self._generator_values().clone()
+        self.average = torch.cat(self._averaged_values())
         self._history: list[tuple[int, str, list[str], Tensor]] = []
         for player in self.players.values():
             player.freeze(True)
@@ -63,7 +63,12 @@ class Loop:
             self._move(critic, self._batch(noise, real, i, fake[i]))
         for name in others:
             self._move(name, self._batch(noise, real, n_critic, None))
-        self.average.lerp_(self._generator_values(), 1 - self._ema_decay())
+        self._advance()
+
+    def _advance(self) -> None:
+        """The end of an outer iteration: update the moving average, count the step."""
+        for average, values in self._average_pairs():
+            average.lerp_(values, 1 - self._ema_decay())
         self.step += 1
 
     def _draw(self, batches: int) -> tuple[dict[str, Tensor], Tensor]:
@@ -85,7 +90,8 @@ class Loop:
         return self.config.batch_size * (self.config.batch_growth if grown else 1)
 
     def _batch(self, noise: dict[str, Tensor], real: Tensor, i: int, fake: Tensor | None) -> Batch:
-        return Batch(real[i], {k: x[i] for k, x in noise.items()}, fake, self.step, self.config.generator_steps)
+        of_step = {name: x[i] for name, x in noise.items()}
+        return Batch(real[i], of_step, fake, self.step, self.config.generator_steps, self.world.gather)
 
     def _move(self, name: str, batch: Batch) -> None:
         player = self.players[name]
@@ -113,8 +119,13 @@ class Loop:
         """The configured decay, smaller in the first steps so that the average forgets the initialisation."""
         return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
 
-    def _generator_values(self) -> Tensor:
-        return self.players["generator"].module_values("generators")
+    def _averaged_values(self) -> list[Tensor]:
+        return [self.players["generator"].module_values(name) for name in self.system.averaged]
+
+    def _average_pairs(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """(moving average, weights) of each module that has one: flat views."""
+        values = self._averaged_values()
+        return zip(self.average.split([len(v) for v in values]), values, strict=True)
 
     def drain_terms(self) -> dict[str, float]:
         """The mean over all workers and steps since the last call of every loss term, as `player/term`.
@@ -151,13 +162,14 @@ class Loop:
     @contextmanager
     def averaged(self) -> Iterator[System]:
         """The system with the moving average of its generators' weights in place of the weights themselves."""
-        values = self._generator_values()
-        trained = values.clone()
-        values.copy_(self.average)
+        trained = [values.clone() for values in self._averaged_values()]
+        for average, values in self._average_pairs():
+            values.copy_(average)
         try:
             yield self.system
         finally:
-            values.copy_(trained)
+            for before, values in zip(trained, self._averaged_values(), strict=True):
+                values.copy_(before)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an exact continuation needs, as tensors, numbers and strings."""

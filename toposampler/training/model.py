@@ -63,5 +63,6 @@ def load_model(place: str | Path, ema: bool = True, device: torch.device | str =
     system = config.system.build(tuple(state["shape"])).to(loop["average"].dtype)
     system.load_state_dict(loop["system"])
     if ema:
-        vector_to_parameters(loop["average"], system.generators.parameters())
+        averaged = [p for name in system.averaged for p in system.get_submodule(name).parameters()]
+        vector_to_parameters(loop["average"], averaged)
     return Model(config, system.to(device).requires_grad_(False), loop["step"])

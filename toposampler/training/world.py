@@ -10,6 +10,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 
+class _Gather(torch.autograd.Function):
+    """See `World.gather`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rank: int, size: int) -> Tensor:
+        ctx.rank, ctx.size = rank, size
+        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size)]
+        dist.all_gather(parts, x.contiguous())
+        return torch.stack(parts, dim=1).flatten(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient[ctx.rank :: ctx.size] * ctx.size, None, None
+
+
 @dataclass(frozen=True)
 class World:
     """Rank and size of the process group; one process where there is none."""
@@ -27,6 +42,14 @@ class World:
     def share(self, x: Tensor) -> Tensor:
         """This rank's samples of batches (batches, n, ...) that every rank holds whole: rank, rank + size, ..."""
         return x[:, self.rank :: self.size]
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The inverse of `share`, with gradient: this rank's rows (n, ...) to those of all ranks (n size, ...).
+
+        Every rank computes the same loss on the result, and gradients are averaged over ranks: the gradient by a
+        rank's own rows is therefore multiplied by the number of ranks.
+        """
+        return x if self.size == 1 else _Gather.apply(x, self.rank, self.size)
 
     def average_(self, x: Tensor) -> None:
         """Replace x by its mean over all ranks, in place."""

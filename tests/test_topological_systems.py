@@ -14,7 +14,8 @@ from torch import Tensor
 from toposampler.errors import UserError
 from toposampler.systems import Batch
 from toposampler.topology import signature_loss
-from toposampler.training import RunConfig
+from toposampler.training import RunConfig, load_model, train
+from toposampler.training.config import run_folder
 from toposampler.training.loop import Loop
 from toposampler.training.world import World
 
@@ -95,6 +96,27 @@ def test_by_the_signature_alone_the_noise_module_does_not_see_the_critic(name: s
         loop._move("generator", loop._batch(noise, real, 0, None))
         moved.append(torch.cat([p.flatten() for p in loop.system.noise.parameters()]))  # type: ignore[union-attr, operator]
     assert torch.equal(*moved)
+
+
+@pytest.mark.parametrize("kind", ["spectral", "orthogonal"])
+def test_generators_that_cannot_stretch_resume_exactly_and_are_found_again(kind: str, make_config: MakeConfig) -> None:
+    keys = {"system__network__kind": kind, "system__noise__branch": "orthogonal"}
+    whole, stopped = (
+        make_config("toposampler", name="whole", **keys),
+        make_config("toposampler", name="stopped", **keys),
+    )
+
+    def stop(step: int, path: Path) -> None:
+        if step == 10:
+            raise KeyboardInterrupt
+
+    train(whole)
+    with pytest.raises(KeyboardInterrupt):
+        train(stopped, on_checkpoint=stop)
+    train(stopped)
+    (x, c), (again, _) = (load_model(run_folder(config)).sample(100, seed=1) for config in (whole, stopped))
+    assert torch.equal(x, again)
+    assert set(c.tolist()) == {0, 1}
 
 
 def test_the_moving_average_takes_in_the_noise_module(make_config: MakeConfig) -> None:

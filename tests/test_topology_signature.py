@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from toposampler.topology import deaths, edge_lengths, paired_signature_loss, signature_loss, spanning_tree
+from toposampler.topology import deaths, edge_lengths, paired_signature_loss, signature_loss, signatures, spanning_tree
 from toposampler.topology.lengths import _lengths_and_directions
 
 
@@ -64,6 +65,33 @@ def test_values_and_gradients_are_those_of_the_full_matrix(d: int) -> None:
         assert ours(x).item() == pytest.approx(theirs(x).item(), rel=1e-12)
         expected = gradient(theirs, x)
         assert (gradient(ours, x) - expected).abs().max() < 1e-8 * expected.abs().max()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-150, 1e150, 1e-310, 1e300])
+@pytest.mark.parametrize("name", ["paired", "equal", "longest", "fewer"])
+def test_losses_on_the_cpu_are_what_other_devices_run(name: str, scale: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    few = 23 if name == "fewer" else 50
+    clouds = scale * normal(50, 5), scale * normal(few, 3, 1)
+    clouds[0][:9] = clouds[0][9:18]  # zero lengths
+    loss = {"paired": paired_signature_loss, "longest": partial(signature_loss, longest=7)}.get(name, signature_loss)
+
+    def run(needed: tuple[bool, bool]) -> tuple[Tensor, list[Tensor | None]]:
+        x, y = (cloud.clone().requires_grad_(of) for cloud, of in zip(clouds, needed, strict=True))
+        value = loss(x, y)
+        (3 * value).backward()
+        return value.detach(), [x.grad, y.grad]
+
+    value, gradients = run((True, True))
+    assert run((True, False))[1][1] is None
+    for alone, both in ((run((True, False))[1][0], gradients[0]), (run((False, True))[1][1], gradients[1])):
+        assert torch.equal(alone, both)
+    with monkeypatch.context() as patch:
+        patch.setattr(signatures, "_on_host", lambda x, y: False)
+        expected, slopes = run((True, True))
+    assert torch.allclose(value, expected, rtol=1e-12, atol=0)
+    assert slopes[0].isfinite().all()
+    for ours, theirs in zip(gradients, slopes, strict=True):
+        assert (ours - theirs).abs().max() <= 1e-12 * theirs.abs().max() + 1e-322
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -121,10 +149,17 @@ def test_an_edge_to_no_point_is_refused() -> None:
 
 
 def test_no_second_derivative_is_promised() -> None:
-    x = normal(5, 2).requires_grad_()
-    (first,) = torch.autograd.grad(deaths(x).square().sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        first.sum().backward()
+    x, y = normal(5, 2).requires_grad_(), normal(5, 2, 1)
+    losses = (
+        lambda x: deaths(x).square().sum(),
+        lambda x: deaths(x.T.contiguous().T).sum(),  # the gradient by the lengths does not depend on x
+        lambda x: signature_loss(x, y),
+        lambda x: paired_signature_loss(y, x),
+    )
+    for loss in losses:
+        (first,) = torch.autograd.grad(loss(x), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            first.sum().backward()
 
 
 def test_losses_are_zero_on_equal_clouds_whatever_their_order_and_place() -> None:

@@ -35,13 +35,14 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 class IsometricConfig(Section):
     """How a generator is kept from stretching."""
 
-    kind: Literal["plain", "spectral", "orthogonal"] = "spectral"
+    kind: Literal["plain", "spectral", "orthogonal"] = "plain"
     """plain: the DMGAN paper's network, free to stretch; spectral: every layer divided by its spectral norm, at most
     1-Lipschitz (the slides); orthogonal: orthogonal layers and GroupSort, which keep lengths"""
     activation: Literal["elu", "relu", "leaky_relu", "tanh", "sigmoid"] = "leaky_relu"
     """between the layers of the spectral kind"""
-    depth: int = Field(3, ge=1)
-    """hidden layers of the spectral and orthogonal kind, each as wide as the latent space"""
+    depth: int = Field(3, ge=0)
+    """hidden layers of the spectral and orthogonal kind, each as wide as the latent space; 0: one linear map, which for
+    the orthogonal kind is a rigid motion"""
     scale: bool = True
     """learn one factor for all of the output (of the spectral and orthogonal kind); false: none, as on the slides"""
 

@@ -23,7 +23,7 @@ def edge_lengths(x: Tensor, edges: Tensor) -> Tensor:
     Raises:
         IndexError: an edge ends at a point that is not there.
     """
-    x = as_points(x)
+    x = as_points(x).contiguous()
     if x.dim() == 2:
         return cast(Tensor, _EdgeLengths.apply(x, edges))
     starts = torch.arange(0, x.shape[0] * x.shape[1], x.shape[1], device=x.device)
@@ -45,53 +45,60 @@ class _EdgeLengths(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, edges: Tensor) -> Tensor:
-        x, edges = x.detach().contiguous(), edges.contiguous()
+        edges = edges.contiguous()
         if x.device.type == "cpu":
-            lengths = torch.from_numpy(_lengths(x.numpy(), edges.numpy()))
+            lengths = torch.from_numpy(measure(x.detach().numpy(), edges.numpy()))
         else:
             lengths, _ = _lengths_and_directions(x, edges)
         ctx.save_for_backward(x, edges, lengths)
         return lengths
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        x, edges, lengths = ctx.saved_tensors
-        if x.device.type == "cpu":
-            arrays = (tensor.numpy() for tensor in (x, edges, lengths, gradient.contiguous()))
-            return torch.from_numpy(_pull_back(*arrays)), None
-        pull = _lengths_and_directions(x, edges)[1] * gradient.unsqueeze(1)
-        i, j = edges.unbind(1)
-        return torch.zeros_like(x).index_add_(0, i, pull).index_add_(0, j, pull, alpha=-1), None
+        return _pull_back(ctx, gradient, *ctx.saved_tensors)
+
+
+@once_differentiable
+def _pull_back(ctx: Any, gradient: Tensor, x: Tensor, edges: Tensor, lengths: Tensor) -> tuple[Tensor, None]:
+    """The gradient by x, which is among the arguments for a second derivative to be refused."""
+    if x.device.type == "cpu":
+        arrays = (tensor.numpy() for tensor in (x.detach(), edges, lengths, gradient.contiguous()))
+        return torch.from_numpy(pull_back(*arrays)), None
+    pull = _lengths_and_directions(x, edges)[1] * gradient.unsqueeze(1)
+    i, j = edges.unbind(1)
+    return torch.zeros_like(x).index_add_(0, i, pull).index_add_(0, j, pull, alpha=-1), None
 
 
 @njit(nogil=True, cache=True, boundscheck=True)
-def _lengths(x, edges):  # type: ignore[no-untyped-def]
+def measure(x, edges):  # type: ignore[no-untyped-def]
+    """|x_i - x_j| (e,) over edges (e, 2) of points x (n, d)."""
     lengths = np.empty(len(edges), x.dtype)
-    limits = np.finfo(x.dtype)
     for e in range(len(edges)):
-        a, b = x[edges[e, 0]], x[edges[e, 1]]
-        square = squared_distance(a, b)
-        if limits.tiny / limits.eps < square < limits.max:
-            lengths[e] = np.sqrt(square)
-        else:  # squares vanish or overflow: in units of the largest coordinate
-            largest = np.abs(a - b).max()
-            lengths[e] = largest * np.sqrt(np.square((a - b) / largest).sum()) if largest > 0 else 0
+        lengths[e] = np.sqrt(squared_distance(x[edges[e, 0]], x[edges[e, 1]]))
+    limits = np.finfo(x.dtype)
+    for e in range(len(edges)):  # in a loop of their own the rare ones do not slow down the rest
+        if not limits.tiny / limits.eps < lengths[e] * lengths[e] < limits.max:
+            # Squares vanish or overflow: in units of the largest coordinate.
+            difference = x[edges[e, 0]] - x[edges[e, 1]]
+            largest = np.abs(difference).max()
+            lengths[e] = largest * np.sqrt(np.square(difference / largest).sum()) if largest > 0 else 0
     return lengths
 
 
 @njit(nogil=True, cache=True)
-def _pull_back(x, edges, lengths, gradient):  # type: ignore[no-untyped-def]
+def pull_back(x, edges, lengths, gradient):  # type: ignore[no-untyped-def]
     """The gradient by x (n, d), given that by the lengths (e,)."""
     out = np.zeros_like(x)
+    one, tiny = x.dtype.type(1), np.finfo(x.dtype).tiny
     for e in range(len(edges)):
-        if lengths[e] > 0:
-            i, j = edges[e]
-            a, b, out_a, out_b = x[i], x[j], out[i], out[j]
+        i, j, length = edges[e, 0], edges[e, 1], lengths[e]
+        if length > 0:
+            scale = one / max(length, tiny)  # rounded coarsely, or not 1 / length, at the ends of the range:
+            factor = gradient[e] / (length * scale)  # this makes up for it
             for k in range(x.shape[1]):
-                pull = gradient[e] * ((a[k] - b[k]) / lengths[e])
-                out_a[k] += pull
-                out_b[k] -= pull
+                pull = factor * (scale * (x[i, k] - x[j, k]))
+                out[i, k] += pull
+                out[j, k] -= pull
     return out
 
 

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import TypeVar
+
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Points = TypeVar("Points", Tensor, NDArray)
 
 
 def as_points(x: Tensor) -> Tensor:
@@ -19,3 +25,20 @@ def as_points(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise ValueError(f"expected floating-point coordinates, got {x.dtype}")
     return x if x.dtype == torch.float64 else x.float()
+
+
+def unit(x: Points) -> Points:
+    """Points in float32 or float64 times the power of two that brings their largest coordinate to [1/2, 1).
+
+    That is exact, and leaves no square that could overflow.
+
+    Raises:
+        ValueError: coordinates are NaN or infinite.
+    """
+    largest = float(abs(x).max())
+    if not math.isfinite(largest):
+        coordinates = torch.as_tensor(x)
+        bad = int((~coordinates.isfinite()).sum())
+        raise ValueError(f"{bad} of {coordinates.numel()} coordinates are NaN or infinite")
+    least = torch.finfo(torch.float32 if x.itemsize == 4 else torch.float64).tiny
+    return x * 2.0 ** -math.frexp(max(largest, least))[1]

@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,25 +21,34 @@ def squared_distances(x: NDArray, y: NDArray) -> tuple[NDArray, float]:
     is this thread's workspace (fresh pages would cost as much as the product): it holds until the next call.
     """
     d = x.shape[1]
-    centre = torch.from_numpy(y).mean(0)
-    left, left_norms = _centred(x, centre)
-    right, right_norms = _centred(y, centre)
-    left[:, :d] *= -2
-    left[:, d], left[:, d + 1] = left_norms, 1
-    right[:, d], right[:, d + 1] = 1, right_norms
-    largest = max(left_norms.max().item(), right_norms.max().item())
-    out = _workspace(len(x), len(y), left.dtype)
+    centre = y.mean(0)
+    left, right = (torch.from_numpy(points).new_empty(len(points), d + 2) for points in (x, y))
+    number = x.dtype.type
+    left_largest = _write_centred(x, centre, number(-2), left.numpy(), d, d + 1)
+    right_largest = _write_centred(y, centre, number(1), right.numpy(), d + 1, d)
+    out = _workspace(len(x), len(y), right.dtype)
     torch.mm(left, right.T, out=out)  # autocast leaves products into given memory alone
     # Measured on normal, uniform, sparse and clustered points, d from 4 to 12288: at most 3 + 1.2 sqrt(d) units.
-    return out.numpy(), 2 * (4 + math.sqrt(d)) * float(np.finfo(x.dtype).eps) * largest
+    return out.numpy(), 2 * (4 + math.sqrt(d)) * float(np.finfo(x.dtype).eps) * max(left_largest, right_largest)
 
 
-def _centred(x: NDArray, centre: Tensor) -> tuple[Tensor, Tensor]:
-    """x - centre as the first d of d + 2 columns, so that squared norms take part in the product; and these."""
-    points = torch.from_numpy(x)
-    out = points.new_empty(len(x), x.shape[1] + 2)
-    centred = torch.sub(points, centre, out=out[:, :-2])
-    return out, torch.linalg.vector_norm(centred, dim=1).square()
+@njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
+def _write_centred(x, centre, factor, out, norms, ones):  # type: ignore[no-untyped-def]
+    """Writes factor * (x - centre) to the first d of d + 2 columns, |x - centre|^2 and 1 to those named.
+
+    So squared norms take part in the product. Returns the largest of them.
+    """
+    n, d = x.shape
+    largest = 0.0
+    for i in range(n):
+        total = factor - factor  # 0 of this type
+        for k in range(d):
+            coordinate = x[i, k] - centre[k]
+            total += coordinate * coordinate
+            out[i, k] = factor * coordinate
+        out[i, norms], out[i, ones] = total, 1
+        largest = max(largest, total)
+    return largest
 
 
 def _workspace(n: int, m: int, dtype: torch.dtype) -> Tensor:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from toposampler.topology.host import loss_on_host, paired_loss_on_host
 from toposampler.topology.lengths import deaths, edge_lengths
+from toposampler.topology.points import as_points
 from toposampler.topology.tree import spanning_tree
 
 
@@ -29,6 +31,9 @@ def signature_loss(x: Tensor, y: Tensor, longest: int | None = None) -> Tensor:
         _check_single(name, cloud)
         if longest is not None and not 1 <= longest < len(cloud):
             raise ValueError(f"longest is {longest}, but the {len(cloud)} points of {name} have {len(cloud) - 1} bars")
+    x, y = as_points(x), as_points(y)
+    if _on_host(x, y):
+        return loss_on_host(x, y, longest)
     a, b = deaths(x), deaths(y)
     if longest is not None:
         a, b = a[-longest:], b[-longest:]
@@ -51,8 +56,15 @@ def paired_signature_loss(x: Tensor, z: Tensor) -> Tensor:
     _check_single("z", z)
     if len(x) != len(z):
         raise ValueError(f"expected paired points, got {len(x)} of x and {len(z)} of z")
+    x, z = as_points(x), as_points(z)
+    if _on_host(x, z):
+        return paired_loss_on_host(x, z)
     edges = torch.cat([spanning_tree(x), spanning_tree(z)])
     return F.mse_loss(edge_lengths(x, edges), edge_lengths(z, edges), reduction="sum") / len(x)
+
+
+def _on_host(x: Tensor, y: Tensor) -> bool:
+    return x.device.type == y.device.type == "cpu" and x.dtype == y.dtype
 
 
 def _check_single(name: str, cloud: Tensor) -> None:

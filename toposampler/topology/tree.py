@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from toposampler.topology.boruvka import minimum_tree_on_device
-from toposampler.topology.points import as_points
+from toposampler.topology.points import as_points, unit
 from toposampler.topology.prim import DIRECT_DIM, minimum_tree
 from toposampler.topology.tiles import TILE, minimum_tree_by_tiles
 
@@ -29,20 +27,20 @@ def spanning_tree(x: Tensor) -> Tensor:
         ValueError: fewer than 2 points, another shape, or coordinates that are NaN or infinite.
     """
     x = as_points(x.detach())
-    largest = x.abs().max().item()
-    if not math.isfinite(largest):
-        bad = int((~x.isfinite()).sum())
-        raise ValueError(f"{bad} of {x.numel()} coordinates are NaN or infinite")
-    x = x * 2.0 ** -math.frexp(max(largest, torch.finfo(x.dtype).tiny))[1]  # exact, and no square can overflow
     if x.device.type != "cpu" and x.shape[-2] <= DEVICE_MAX:
-        return minimum_tree_on_device(x)
-    points = x.cpu().contiguous().numpy()
+        return minimum_tree_on_device(unit(x))
+    points = unit(x.cpu().contiguous().numpy())
     if x.dim() == 2:
-        return torch.from_numpy(_sorted_tree(points)).to(x.device)
-    return torch.from_numpy(np.stack([_sorted_tree(cloud) for cloud in points])).to(x.device)
+        return torch.from_numpy(_ascending(points)).to(x.device)
+    return torch.from_numpy(np.stack([_ascending(cloud) for cloud in points])).to(x.device)
 
 
-def _sorted_tree(x: NDArray) -> NDArray:
+def minimum_tree_on_host(x: NDArray) -> tuple[NDArray, NDArray]:
+    """As `prim.minimum_tree`, for any number of points."""
     build = minimum_tree if len(x) <= TILE or x.shape[1] <= DIRECT_DIM else minimum_tree_by_tiles
-    edges, weights = build(x)
+    return build(x)
+
+
+def _ascending(x: NDArray) -> NDArray:
+    edges, weights = minimum_tree_on_host(x)
     return edges[weights.argsort(kind="stable")]

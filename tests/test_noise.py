@@ -80,6 +80,32 @@ def test_the_gradient_of_a_cut_is_that_of_the_softmax() -> None:
         assert gradient.abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("n", [1, 2, 5, 10])
+@pytest.mark.parametrize("dim", [1, 2, 3, 101])
+def test_the_pieces_of_a_gate_start_apart(n: int, dim: int) -> None:
+    for seed in range(20):
+        torch.manual_seed(seed)
+        gate = NoiseConfig(kind="gate", branches=n).build(dim)
+        assert isinstance(gate, NoiseGate)
+        assert gate.offset.shape == (n, dim)
+        if n > 1:
+            least = torch.pdist(gate.offset.detach()).min().item() / dim**0.5
+            assert least == pytest.approx(5.657, rel=1e-3)  # radii of z: room for two of them between pieces
+
+
+@pytest.mark.parametrize("choice", ["random", "straight-through"])
+def test_autocast_does_not_round_the_places_of_the_pieces(choice: str) -> None:
+    gate = build(kind="gate", choice=choice)
+    assert isinstance(gate, NoiseGate)
+    with torch.no_grad():
+        gate.offset.copy_(torch.tensor([[100.3, 0, 0], [200.7, 0, 0]]))  # bf16 would have 100.5 and 201
+    z, c = draw(200, seed=0)
+    z = z * 1e-3
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = gate(z, c)
+    assert torch.allclose(rounded, gate(z, c), rtol=0, atol=1e-4)
+
+
 def test_orthogonal_branches_keep_distances_up_to_the_common_scale() -> None:
     gate = build(kind="gate", branch="orthogonal")
     train(gate, steps=20)

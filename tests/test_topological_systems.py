@@ -84,9 +84,13 @@ def test_topo_dmgan_without_topology_is_dmgan_pl_to_the_last_bit(precision: str,
     assert one_terms == other_terms
 
 
-@pytest.mark.parametrize("name", ["toposampler", "topo_dmgan"])
-def test_by_the_signature_alone_the_noise_module_does_not_see_the_critic(name: str, make_config: MakeConfig) -> None:
-    keys = {"system__noise__kind": "network", "system__noise__adversarial": False}
+@pytest.mark.parametrize(
+    ("name", "kind"), [("toposampler", "network"), ("toposampler", "gate"), ("topo_dmgan", "network")]
+)
+def test_by_the_signature_alone_the_noise_module_does_not_see_the_critic(
+    name: str, kind: str, make_config: MakeConfig
+) -> None:
+    keys = {"system__noise__kind": kind, "system__noise__adversarial": False}
     moved = []
     for scale in (1.0, -3.0):
         loop = make_loop(make_config(name, **keys), World())
@@ -164,6 +168,7 @@ def test_bad_keys_are_named(make_config: MakeConfig) -> None:
     with pytest.raises(UserError, match=r"batch_size \(8\) is too small: this system needs at least 9"):
         make_config("toposampler", system__topology_bars=8)
     make_config("toposampler", system__topology_bars=7)
+    make_config("toposampler", system__topology_bars=8, system__topology_weight=0)
     with pytest.raises(UserError, match=r"topology_weight 1 has nothing to train: noise.kind is none"):
         make_config("topo_dmgan", system__noise__kind="none")
     with pytest.raises(UserError, match=r"system.noise: the ensemble's prior r\(c\) is what is drawn here"):

@@ -183,6 +183,9 @@ def test_a_batch_is_a_loop() -> None:
     lengths = torch.stack([edge_lengths(one, edges) for one, edges in zip(x, each, strict=True)])
     assert torch.equal(edge_lengths(x, each), lengths)
     assert torch.allclose(edge_lengths(x, minimum_tree_on_device(x)), lengths, rtol=1e-6, atol=0)
+    scales = torch.tensor([1e-25, 1.0, 1e25]).view(3, 1, 1)
+    scaled = x * scales  # squares of the least vanish beside the greatest: each cloud has a scale of its own
+    assert torch.allclose(edge_lengths(scaled, spanning_tree(scaled)), lengths * scales[:, 0], rtol=1e-5, atol=0)
 
 
 def test_no_gradient_and_no_change_of_the_points() -> None:

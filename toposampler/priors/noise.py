@@ -15,12 +15,15 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import orthogonal
+from torch.nn.utils import parametrize
 
 from toposampler.config import OptimiserConfig
+from toposampler.nn.isometric import Orthonormal
 
-SEPARATION = 4.0
-"""distance of a gate's pieces from the origin at first, in units of sqrt(dim), the typical norm of a normal z"""
+SEPARATION = 4 * math.sqrt(2)
+"""least distance of a gate's pieces from each other at first, in units of sqrt(dim), the typical norm of a normal z"""
+CANDIDATES = 100
+"""random places, per piece, that the places of more pieces than dimensions are chosen from"""
 
 
 class NoiseConfig(OptimiserConfig):
@@ -41,7 +44,8 @@ class NoiseConfig(OptimiserConfig):
     choice: Literal["random", "straight-through"] = "random"
     """of the gate: drawn with learned odds r(c), blind to z; or the largest of K learned linear functions of z"""
     adversarial: bool = True
-    """train the module by the generators' adversarial term too; false: by the signature alone, as on the slides"""
+    """train the maps by the generators' adversarial term too; false: by the signature alone, as on the slides (odds
+    that are drawn with always follow the critic: the signature says nothing of masses)"""
 
     @property
     def draws(self) -> bool:
@@ -93,17 +97,16 @@ class NoiseGate(NoiseModule):
     generator makes of the other: the masses of the branches drift (`docs/toposampler.md`). Drawn branches have odds
     that an unbiased gradient trains, see `systems.toposampler`.
 
-    The pieces start `SEPARATION` radii of z away from the origin: the signature loss moves pieces that are apart to the
-    data's distance, but it cannot pull overlapping ones apart, since the longest edges of their tree lead to strays.
+    The pieces start `SEPARATION` radii of z apart: the signature loss moves pieces that are apart to the data's
+    distance, but it cannot pull overlapping ones apart, since the longest edges of their tree lead to strays.
     """
 
     def __init__(self, dim: int, branches: int, branch: str, cuts: bool) -> None:
         super().__init__()
         self.matrix = nn.Parameter(torch.eye(dim).repeat(branches, 1, 1))
         if branch == "orthogonal":
-            orthogonal(self, "matrix", orthogonal_map="cayley")
-        directions = nn.init.orthogonal_(torch.empty(branches, dim))
-        self.offset = nn.Parameter(SEPARATION * math.sqrt(dim) * directions)
+            parametrize.register_parametrization(self, "matrix", Orthonormal())
+        self.offset = nn.Parameter(SEPARATION * math.sqrt(dim) * places_apart(branches, dim))
         self.log_scale = nn.Parameter(torch.zeros(1))
         self.cut = nn.Linear(dim, branches) if cuts else None
         if self.cut is not None:
@@ -118,4 +121,16 @@ class NoiseGate(NoiseModule):
             hard = F.one_hot(soft.argmax(dim=1), len(self.offset)).to(z.dtype)
             chosen = hard + soft - soft.detach()
         branches = torch.einsum("nd,ked->nke", z, self.matrix) + self.offset
-        return self.log_scale.exp() * torch.einsum("nk,nke->ne", chosen, branches)
+        # A sum, no product of matrices: autocast would round the offsets, which are far from 0, to bf16.
+        return self.log_scale.exp() * (chosen.unsqueeze(2) * branches).sum(dim=1)
+
+
+def places_apart(n: int, dim: int) -> Tensor:
+    """n random points (n, dim) with a least distance of 1: of a simplex, or where dim < n, spread over a cube."""
+    if n <= dim:
+        return nn.init.orthogonal_(torch.empty(n, dim)) / math.sqrt(2)
+    candidates = torch.rand(CANDIDATES * n, dim)
+    chosen = candidates[:1]
+    for _ in range(n - 1):  # the candidate that is farthest from those chosen
+        chosen = torch.cat([chosen, candidates[None, torch.cdist(candidates, chosen).amin(dim=1).argmax()]])
+    return (chosen - chosen.mean(dim=0)) / F.pdist(chosen).min()

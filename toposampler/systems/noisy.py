@@ -37,7 +37,7 @@ class TopologyConfig(Section):
     @property
     def least_batch(self) -> int:
         """See `SystemConfig.least_batch`."""
-        return 2 if self.topology_bars is None else self.topology_bars + 1
+        return 2 if self.topology_bars is None or self.topology_weight == 0 else self.topology_bars + 1
 
 
 class NoisySystem(System):

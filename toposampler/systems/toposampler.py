@@ -27,8 +27,8 @@ Deviations
   to all that the slides do say: `noise.kind network` trained by the signature alone, `network.kind spectral` without an
   output scale.
 - `noise.kind gate` (default) can tear. Its odds follow the score-function gradient of E D, with the batch's mean as
-  baseline: unbiased, where Gumbel noise with a straight-through gradient let the masses drift. Branches count as
-  generators: in figures, in `prior`, and in `sample.py --generator`.
+  baseline: all but unbiased, where a straight-through gradient lets the masses drift (`docs/toposampler.md`). Branches
+  count as generators: in figures, in `prior`, and in `sample.py --generator`.
 - `network.kind plain` (default) may stretch: a generator that cannot fills a hollow 2-sphere badly, whatever its noise
   (`docs/toposampler.md`). `orthogonal` is the one that works in many dimensions.
 - The slides' adversarial loss is not named; here it is WGAN-GP's, which every system of the house is trained with.

@@ -11,7 +11,7 @@ def minimum_tree_on_device(x: Tensor) -> Tensor:
 
     Every component takes, in each round, its least edge to another one. Edges are ordered by (length, i * n + j with
     i < j), the same seen from both ends: ties cannot close a cycle, and the result is deterministic. The number of
-    rounds depends on n alone, so nothing waits for the host. Memory: about 30 n^2 bytes a cloud.
+    rounds depends on n alone, so no round waits for the host. Memory: about 30 n^2 bytes a cloud.
 
     Run on CPU tensors by the tests; not yet run on a GPU.
     """

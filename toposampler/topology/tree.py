@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -26,13 +25,13 @@ def spanning_tree(x: Tensor) -> Tensor:
     Raises:
         ValueError: fewer than 2 points, another shape, or coordinates that are NaN or infinite.
     """
-    x = as_points(x.detach())
-    if x.device.type != "cpu" and x.shape[-2] <= DEVICE_MAX:
-        return minimum_tree_on_device(unit(x))
-    points = unit(x.cpu().contiguous().numpy())
-    if x.dim() == 2:
-        return torch.from_numpy(_ascending(points)).to(x.device)
-    return torch.from_numpy(np.stack([_ascending(cloud) for cloud in points])).to(x.device)
+    x = as_points(x.detach()).contiguous()
+    if x.dim() == 2 and (x.device.type == "cpu" or len(x) > DEVICE_MAX):
+        return torch.from_numpy(_ascending(unit(x.cpu().numpy()))).to(x.device)
+    if x.device.type == "cpu" or x.shape[-2] > DEVICE_MAX:
+        return torch.stack([spanning_tree(cloud) for cloud in x])
+    clouds = x.view(-1, *x.shape[-2:])
+    return minimum_tree_on_device(torch.stack([unit(cloud) for cloud in clouds]).view_as(x))  # each has its own scale
 
 
 def minimum_tree_on_host(x: NDArray) -> tuple[NDArray, NDArray]:

@@ -80,7 +80,7 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> dict[
     except UserError as error:
         fault = error
     # A rank that fails alone would leave the others waiting for it.
-    for rank, other in enumerate(world.gathered(fault)):
+    for rank, other in enumerate(world.all_values(fault)):
         if other is not None:
             raise UserError(str(other) if world.size == 1 else f"worker {rank}: {other}")
     assert run is not None

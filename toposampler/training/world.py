@@ -64,7 +64,7 @@ class World:
             dist.broadcast_object_list(values, src=0)
         return values[0]
 
-    def gathered(self, value: Any) -> list[Any]:
+    def all_values(self, value: Any) -> list[Any]:
         """The values of all ranks, by rank."""
         values = [value] * self.size
         if self.size > 1:

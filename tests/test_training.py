@@ -61,6 +61,7 @@ def test_a_run_leaves_what_the_house_promises(make_config: MakeConfig) -> None:
     assert {p.name for p in (folder / "figures").iterdir()} == {
         "samples_by_generator.png",
         "samples_by_encoder.png",
+        "barcodes.png",
         "losses.png",
         "evaluation.png",
         "prior.png",

@@ -45,7 +45,10 @@ def draw_figures(
     x, ids = (tensor[:POINTS] for tensor in samples)
     prior = None if (p := system.prior()) is None else p.cpu()
     real = dataset.x[:POINTS].flatten(1)
-    figures = {"samples_by_generator": plots.generators_scatter(real, x.flatten(1), ids, prior, title)}
+    figures = {
+        "samples_by_generator": plots.generators_scatter(real, x.flatten(1), ids, prior, title),
+        "barcodes": plots.barcodes({"real": real, "generated": x.flatten(1)}, title),
+    }
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:

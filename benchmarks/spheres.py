@@ -217,16 +217,25 @@ def homeomorphism(system: str) -> dict[str, Any]:
     with torch.no_grad():
         z, x = noise["z"], model.generate(noise)
         latents = model.noise(z, noise["c"]) if hasattr(model, "noise") else z  # type: ignore[operator]
-    start = z if model.K == 1 else latents
-    smallest, median, largest = bi_lipschitz(start, x)
+    starts = {"z": z} if model.K == 1 else {}  # beside a branch that is drawn, z alone decides nothing
+    if latents is not z:
+        starts["N(z)"] = latents
     return {
         "system": system,
+        "maps": {name: diagnostics(start, x) for name, start in starts.items()},
+        "clouds": {"noise z": z, "latents N(z)": latents, "generated G(N(z))": x, "real": config.data.load().x},
+    }
+
+
+def diagnostics(start: Tensor, x: Tensor) -> dict[str, float]:
+    """Whether the map from `start` (n, d) to x (n, D) keeps neighbours, and how it stretches."""
+    smallest, median, largest = bi_lipschitz(start, x)
+    return {
         "trustworthiness_k5": trustworthiness(start, x),
         "continuity_k5": continuity(start, x),
         "stretch_smallest": smallest,
         "stretch_median": median,
         "stretch_largest": largest,
-        "clouds": {"noise z": z, "latents N(z)": latents, "generated G(N(z))": x, "real": config.data.load().x},
     }
 
 
@@ -289,16 +298,14 @@ def show_maps(rows: Sequence[dict[str, Any]], folder: Path) -> None:
     )
     for row in rows:
         name = SYSTEMS[row["system"]]
-        print(
-            f"    {name:36} {row['trustworthiness_k5']:.3f}  {row['continuity_k5']:.3f}   "
-            f"{row['stretch_smallest']:.2g}  {row['stretch_median']:.2g}  {row['stretch_largest']:.2g}"
-        )
+        for start, found in row["maps"].items():
+            print(f"    {name}, from {start}: " + "  ".join(f"{value:.3g}" for value in found.values()))
         plots.barcodes(row["clouds"], f"{name}, two 2-spheres").savefig(folder / f"barcodes_{row['system']}.png")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
     """A row without its clouds."""
-    return {key: value for key, value in row.items() if not isinstance(value, Tensor | dict)}
+    return {key: value for key, value in row.items() if key not in {"clouds", "z", "latents"}}
 
 
 if __name__ == "__main__":

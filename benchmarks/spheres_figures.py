@@ -25,8 +25,9 @@ def samples_off_the_manifold(runs: Mapping[str, tuple[Tensor, Tensor]], tau: flo
     figure = new_figure(2.9 * len(runs), 2.9, f"Two spheres: samples farther than {tau:g} radii from both, in red")
     for axes, (name, (x, distance)) in zip(figure.subplots(1, len(runs), sharey=True), runs.items(), strict=True):
         off = distance.min(dim=1).values > tau
+        every = max(1, len(x) // POINTS)  # not the first ones: samples come in the order of their branches
         for where, colour, size in ((~off, "0.6", 1), (off, VERMILION, 3)):
-            some = x[:POINTS][where[:POINTS]]
+            some = x[::every][where[::every]]
             axes.scatter(some[:, 0], some[:, 1], s=size, color=colour, alpha=0.6, linewidths=0)
         axes.set_title(f"{name}\n{off.double().mean():.2%} off", fontsize=9)
         axes.set_aspect("equal", adjustable="box")

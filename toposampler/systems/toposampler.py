@@ -29,8 +29,8 @@ Deviations
 - `noise.kind gate` (default) can tear. Its odds follow the score-function gradient of E D, with the batch's mean as
   baseline: all but unbiased, where a straight-through gradient lets the masses drift (`docs/toposampler.md`). Branches
   count as generators: in figures, in `prior`, and in `sample.py --generator`.
-- `network.kind plain` (default) may stretch: a generator that cannot fills a hollow 2-sphere badly, whatever its noise
-  (`docs/toposampler.md`). `orthogonal` is the one that works in many dimensions.
+- `network.kind plain` (default) may stretch: an isometry keeps volumes, and cannot make a hollow sphere of a Gaussian
+  ball. On spheres of many dimensions `orthogonal` is the one that works (`docs/toposampler.md`).
 - The slides' adversarial loss is not named; here it is WGAN-GP's, which every system of the house is trained with.
 """
 

@@ -41,7 +41,7 @@ def isoperimetry(rows: Sequence[dict[str, Any]], tau: float) -> Figure:
     """Left: what the critic still tells apart over training; right: samples off the spheres against their gap."""
     kinds = list(dict.fromkeys(row["generator"] for row in rows))
     gaps = sorted({row["gap"] for row in rows})
-    figure = new_figure(10.5, 4.0, "A generator that cannot stretch loses, however long it trains")
+    figure = new_figure(10.5, 4.0, "A generator that cannot stretch loses: 3,000 generator steps")
     left, right = figure.subplots(1, 2)
     for kind, colour in zip(kinds, OKABE_ITO, strict=False):
         mine = [row for row in rows if row["generator"] == kind]

@@ -94,8 +94,8 @@ class NoiseGate(NoiseModule):
 
     The cut is hard in the forward pass; backward it is that of softmax(t) (the straight-through estimator of Bengio et
     al. 2013). Its gradient looks from one branch to the other along a straight line, which says little of what the
-    generator makes of the other: the masses of the branches drift (`docs/toposampler.md`). Drawn branches have odds
-    that an unbiased gradient trains, see `systems.toposampler`.
+    generator makes of the other: the masses of the branches drift (`docs/toposampler.md`). The odds of drawn
+    branches have a better gradient, see `systems.toposampler`.
 
     The pieces start `SEPARATION` radii of z apart: the signature loss moves pieces that are apart to the data's
     distance, but it cannot pull overlapping ones apart, since the longest edges of their tree lead to strays.

@@ -177,7 +177,7 @@ def test_resume_with_another_config_is_refused_and_says_what_differs(make_config
 
 def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: MakeConfig) -> None:
     config = make_config("dmgan_pl")
-    run = Run(config, World(), on_checkpoint=None)
+    run = Run(config, World(), on_checkpoint=None, should_stop=lambda: False)
     run.on_checkpoint = lambda step, path: run.loop.data.fill_(torch.nan)  # after the first checkpoint, at step 5
     good = run_folder(config) / "checkpoints" / "step_00000005.pt"
     with pytest.raises(TrainingStoppedError, match=rf"critic is not finite at generator step 5.*{good}"):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -101,18 +101,48 @@ class TrainingConfig(Section):
 
 
 class ClusterConfig(Section):
-    """What is asked of Ray."""
+    """What is asked of Ray, and how the work is laid out on it. None of it changes what is computed."""
 
     num_workers: int = Field(1, ge=1)
-    """data-parallel workers"""
-    placement: Literal["replicated"] = "replicated"
-    """replicated: every worker holds the whole system and gradients are averaged"""
+    """processes that share the work"""
+    min_workers: int | None = Field(None, ge=1)
+    """go on with as few as this many when machines are lost, and with more when they are back; default: num_workers"""
+    placement: Literal["replicated", "sharded"] = "replicated"
+    """replicated: every worker holds the whole system; sharded: every generator lives on one worker only"""
     use_gpu: bool = False
-    """one GPU per worker (NCCL) instead of the CPU (gloo)"""
+    """workers compute on GPUs instead of CPUs"""
+    gpus_per_worker: float = Field(1.0, gt=0)
+    """GPUs reserved for each worker with use_gpu; a fraction lets workers share one (they then talk by gloo)"""
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs reserved for each worker, and the threads it computes with"""
+    resources_per_worker: dict[str, float] = {}
+    """further resources reserved for each worker, by the names Ray's nodes were started with, such as {"memory": 8e9}"""
+    placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
+    """workers on few nodes or on many (Ray's names); the strict ones fail where the others do their best"""
+    wait_s: float = Field(0.0, ge=0)
+    """seconds to wait for resources that are missing before the run is refused"""
     max_failures: int = Field(3, ge=0)
     """times a lost worker group is started again from the newest checkpoint"""
+    profile: bool = False
+    """record a few iterations of each worker: a trace for a browser, and a table of where the time goes"""
+
+    @field_validator("resources_per_worker")
+    @classmethod
+    def _named_and_positive(cls, resources: dict[str, float]) -> dict[str, float]:
+        for name, amount in resources.items():
+            if name in ("CPU", "GPU"):
+                raise ValueError(f"{name}s are asked for by {name.lower()}s_per_worker")
+            if not amount > 0:
+                raise ValueError(f"{name} must be positive, got {amount:g}")
+        return resources
+
+    @model_validator(mode="after")
+    def _whole_gpus_or_a_share(self) -> Self:
+        if self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
+            raise ValueError(f"gpus_per_worker {self.gpus_per_worker:g}: above 1 it must be a whole number")
+        if self.min_workers is not None and self.min_workers > self.num_workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than num_workers {self.num_workers}")
+        return self
 
 
 class TrackingConfig(Section):

@@ -1,4 +1,4 @@
-"""The two ways a run can end that are not faults of the program, and their exit codes."""
+"""The ways a run can end that are not faults of the program, and their exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ class UserError(Exception):
 
 
 class TrainingStoppedError(Exception):
-    """A guard stopped training (a loss or a parameter is not finite, replicas drifted apart).
+    """A guard stopped training: a loss or a parameter is not finite, replicas drifted apart, the disk is full.
 
-    The message names the step, the player and the last good checkpoint. Exit code 3.
+    The message names the step, what was wrong and the last good checkpoint. Exit code 3.
+    """
+
+
+class RunInterruptedError(Exception):
+    """Somebody asked a run to stop, and it did, with a checkpoint.
+
+    The message names the step and the checkpoint. Exit code 130 or 143, by the signal that asked.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
@@ -34,6 +35,12 @@ from toposampler.training.sampling import draw_samples
 from toposampler.training.world import World
 
 OnCheckpoint = Callable[[int, Path], None]
+ShouldStop = Callable[[], bool]
+
+POLL_S = 0.25
+"""seconds between two looks whether the run is to stop; every look is a word from rank 0 to all"""
+
+log = logging.getLogger(__name__)
 
 
 def check(config: RunConfig) -> Dataset:
@@ -60,7 +67,9 @@ def check(config: RunConfig) -> Dataset:
     return dataset
 
 
-def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> dict[str, Any] | None:
+def train(
+    config: RunConfig, on_checkpoint: OnCheckpoint | None = None, should_stop: ShouldStop = lambda: False
+) -> dict[str, Any] | None:
     """Train to the end, from the newest good checkpoint of the run if there is one.
 
     Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
@@ -69,14 +78,16 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> dict[
     Args:
         config: of the run.
         on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
+        should_stop: asked on rank 0 a few times a second; once it is true, the run ends with a checkpoint.
 
-    Returns the content of `result.json` on rank 0, None on others. Raises UserError as `check` does, and
-    TrainingStoppedError if a loss or parameter is not finite or replicas drift apart.
+    Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike: UserError as `check`
+    does; TrainingStoppedError if a loss or parameter is not finite, replicas drift apart, or the run's folder cannot be
+    written to; RunInterruptedError if it was asked to stop.
     """
     world = World.current()
     run, fault = None, None
     try:
-        run = Run(config, world, on_checkpoint)
+        run = Run(config, world, on_checkpoint, should_stop)
     except UserError as error:
         fault = error
     # A rank that fails alone would leave the others waiting for it.
@@ -91,8 +102,10 @@ def train(config: RunConfig, on_checkpoint: OnCheckpoint | None = None) -> dict[
 class Run:
     """One process's part in a training run."""
 
-    def __init__(self, config: RunConfig, world: World, on_checkpoint: OnCheckpoint | None) -> None:
-        self.config, self.world, self.on_checkpoint = config, world, on_checkpoint
+    def __init__(
+        self, config: RunConfig, world: World, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
+    ) -> None:
+        self.config, self.world, self.on_checkpoint, self.should_stop = config, world, on_checkpoint, should_stop
         self.folder = run_folder(config)
         self.dataset = check(config) if world.rank == 0 else config.data.load()
         torch.manual_seed(config.seed)

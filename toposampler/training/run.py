@@ -16,7 +16,7 @@ from torch import Tensor
 
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
-from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators

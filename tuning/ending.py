@@ -60,9 +60,7 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
     if winner is not None:
         write_atomically(sweep.folder / "best.yaml", to_yaml(best_config(sweep, winner.values)))
         if sweep.config.confirm_seeds:
-            print(
-                f"comparing the best trial with the base over {sweep.config.confirm_seeds} fresh seeds ...", flush=True
-            )
+            print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
             comparison = confirm(sweep, winner.values, concurrency)
         if recorder is not None:
             recorder.refresh()

@@ -80,8 +80,9 @@ def runs(plan: Plan, name: str, values: Mapping[str, Any]) -> list[RunConfig]:
 def run_trial(config: dict[str, Any], plan: Plan) -> None:
     """Train one trial and report to Tune, from where its folder says that it stands.
 
-    `config["order"]["values"]` are the searched values, by dotted key. The trial's name is Tune's, as an exploiting trial gets
-    the whole config of another. Errors that would come again are reported, not raised: Tune tries again after others.
+    `config["order"]["values"]` are the searched values, by dotted key. The trial's name is Tune's, as a trial that
+    exploits another gets its whole config. Errors that would come again are reported, not raised: after others Tune
+    tries again.
     """
     name = tune.get_context().get_trial_name()
     folder = plan.folder / name
@@ -94,7 +95,8 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
             write_atomically(folder / "config.yaml", to_yaml(configs[0]))
             if plan.exchanges:
                 _take_over(configs, tune.get_checkpoint())
-            for step, metrics in reports(folder, plan, configs):
+            moved = config["order"]["values"] if plan.exchanges else {}
+            for step, metrics in reports(folder, plan, configs, moved):
                 with _carried(configs if plan.exchanges else []) as checkpoint:
                     tune.report({**metrics, STEP: step}, checkpoint=checkpoint)
         except (TrainingStoppedError, UserError) as error:
@@ -118,10 +120,13 @@ def _alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def reports(folder: Path, plan: Plan, configs: Sequence[RunConfig]) -> Iterator[tuple[int, Metrics]]:
+def reports(
+    folder: Path, plan: Plan, configs: Sequence[RunConfig], moved: Mapping[str, float]
+) -> Iterator[tuple[int, Metrics]]:
     """Train the runs of a trial, all to one report before any to the next: (generator step, objectives).
 
-    Begins with the newest report that all runs have reached. What is found is recorded in the trial's folder.
+    Begins with the newest report that all runs have reached. What is found is recorded in the trial's folder, with the
+    `moved` constants as `value/...`: those that are others at other steps.
     """
     records = RecordWriter(folder / "metrics.jsonl")
     first = min(map(_newest_report, configs))
@@ -135,16 +140,13 @@ def reports(folder: Path, plan: Plan, configs: Sequence[RunConfig]) -> Iterator[
     for looks in zip(*found, strict=True):
         (step,) = {step for step, _ in looks}
         metrics = _agreed([metrics for _, metrics in looks], plan)
-        of_seeds = (
-            {}
-            if len(looks) == 1
-            else {
-                f"seed/{config.seed}/{name}": metrics[f"eval/{name}"]
-                for config, (_, metrics) in zip(configs, looks, strict=True)
-                for name in plan.objectives
-            }
-        )
-        records.write(step, metrics | of_seeds)
+        of_seeds = {
+            f"seed/{config.seed}/{name}": own[f"eval/{name}"]
+            for config, (_, own) in zip(configs, looks, strict=True)
+            for name in plan.objectives
+            if len(looks) > 1
+        }
+        records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
         if step == configs[0].training.generator_steps:
             _write_result(folder, configs, metrics)
         yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}

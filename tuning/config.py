@@ -279,6 +279,11 @@ def _check_scheduler(sweep: Sweep) -> None:
             raise UserError("search.name tpe: population based training has its own search; set search.name random")
         if config.trials < 2:
             raise UserError(f"trials: a population has at least 2 members (got {config.trials})")
+        if several:
+            raise UserError(
+                f"scheduler.name pbt with cluster.num_workers {sweep.base.cluster.num_workers}: the members of a "
+                "population are paused now and then, which groups of workers cannot be; set cluster.num_workers 1"
+            )
         if config.total_steps is not None:
             raise UserError("total_steps: a population is begun as a whole, so there is nothing to end early")
 

@@ -43,7 +43,7 @@ def run_sweep(sweep: Sweep, resume: bool) -> Ending:
         with recorded(sweep, plan) as recorder, cluster(asked(sweep)):
             for entry in ledger.entries():
                 tell(recorder, ledger, entry.number)
-            concurrency = engine.concurrent_trials(engine.machines(), sweep.base.cluster, sweep.config.max_concurrent)
+            concurrency = engine.concurrent_trials(engine.nodes(), sweep.base.cluster, sweep.config.max_concurrent)
             driver = Driver(sweep, plan, ledger, recorder, concurrency)
             driver.search()
             return end_sweep(sweep, ledger, recorder, concurrency)
@@ -78,8 +78,12 @@ def asked(sweep: Sweep) -> ClusterConfig:
     one = sweep.base.cluster
     if os.environ.get("RAY_ADDRESS"):
         return one
-    at_a_time = engine.concurrent_trials(engine.machines(), one, sweep.config.max_concurrent)
-    return one.model_copy(update={"num_workers": at_a_time * one.num_workers, "min_workers": None})
+    at_a_time = engine.concurrent_trials(engine.nodes(), one, sweep.config.max_concurrent)
+    further = dict(one.resources_per_worker)
+    if "memory" in further:  # a Ray that is started here has no more of it than is asked for
+        further["memory"] += engine.DRIVER_MEMORY
+    workers = {"num_workers": at_a_time * one.num_workers, "min_workers": None}
+    return one.model_copy(update={**workers, "resources_per_worker": further})
 
 
 def sweep_plan(sweep: Sweep) -> Plan:

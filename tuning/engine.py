@@ -22,7 +22,15 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.resources import of_this_machine, per_worker
+from toposampler.distributed.cluster import nodes as connected_nodes
+from toposampler.distributed.resources import (
+    Node,
+    per_worker,
+    shortage,
+    this_machine,
+    workers_on,
+    workers_that_fit,
+)
 from toposampler.distributed.trial import FAILED, STEP, Plan, run_trial
 from toposampler.errors import UserError
 from tuning.spaces import Values
@@ -51,29 +59,25 @@ class Follower(Protocol):
         ...
 
 
-def concurrent_trials(machines: Sequence[Mapping[str, float]], cluster: ClusterConfig, most: int | None) -> int:
-    """How many trials fit on `machines` (amounts by Ray's names), but no more than `most`.
+def concurrent_trials(nodes: Sequence[Node], cluster: ClusterConfig, most: int | None) -> int:
+    """How many trials at a time `nodes` have room for, but no more than `most`: counted worker by worker.
 
-    Workers are counted machine by machine: one that fits on no machine is not made of parts of two.
-    Raises UserError if there is room for none.
+    Raises UserError, saying what is missing, if there is room for none.
     """
-    one = {kind: amount for kind, amount in per_worker(cluster).items() if amount}
-    workers = sum(min(int(machine.get(kind, 0) / amount) for kind, amount in one.items()) for machine in machines)
-    fit = workers // cluster.num_workers
-    if fit < 1:
-        asked = " and ".join(f"{amount:g} {kind}" for kind, amount in one.items())
-        raise UserError(
-            f"there is room for {workers} workers ({asked} each), and a trial has cluster.num_workers "
-            f"{cluster.num_workers}"
-        )
-    return min(fit, most or fit)
+    whole = [Node(node.name, node.total, node.total) for node in nodes]
+    if short := shortage(cluster, whole, "the cluster" if len(nodes) > 1 else nodes[0].name):
+        raise UserError(f"no trial fits: {short}")
+    counts = [workers_on(per_worker(cluster), node.total) for node in nodes]
+    if cluster.placement_strategy == "STRICT_PACK":
+        fit = sum(count // cluster.num_workers for count in counts)
+    else:
+        fit = workers_that_fit(cluster, counts) // cluster.num_workers
+    return min(max(1, fit), most or fit)  # an elastic trial may begin with fewer workers
 
 
-def machines() -> list[dict[str, float]]:
-    """What each machine of the connected cluster has, or this machine where there is no RAY_ADDRESS."""
-    if ray.is_initialized():
-        return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [of_this_machine()]
+def nodes() -> list[Node]:
+    """The machines of the connected cluster, or this one."""
+    return connected_nodes() if ray.is_initialized() else [this_machine()]
 
 
 def trial_resources(cluster: ClusterConfig) -> tune.PlacementGroupFactory:
@@ -83,7 +87,7 @@ def trial_resources(cluster: ClusterConfig) -> tune.PlacementGroupFactory:
     """
     if cluster.num_workers > 1:
         return tune.PlacementGroupFactory([{"memory": DRIVER_MEMORY}])
-    return tune.PlacementGroupFactory([{kind: amount for kind, amount in per_worker(cluster).items() if amount}])
+    return tune.PlacementGroupFactory([per_worker(cluster)])
 
 
 class _Unsaved:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -73,7 +74,8 @@ class Ledger:
         """Begin a trial: what the search wants to know next, given all that has ended."""
         number = len(self.entries())
         # A sampler of its own for each trial: what is drawn must not begin again after a kill.
-        self._study.sampler = self._sampler(self._sweep.config.seed + number)
+        seed = np.random.SeedSequence((self._sweep.config.seed, number)).generate_state(1)
+        self._study.sampler = self._sampler(int(seed[0]))
         return self.again(self._study.ask().number)
 
     def again(self, number: int) -> Entry:

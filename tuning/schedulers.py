@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
 
+from toposampler.distributed.stop import ask
 from toposampler.distributed.trial import STEP, trial_name
 from toposampler.records import read_records
 from tuning.config import ASHA, PBT, Sweep
@@ -21,7 +23,8 @@ def scheduler(sweep: Sweep, earlier: Sequence[Entry]) -> TrialScheduler | None:
     mode = "min" if sweep.sign == 1 else "max"
     match sweep.config.scheduler:
         case ASHA(reduction=reduction):
-            asha = AsyncHyperBandScheduler(
+            kind = AsyncHyperBandScheduler if sweep.base.cluster.num_workers == 1 else _asking(sweep.folder / "trials")
+            asha = kind(
                 STEP, sweep.metric, mode, max_t=sweep.steps, grace_period=sweep.every, reduction_factor=reduction
             )
             _recall(asha, sweep, earlier)
@@ -40,6 +43,25 @@ def scheduler(sweep: Sweep, earlier: Sequence[Entry]) -> TrialScheduler | None:
             )
         case _:
             return None
+
+
+def _asking(trials: Path) -> type[AsyncHyperBandScheduler]:
+    """ASHA that asks a trial to stop where Tune would kill its process, given the folder of all trials.
+
+    A trial of several workers leads a group of Ray Train's. Were it killed, the place that is reserved for the group
+    would stay reserved, and the next trial wait for it; asked by a file in its run's folder, it ends in order.
+    """
+
+    class Asking(AsyncHyperBandScheduler):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            decision = super().on_trial_result(tune_controller, trial, result)
+            if decision != TrialScheduler.STOP or result[STEP] >= self._max_t:
+                return str(decision)
+            for run in (trials / str(trial)).glob("seed-*"):
+                ask(run)
+            return str(TrialScheduler.CONTINUE)
+
+    return Asking
 
 
 def _recall(asha: AsyncHyperBandScheduler, sweep: Sweep, earlier: Sequence[Entry]) -> None:

@@ -26,7 +26,7 @@ from toposampler.tracking.uri import how_to_look, tracking_uri
 from tuning.config import Sweep, SweepConfig, check_objectives, lines, load_sweep
 from tuning.driver import run_sweep
 from tuning.ending import Ending, told
-from tuning.engine import concurrent_trials, machines
+from tuning.engine import concurrent_trials, nodes
 from tuning.show import table
 from tuning.spaces import SPACES, describe_space
 
@@ -81,7 +81,7 @@ def room(sweep: Sweep) -> str:
     workers = f"{cluster.num_workers} worker{'s'[: cluster.num_workers > 1]} each"
     if address := os.environ.get("RAY_ADDRESS"):
         return f"where      the Ray cluster at {address}, as many trials at a time as fit, {workers}"
-    at_a_time = concurrent_trials(machines(), cluster, sweep.config.max_concurrent)
+    at_a_time = concurrent_trials(nodes(), cluster, sweep.config.max_concurrent)
     return f"where      a Ray on this machine, trials at a time: {at_a_time} (max_concurrent_trials), {workers}"
 
 

@@ -25,7 +25,7 @@ from toposampler.config import merge_overrides, to_yaml, validate
 from toposampler.distributed.fit import fit
 from toposampler.distributed.launch import stored_result
 from toposampler.distributed.lock import locked
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.adopt import adopt
@@ -205,7 +205,10 @@ def _here(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
 
 
 def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
-    """As `_here`, on a group of Ray Train's workers, which train on while a report is looked at."""
+    """As `_here`, on a group of Ray Train's workers, which train on while a report is looked at.
+
+    Ends early, after the reports there are, if the run is asked to stop (`toposampler.distributed.stop`).
+    """
     outcome: list[dict[str, Any] | Exception] = []
 
     def work() -> None:
@@ -223,6 +226,8 @@ def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
             yield step, found
     thread.join()
     (ended,) = outcome
+    if isinstance(ended, RunInterruptedError):
+        return
     if isinstance(ended, Exception):
         raise ended
     yield _end(config, ended)

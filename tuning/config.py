@@ -104,8 +104,8 @@ class SweepConfig(Section):
     """what of the seeds' metrics a trial is judged by"""
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=_the_score)
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
-    search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = TPESearch()
-    scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = ASHA()
+    search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
+    scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = Field(default_factory=ASHA)
     max_concurrent: int | None = Field(None, ge=1)
     """trials at a time; default: as many as the machines have room for"""
     confirm_seeds: int = Field(3, ge=0)

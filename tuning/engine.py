@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ class _Told(_Unsaved, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         said = [line.strip() for line in str(trial.get_error()).splitlines() if line.strip()]
-        self._follower.ended(str(trial), said[-1])
+        self._follower.ended(str(trial), f"{said[-1]} (all of it: {trial.local_path}/error.txt)")
 
 
 def run(
@@ -155,6 +156,7 @@ def run(
         folder: for what Tune writes; nothing in it is read again.
         scheduler: which trials go on; None: all of them.
     """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it says is said by the follower
     if callable(take):
         space: dict[str, Any] = {}
         search: dict[str, Any] = {"search_alg": _Orders(take), "num_samples": -1, "max_concurrent_trials": concurrency}

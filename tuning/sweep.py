@@ -13,12 +13,12 @@ from their newest checkpoints.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from toposampler.config import describe
 from toposampler.errors import UserError
@@ -53,7 +53,6 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)  # it warns of things that are meant
     try:
         rest = [argument for argument in arguments if argument not in ("--dry-run", "--resume")]
         if not rest:
@@ -99,11 +98,16 @@ def report(ending: Ending) -> Iterator[str]:
 def keys() -> Iterator[str]:
     """One line for each key of a SWEEP.yaml, and the ready spaces."""
     yield "keys (in SWEEP.yaml, or as --key value; lists as JSON), [default]:"
+    chosen = {f"{key}.name": _default(key).name for key in ("search", "scheduler")}
     for key, default, meaning in describe(SweepConfig):
-        yield f"  --{key} [{default}]  {meaning}"
+        yield f"  --{key} [{chosen.get(key, default)}]  {meaning}"
     for system, space in SPACES.items():
         yield f"\nready space of {system}:"
         yield from (f"  {line}" for line in describe_space(space))
+
+
+def _default(key: str) -> Any:
+    return SweepConfig.model_fields[key].get_default(call_default_factory=True)
 
 
 if __name__ == "__main__":

@@ -271,6 +271,16 @@ def test_moved_constants_stay_in_their_range() -> None:
     assert len(seen) > 10
 
 
+def test_no_rung_is_just_before_the_end(make_sweep: MakeSweep) -> None:
+    for steps in (18, 19, 20, 26, 2000):
+        sweep = make_sweep(overrides={"training.generator_steps": steps})
+        asha = scheduler(sweep, [])
+        assert asha is not None
+        below = [milestone for milestone, _ in asha._brackets[0]._rungs if milestone < steps]
+        assert len(below) == 2
+        assert max(below) <= steps / 2
+
+
 def test_asha_remembers_what_an_earlier_driver_saw(make_sweep: MakeSweep) -> None:
     sweep = make_sweep()
     assert sweep.every == 2

@@ -157,15 +157,25 @@ class Sweep:
         return self.base.training.generator_steps
 
     @property
-    def every(self) -> int:
-        """Generator steps between two looks at a trial."""
+    def parts(self) -> int | None:
+        """The equal parts that a trial is cut into, with a look at it after each; None: evaluations are looked at."""
         match self.config.scheduler:
             case ASHA(rungs=rungs, reduction=reduction):
-                return self.steps // reduction ** (rungs - 1)
+                return int(reduction ** (rungs - 1))
             case PBT(rounds=rounds):
-                return self.steps // rounds
+                return rounds
             case _:
-                return min(self.steps, self.base.training.evaluate_every)
+                return None
+
+    @property
+    def every(self) -> int:
+        """Generator steps between two looks at a trial.
+
+        Rounded up: a look just before the end would stop trials that are all but complete.
+        """
+        if self.parts is None:
+            return min(self.steps, self.base.training.evaluate_every)
+        return -(-self.steps // self.parts)
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -267,7 +277,7 @@ def _drawn(space: Space, rng: random.Random) -> Values:
 
 def _check_scheduler(sweep: Sweep) -> None:
     config, several = sweep.config, sweep.base.cluster.num_workers > 1
-    if sweep.every < 1:
+    if sweep.parts is not None and sweep.steps < sweep.parts:
         raise UserError(f"scheduler: training.generator_steps {sweep.steps} are too few to be cut into so many parts")
     if config.repeats > 1 and several and not isinstance(config.scheduler, NoScheduler):
         raise UserError(

@@ -31,7 +31,7 @@ def scheduler(sweep: Sweep, earlier: Sequence[Entry]) -> TrialScheduler | None:
             return asha
         case PBT(quantile=quantile, resample=resample):
             # In step with each other: a trial that exploits another neither gains nor loses steps.
-            return PopulationBasedTraining(
+            return _population(sweep.steps)(
                 STEP,
                 sweep.metric,
                 mode,
@@ -43,6 +43,18 @@ def scheduler(sweep: Sweep, earlier: Sequence[Entry]) -> TrialScheduler | None:
             )
         case _:
             return None
+
+
+def _population(last: int) -> type[PopulationBasedTraining]:
+    """PBT that leaves trials alone that have done their `last` step: Ray's would have them exploit others once more."""
+
+    class Population(PopulationBasedTraining):
+        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+            if result[STEP] >= last:
+                return str(TrialScheduler.STOP)
+            return str(super().on_trial_result(tune_controller, trial, result))
+
+    return Population
 
 
 def _asking(trials: Path) -> type[AsyncHyperBandScheduler]:

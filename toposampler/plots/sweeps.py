@@ -12,6 +12,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from toposampler.plots.style import OKABE_ITO, new_figure
 
@@ -160,6 +161,9 @@ def _objective_panel(axes: Axes, points: Sequence[Point], values: Sequence[objec
                      facecolors=face, edgecolors=colour, linewidths=1, zorder=3 if point.best else 2)  # fmt: skip
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
 

@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 import yaml
 from mlflow import MlflowClient
-from processes import ROOT, assert_nothing_left, kill_all, processes, recorded_steps, start, wait_until
+from processes import (
+    ROOT,
+    assert_nothing_left,
+    kill_all,
+    mlflow_status,
+    processes,
+    recorded_steps,
+    start,
+    wait_until,
+)
 
 from toposampler.training import load_config, train
 from tuning.recorder import PARENT
@@ -246,3 +255,32 @@ def test_two_objectives_give_a_front(write_sweep: WriteSweep, environment: dict[
     assert "no other beats them in all objectives" in said
     assert (tmp_path / "s" / "figures" / "pareto_front.png").stat().st_size > 10_000
     assert result(tmp_path / "s")["best"]["trial"] in result(tmp_path / "s")["front"]
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_sweep_is_killed_in_mlflow_and_leaves_nothing_behind(
+    write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path, number: int, code: int
+) -> None:
+    process = start(write_sweep(steps=2430), environment)
+    wait_until(lambda: list(tmp_path.glob("s/trials/*/metrics.jsonl")), process)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == code, said
+    assert "stopped; the same command with --resume goes on" in said
+    assert mlflow_status(tmp_path, "s") == "KILLED"
+    assert_nothing_left(environment)
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(300)
+def test_a_sweep_as_a_job_on_a_cluster(
+    dashboard: str, write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path
+) -> None:
+    _, script, sweep = write_sweep(trials=3, register_model=False)
+    job = ["ray", "job", "submit", "--address", dashboard, "--working-dir", ".", "--", "python", script, sweep]
+    process = start(job, environment)
+    said, _ = process.communicate()
+    assert process.returncode == 0, said
+    assert "where      the Ray cluster at " in said
+    assert len(outcomes(tmp_path / "s")) == 3

@@ -27,7 +27,7 @@ from toposampler.training.config import run_folder
 from tuning import sweep as script
 from tuning.champion import Protocol, beats, compete, judge
 from tuning.config import Sweep, base_values, load_sweep, trial_config
-from tuning.driver import sweep_plan
+from tuning.driver import prepared, sweep_plan, written
 from tuning.engine import concurrent_trials
 from tuning.ledger import Ledger, best
 from tuning.schedulers import Explorer, scheduler
@@ -215,6 +215,19 @@ def test_a_ledger_goes_on_after_a_kill_as_if_there_had_been_none(make_sweep: Mak
     left = Ledger(whole)
     number = left.ask().number
     assert [e.number for e in Ledger(whole).entries() if e.outcome == "running"] == [number] == [8]
+
+
+def test_a_sweep_goes_on_with_more_trials_but_not_with_another_space(write_sweep: Callable[..., Path]) -> None:
+    sweep = prepared(load_sweep(write_sweep()), resume=False)
+    for name, text in written(sweep).items():
+        (sweep.folder / name).write_text(text)
+    with pytest.raises(UserError, match="holds this sweep already; --resume goes on with it"):
+        prepared(load_sweep(write_sweep()), resume=False)
+    prepared(load_sweep(write_sweep(trials=9, overrides={"cluster.max_failures": 1})), resume=True)
+    with pytest.raises(UserError, match=r"space\.system\.n_generators\.int: \[2, 6\] -> \[2, 5\]"):
+        prepared(load_sweep(write_sweep(space={"system.n_generators": {"int": [2, 5]}})), resume=True)
+    with pytest.raises(UserError, match=r"training\.generator_steps: 18 -> 36"):
+        prepared(load_sweep(write_sweep(overrides={"training.generator_steps": 36})), resume=True)
 
 
 def test_best_and_front(make_sweep: MakeSweep) -> None:

@@ -114,10 +114,11 @@ def test_a_sweep_ends_in_figures_a_config_and_a_registered_model(
     refused = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "holds this sweep already; --resume goes on with it" in refused.stderr
-    other = [*command, "--trials", "6", "--resume"]
+    other = [*command, "--seed", "6", "--resume"]
     refused = subprocess.run(other, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
-    assert "holds another sweep (see its config.yaml)" in refused.stderr
+    assert "holds another sweep" in refused.stderr
+    assert "seed: 0 -> 6" in refused.stderr
 
 
 @pytest.mark.ray

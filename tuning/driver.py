@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from toposampler.config import ClusterConfig, to_yaml
+import yaml
+
+from toposampler.config import ClusterConfig, flatten, to_yaml
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.launch import absolute, check_tracking
 from toposampler.distributed.lock import locked
@@ -17,6 +20,7 @@ from toposampler.files import write_atomically
 from toposampler.periodic import Periodic
 from toposampler.records import RecordWriter
 from toposampler.tracking.uri import tracking_uri
+from toposampler.training.config import MAY_CHANGE as RUN_MAY_CHANGE
 from toposampler.training.run import check
 from tuning import engine
 from tuning.config import PBT, Sweep, check_objectives
@@ -28,6 +32,9 @@ from tuning.show import Board
 from tuning.spaces import Values
 
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
+MAY_CHANGE = re.compile(r"base|overrides.*|output|trials|total_steps|max_concurrent|confirm_seeds|register_model|model")
+"""keys that a sweep may be gone on with other values of: how far it goes, what is done at its end, and what the
+resolved base says already"""
 
 
 def run_sweep(sweep: Sweep, resume: bool) -> Ending:
@@ -58,9 +65,9 @@ def prepared(sweep: Sweep, resume: bool) -> Sweep:
     if (sweep.folder / "base.yaml").exists():
         if not resume:
             raise UserError(f"{sweep.folder} holds this sweep already; --resume goes on with it")
-        for name, now in written(sweep).items():
-            if (sweep.folder / name).read_text() != now:
-                raise UserError(f"{sweep.folder} holds another sweep (see its {name}); give another --name")
+        if changed := differences(sweep):
+            lines = "\n".join(f"  {line}" for line in changed)
+            raise UserError(f"{sweep.folder} holds another sweep; give another --name, or remove the folder:\n{lines}")
     # The checks of a run, on the folder of all trials.
     trials = sweep.base.model_copy(update={"output": str(sweep.folder), "name": "trials"})
     check_objectives(sweep, check(trials))
@@ -71,6 +78,20 @@ def prepared(sweep: Sweep, resume: bool) -> Sweep:
 def written(sweep: Sweep) -> dict[str, str]:
     """What a sweep's folder says of it, by file: its configuration and its base's, every key written out."""
     return {"config.yaml": to_yaml(sweep.config), "base.yaml": to_yaml(sweep.base)}
+
+
+def differences(sweep: Sweep) -> list[str]:
+    """One line, `key: old -> new`, for each key of the sweep in the folder that must not change when it goes on."""
+    lines = []
+    for name, now in written(sweep).items():
+        old, new = (flatten(yaml.safe_load(text)) for text in ((sweep.folder / name).read_text(), now))
+        free = MAY_CHANGE if name == "config.yaml" else RUN_MAY_CHANGE
+        lines += [
+            f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
+            for key in {**old, **new}
+            if old.get(key) != new.get(key) and not free.fullmatch(key)
+        ]
+    return lines
 
 
 def asked(sweep: Sweep) -> ClusterConfig:

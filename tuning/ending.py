@@ -61,7 +61,7 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
         write_atomically(sweep.folder / "best.yaml", to_yaml(best_config(sweep, winner.values)))
         if sweep.config.confirm_seeds:
             print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
-            comparison = confirm(sweep, winner.values, concurrency)
+            comparison = confirm(sweep, winner, concurrency)
         if recorder is not None:
             recorder.refresh()
             for entry in entries:
@@ -80,7 +80,7 @@ def best_config(sweep: Sweep, values: Values) -> RunConfig:
     return config.model_copy(update={"name": f"{sweep.config.name}-best", "output": str(sweep.folder.parent)})
 
 
-def confirm(sweep: Sweep, values: Values, concurrency: int) -> Comparison:
+def confirm(sweep: Sweep, winner: Entry, concurrency: int) -> Comparison:
     """Train the best trial's configuration and the base with the same fresh seeds, or read what was trained already."""
     first = sweep.base.seed + FRESH
     seeds = tuple(range(first, first + sweep.config.confirm_seeds))
@@ -92,7 +92,8 @@ def confirm(sweep: Sweep, values: Values, concurrency: int) -> Comparison:
         aggregate="mean",
         objectives={sweep.metric: sweep.config.objectives[sweep.metric]},
     )
-    named = {"best": values, "base": {}}
+    mine, theirs = trial_name(winner.number), "base"
+    named: dict[str, Values] = {mine: winner.values, theirs: {}}
     engine.run(
         plan,
         sweep.base.cluster,
@@ -102,7 +103,7 @@ def confirm(sweep: Sweep, values: Values, concurrency: int) -> Comparison:
         sweep.folder / "comparison",
     )
     of_both = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}
-    return Comparison(seeds, of_both["best"], of_both["base"])
+    return Comparison(seeds, of_both[mine], of_both[theirs])
 
 
 class _Heard:

@@ -193,7 +193,10 @@ class Driver:
     def reported(self, name: str, values: Values, step: int, objectives: Mapping[str, float]) -> None:
         """See `engine.Follower`."""
         number = self._numbers[name]
-        if values != self._ledger.entry(number).values:
+        entry = self._ledger.entry(number)
+        if entry.outcome != "running":  # a word that was on its way when the trial ended
+            return
+        if values != entry.values:
             self._ledger.moved(number, values)
         self._ledger.report(number, step, list(objectives.values()))
         self._note(name)
@@ -201,7 +204,10 @@ class Driver:
     def ended(self, name: str, failure: str | None) -> None:
         """See `engine.Follower`."""
         number = self._numbers[name]
-        whole = self._ledger.entry(number).steps >= self._sweep.steps
+        entry = self._ledger.entry(number)
+        if entry.outcome != "running":  # it has been told: a process may be lost after its trial has ended
+            return
+        whole = entry.steps >= self._sweep.steps
         self._ledger.end(number, "failed" if failure else "finished" if whole else "stopped", failure or "")
         self._note(name)
         entries = self._ledger.entries()

@@ -31,8 +31,9 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import mixture
+from toposampler.losses.batch import Batch, Terms
 from toposampler.priors.mixture import MixturePrior
-from toposampler.systems.base import Batch, Player, Terms
+from toposampler.systems.base import Player
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
 
@@ -94,6 +95,6 @@ class DMGANPL(DMGAN):
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.prior_config.author_exact else 1
         return {
-            "cross_entropy": mixture.cross_entropy(posterior, log_prior) / classes,
+            "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch) / classes,
             "entropy_bonus": -self.entropy_weight(batch.step, batch.total_steps) * mixture.entropy(log_prior),
         }

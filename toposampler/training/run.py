@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,12 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
+from toposampler.training.profile import profiled
 from toposampler.training.sampling import draw_samples
+from toposampler.training.stopping import ShouldStop, Stopping
 from toposampler.training.world import World
 
 OnCheckpoint = Callable[[int, Path], None]
-ShouldStop = Callable[[], bool]
-
-POLL_S = 0.25
-"""seconds between two looks whether the run is to stop; every look is a word from rank 0 to all"""
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +106,8 @@ class Run:
     def __init__(
         self, config: RunConfig, world: World, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
     ) -> None:
-        self.config, self.world, self.on_checkpoint, self.should_stop = config, world, on_checkpoint, should_stop
+        self.config, self.world, self.on_checkpoint = config, world, on_checkpoint
+        self.stopping = Stopping(world, should_stop)
         self.folder = run_folder(config)
         self.dataset = check(config) if world.rank == 0 else config.data.load()
         placement = Placement(world, config.cluster.placement == "sharded")
@@ -120,7 +120,6 @@ class Run:
         self.digest = self.dataset.digest()
         self.seconds_before = 0.0
         self.started = time.monotonic()
-        self._poll_at, self._polled = 0, (0, self.started)
         if world.rank == 0:
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
@@ -135,7 +134,6 @@ class Run:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
-        self._polled = (self.loop.step, time.monotonic())
 
     @property
     def seconds(self) -> float:
@@ -144,44 +142,35 @@ class Run:
 
     def train(self) -> dict[str, Any] | None:
         """Step to the end; see `train`."""
-        training, last = self.config.training, self.config.training.generator_steps
+        last = self.config.training.generator_steps
         log.info("at step %d of %d, workers: %d", self.loop.step, last, self.world.size)
+        profiles = self.config.cluster.profile
         try:
-            while self.loop.step < last:
-                self.loop.iteration()
-                step = self.loop.step
-                evaluates = step % training.evaluate_every == 0 and step < last
-                saves = step % training.checkpoint_every == 0 or step == last
-                if step % training.log_every == 0 or evaluates or saves:
-                    self._record(evaluates)
-                if saves:
-                    self._checkpoint()
-                self._poll(saved=saves)
+            with (
+                profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None) as profile_step
+            ):
+                while self.loop.step < last:
+                    self.loop.iteration()
+                    profile_step()
+                    self._look_up()
         except TrainingStoppedError as error:
             good = checkpoints(self.folder / "checkpoints")
             raise TrainingStoppedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
         return self._finish()
 
-    def _poll(self, saved: bool) -> None:
-        """Now and then, hear from rank 0 whether to stop; `saved`: this step's checkpoint is written.
-
-        Every rank must ask after the same steps, whatever its clock says: rank 0 tells how many steps it is to the next
-        time.
-        """
-        if self.loop.step < self._poll_at:
-            return
-        stop, self._poll_at = self.world.first((self.should_stop(), self.loop.step + self._steps_to_poll()))
-        if stop:
-            if not saved:
+    def _look_up(self) -> None:
+        """After an iteration: evaluate, record and save as it is time for, and hear whether to stop."""
+        training, step, last = self.config.training, self.loop.step, self.config.training.generator_steps
+        evaluates = step % training.evaluate_every == 0 and step < last
+        saves = step % training.checkpoint_every == 0 or step == last
+        if step % training.log_every == 0 or evaluates or saves:
+            self._record(evaluates)
+        if saves:
+            self._checkpoint()
+        if self.stopping.after(step):
+            if not saves:
                 self._checkpoint()
-            raise RunInterruptedError(
-                f"stopped after generator step {self.loop.step}; checkpoint: {self._checkpoint_path()}"
-            )
-
-    def _steps_to_poll(self) -> int:
-        """Steps that this process makes in `POLL_S`, by those since the last call; at least 1."""
-        (step, at), self._polled = self._polled, (self.loop.step, time.monotonic())
-        return max(1, round((self.loop.step - step) * POLL_S / max(self._polled[1] - at, 1e-9)))
+            raise RunInterruptedError(f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}")
 
     def _record(self, evaluates: bool) -> None:
         """Fetch the loss terms (on every rank: they are averaged over all) and write a line of metrics.jsonl."""

@@ -198,6 +198,8 @@ def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on_from_there(make_con
     assert 0 < read_checkpoint(saved)["loop"]["step"] < 400
     train(stopped)
     assert same(final_state(whole), final_state(stopped))
+    metrics = [[r.metrics for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, stopped)]
+    assert metrics[0] == metrics[1]
 
 
 @pytest.mark.parametrize("name", ["checkpoints/step_00000010.tmp", "metrics.jsonl"])

@@ -60,7 +60,7 @@ class Loop:
         self.average = torch.cat(self._averaged_values())
         self.phase: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
         """told what is being done, for a profiler"""
-        self._history: list[tuple[int, str, list[str], Tensor]] = []
+        self._history: list[tuple[int, str, list[str], Tensor]] = []  # loss terms since `drain_terms`
         for player in self.players.values():
             player.freeze(True)
 
@@ -220,6 +220,8 @@ class Loop:
 
         Every rank calls it; where the ensemble is sharded, only what rank 0 gets is whole.
         """
+        for *_, values in self._history:
+            self.world.average_(values)
         state = {
             "step": self.step,
             "system": self.system.state_dict(),
@@ -227,6 +229,7 @@ class Loop:
             "moments": {name: dict(player.moments()) for name, player in self.players.items()},
             "rng": self.rng.get_state(),
             "sampler": self.sampler.state_dict(),
+            "history": [[step, name, terms, values] for step, name, terms, values in self._history],
         }
         return self.placement.whole_state(state, self.system)
 
@@ -240,3 +243,5 @@ class Loop:
             player.load_moments(state["moments"][name])
         self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
+        history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
+        self._history = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

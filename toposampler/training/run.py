@@ -145,13 +145,12 @@ class Run:
         last = self.config.training.generator_steps
         log.info("at step %d of %d, workers: %d", self.loop.step, last, self.world.size)
         profiles = self.config.cluster.profile
+        profile = profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None)
         try:
-            with (
-                profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None) as profile_step
-            ):
+            with profile as iteration_ends:
                 while self.loop.step < last:
                     self.loop.iteration()
-                    profile_step()
+                    iteration_ends()
                     self._look_up()
         except TrainingStoppedError as error:
             good = checkpoints(self.folder / "checkpoints")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import ray
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
+from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.resources import Node, least_workers, on_this_machine, per_worker, shortage, this_machine
@@ -22,6 +24,7 @@ from toposampler.errors import UserError
 OBJECT_STORE_BYTES = 100_000_000
 """Memory for Ray's objects on a local cluster: nothing but the config and the result goes that way."""
 LOOK_EVERY_S, TELL_EVERY_S = 1.0, 10.0
+LONGEST_LINE = 200
 SETTLE_S = 10.0
 """Seconds in which the processes of a run that has just ended give back what they used."""
 
@@ -70,9 +73,28 @@ def connect(address: str) -> None:
 def _init(address: str, **options: Any) -> None:
     """`ray.init`, quiet, without the handler that it puts on SIGTERM."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
+    ray._private.worker.print_to_stdstream = _OneLineEach()  # the only way to what Ray prints of a node that dies
     ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **options)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
+
+
+class _OneLineEach:
+    """Prints Ray's own messages to a driver, each once and no more of it than a line: that of a dead node has thirty.
+
+    Dead workers are told by `events.LostWorkers`.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        """Takes the place of `print_to_stdstream`; `data` holds `lines`."""
+        for message in data["lines"]:
+            line = message.strip().partition("\n")[0].partition(" Possible reasons")[0][:LONGEST_LINE]
+            if line not in self._seen and not line.startswith("A worker died"):
+                self._seen.add(line)
+                tqdm.write(f"ray: {line}", file=sys.stderr)
 
 
 def nodes() -> list[Node]:

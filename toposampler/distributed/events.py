@@ -65,7 +65,7 @@ class LostWorkers(UserCallback):
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Told of each look at the workers that found some lost; Ray Train starts the group again, or gives up."""
         for rank, error in sorted(worker_exceptions.items()):
-            record = logging.makeLogRecord({"msg": f"worker {rank} was lost: {_reason(error)}"})
+            record = logging.makeLogRecord({"msg": f"worker {rank} failed: {_reason(error)}"})
             try:
                 with self._path.open("a") as file:
                     file.write(LINE.format(record) + "\n")
@@ -75,5 +75,8 @@ class LostWorkers(UserCallback):
 
 def _reason(error: Exception) -> str:
     """The cause in one line: Ray's own messages run over a page."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:200] if lines else type(error).__name__
+    text = str(error)
+    if "gloo/transport" in text:  # every worker that survives says so
+        return "it has lost another worker"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].partition(" Worker exit type")[0][:200] if lines else type(error).__name__

@@ -17,8 +17,8 @@ from toposampler.training.config import RunConfig, run_folder
 
 SILENCE_S = 120
 """Seconds a worker waits for the others in an all-reduce before it counts them as lost."""
-MAX_STARTS = 30
-"""Times Ray Train tries in vain to start the workers, some ten seconds each, before it gives the run up."""
+MAX_STARTS = 60
+"""Times Ray Train tries in vain to start the workers, some five seconds each, before it gives the run up."""
 RESIZE_EVERY_S = 60.0
 """Seconds between two looks of an elastic run for machines that have come: each change costs the steps since the last
 checkpoint and about ten seconds."""

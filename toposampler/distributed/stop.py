@@ -61,6 +61,10 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
         yield
     except RunInterruptedError as error:  # by way of Ray, which was faster, or somebody else wrote `stop`
         raise StoppedBySignalError(str(error), stop.number) from None
+    except SystemError:  # where an exception of a handler comes in Ray's compiled code at a bad moment
+        if stop.raised is None:
+            raise
+        raise stop.raised from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in handlers.items():
@@ -74,6 +78,8 @@ class _Stop:
     def __init__(self, folder: Path, has_begun: Callable[[], bool]) -> None:
         self.number: int = signal.SIGTERM
         self.at_once: dict[int, Any] = {}
+        self.raised: BaseException | None = None
+        """what a handler has raised"""
         self._folder = folder
         self._has_begun = has_begun
         self._give_up_at = 0.0
@@ -95,13 +101,18 @@ class _Stop:
         with suppress(FileNotFoundError):
             message = (self._folder / "stopped").read_text()
             signal.setitimer(signal.ITIMER_REAL, 0)
-            raise StoppedBySignalError(message, self.number)
+            self.raised = StoppedBySignalError(message, self.number)
+            raise self.raised
         if time.monotonic() > self._give_up_at:
             self._give_up(frame)
 
     def _give_up(self, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        self.at_once[self.number](self.number, frame)
+        try:
+            self.at_once[self.number](self.number, frame)
+        except BaseException as error:
+            self.raised = error
+            raise
 
 
 def _forget(folder: Path) -> None:

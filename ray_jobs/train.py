@@ -162,7 +162,7 @@ def submitted(address: str, config: RunConfig, arguments: list[str], wait: bool)
         return follow(address, submission)
     except KeyboardInterrupt:
         print(f"the job goes on; to stop it: ray job stop --address {address} {submission}", file=sys.stderr)
-        raise SystemExit(130) from None
+        return 130
 
 
 def keys() -> Iterator[str]:

@@ -129,9 +129,10 @@ class Recovery:
         self._run = run
         self._at = time.time()
 
-    def settle(self) -> None:
-        """Call it when what is killed is dead: records from now on are those of a recovered run."""
-        time.sleep(0.3)
+    def settle(self, process: subprocess.Popen[str] | None = None) -> None:
+        """Records from now on are those of a recovered run: nothing works on it, or `process` has told of a loss."""
+        if process is not None:
+            wait_until(lambda: "failed: " in (self._run / "events.log").read_text(), process)
         self._last = recorded_steps(self._run)[-1]
 
     def told(self, fault: str, outcome: str) -> None:
@@ -156,7 +157,7 @@ def test_a_worker_is_killed(
     half_way(folder, run)
     recovery = Recovery(folder)
     os.kill(processes(environment, "RayTrainWorker")[-1], signal.SIGKILL)
-    recovery.settle()
+    recovery.settle(run)
     said, _ = run.communicate()
     assert run.returncode == 0, said
     assert re.search(r"worker \d failed: ", said)
@@ -351,7 +352,7 @@ def test_a_node_is_lost_for_good(two_nodes: tuple[str, int], environment: dict[s
     half_way(folder, run)
     recovery = Recovery(folder)
     os.kill(second, signal.SIGKILL)
-    recovery.settle()
+    recovery.settle(run)
     said, _ = run.communicate()
     assert run.returncode == 0, said
     assert f"at step 0 of {STEPS}, workers: 2" in said

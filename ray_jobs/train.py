@@ -1,10 +1,19 @@
 """Train one configuration through Ray, tracked by MLflow.
 
-    python ray_jobs/train.py CONFIG.yaml [--key value ...] [--dry-run]
+    python ray_jobs/train.py CONFIG.yaml [--key value ...] [options]
+    python ray_jobs/train.py --resume NAME [--output DIR] [--key value ...] [options]
 
-Alone it starts a small Ray on this machine and stops it afterwards. Under
-`ray job submit --working-dir . -- python ray_jobs/train.py ...`, or with RAY_ADDRESS set, it trains on that cluster.
-A run that was stopped goes on from its newest checkpoint when it is submitted again.
+options:
+  --dry-run               show what would run, with every key, and start nothing
+  --resume NAME           go on with the run NAME as it was configured, instead of a CONFIG.yaml
+  --profile               the same as --cluster.profile true
+  --submit http://HOST:8265
+                          hand this command, with the current folder, to the Ray cluster that has its dashboard there;
+                          print the job's log until it ends, and end with its exit code (Ctrl-C leaves it running)
+  --no-wait               with --submit: only say how to follow and to stop the job
+
+Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with RAY_ADDRESS set, it trains on
+that cluster. A run that was stopped goes on from its newest checkpoint when it is submitted again.
 """
 
 from __future__ import annotations
@@ -13,12 +22,15 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toposampler.config import describe, to_yaml
+from toposampler.config import describe, parse_overrides, to_yaml
+from toposampler.distributed.jobs import follow, how_to_follow, submit
 from toposampler.distributed.launch import launch
-from toposampler.distributed.resources import required
+from toposampler.distributed.resources import description
+from toposampler.distributed.stop import StoppedBySignalError
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, load_config, run_folder
@@ -31,9 +43,24 @@ exit codes:
   1    a fault, with its traceback
   2    bad input: the message says which, and what would be right
   3    training stopped by its guards: the message says where the last good checkpoint is
-  130  stopped by Ctrl-C
-  143  stopped by SIGTERM (ray job stop)
+  130  stopped by Ctrl-C, with a checkpoint of that moment; a second Ctrl-C stops at once
+  143  stopped by SIGTERM (ray job stop), with a checkpoint of that moment
 """
+
+
+@dataclass
+class Command:
+    """A command line, taken apart."""
+
+    path: Path | None = None
+    """CONFIG.yaml"""
+    overrides: list[str] = field(default_factory=list)
+    """`--key value`, as they stand"""
+    resume: str | None = None
+    address: str | None = None
+    """of the dashboard that the command is submitted to"""
+    dry_run: bool = False
+    wait: bool = True
 
 
 def main(arguments: list[str]) -> int:
@@ -50,26 +77,92 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        config_and_overrides = [argument for argument in arguments if argument != "--dry-run"]
-        if not config_and_overrides:
-            raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
-        path, *overrides = config_and_overrides
-        config = load_config(Path(path), overrides)
-        print("\n".join(beginning(config)), flush=True)
-        if "--dry-run" in arguments:
+        command = parse(arguments)
+        config = load(command)
+        print("\n".join(beginning(config, command.address)), flush=True)
+        if command.dry_run:
             print(to_yaml(config))
-            return 0
-        print("\n".join(ending(config, launch(config))))
+        elif command.address:
+            return submitted(command.address, config, arguments, command.wait)
+        else:
+            print("\n".join(ending(config, launch(config))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingStoppedError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
+    except StoppedBySignalError as error:
+        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
+        return 128 + error.number
     except KeyboardInterrupt:
         print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
         return 128 + stopped_by[0]
     return 0
+
+
+def parse(arguments: list[str]) -> Command:
+    """Take a command line apart. Raises UserError for one that cannot be."""
+    command, rest = Command(), list(arguments)
+    while rest:
+        match argument := rest.pop(0):
+            case "--dry-run":
+                command.dry_run = True
+            case "--wait" | "--no-wait":
+                command.wait = argument == "--wait"
+            case "--profile":
+                command.overrides += ["--cluster.profile", "true"]
+            case "--resume" | "--submit":
+                if not rest or rest[0].startswith("-"):
+                    what = (
+                        "the name of a run" if argument == "--resume" else "an address, such as http://127.0.0.1:8265"
+                    )
+                    raise UserError(f"{argument} needs {what}")
+                if argument == "--resume":
+                    command.resume = rest.pop(0)
+                else:
+                    command.address = rest.pop(0)
+            case _ if argument.startswith("-"):  # a key, with its value if that is an argument of its own
+                command.overrides += [argument, *([rest.pop(0)] if "=" not in argument and rest else [])]
+            case _ if command.path is None:
+                command.path = Path(argument)
+            case _:
+                raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
+    if command.path is None and command.resume is None:
+        raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
+    if command.path is not None and command.resume is not None:
+        raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
+    return command
+
+
+def load(command: Command) -> RunConfig:
+    """The configuration that `command` names. Raises UserError naming what is wrong."""
+    if command.path is not None:
+        return load_config(command.path, command.overrides)
+    output = Path(parse_overrides(command.overrides).get("output", RunConfig.model_fields["output"].default))
+    path = output / str(command.resume) / "config.yaml"
+    if not path.exists():
+        names = ", ".join(sorted(there.parent.name for there in output.glob("*/config.yaml"))) or "none"
+        raise UserError(f"--resume {command.resume}: {path} does not exist; the runs in {output} (--output): {names}")
+    return load_config(path, ["--output", str(output), *command.overrides])  # wherever it lay when it was begun
+
+
+def submitted(address: str, config: RunConfig, arguments: list[str], wait: bool) -> int:
+    """Submit this command as a Ray job; its exit code, or 0 at once unless `wait`."""
+    script = Path(__file__).resolve()
+    if not script.is_relative_to(Path.cwd()):
+        raise UserError(f"--submit sends the current folder: change to {script.parents[1]}, which holds this script")
+    at = arguments.index("--submit")
+    rest = [a for a in arguments[:at] + arguments[at + 2 :] if a not in ("--wait", "--no-wait")]
+    submission = submit(address, config, ["python", str(script.relative_to(Path.cwd())), *rest])
+    print(f"job      {submission}\n{how_to_follow(address, submission)}", flush=True)
+    if not wait:
+        return 0
+    try:
+        return follow(address, submission)
+    except KeyboardInterrupt:
+        print(f"the job goes on; to stop it: ray job stop --address {address} {submission}", file=sys.stderr)
+        return 130
 
 
 def keys() -> Iterator[str]:
@@ -79,14 +172,19 @@ def keys() -> Iterator[str]:
         yield f"  --{key} [{default}]  {meaning}"
 
 
-def beginning(config: RunConfig) -> Iterator[str]:
-    """What will run, where, and where results go."""
-    asked = ", ".join(f"{amount:g} {kind}" for kind, amount in required(config.cluster).items() if amount)
-    place = f"the Ray cluster at {address}" if (address := os.environ.get("RAY_ADDRESS")) else "a Ray on this machine"
+def beginning(config: RunConfig, address: str | None = None) -> Iterator[str]:
+    """What will run, where (`address`: of the dashboard it is submitted to), and where results go."""
+    place = (
+        f"the Ray cluster at {ray}" if (ray := address or os.environ.get("RAY_ADDRESS")) else "a Ray on this machine"
+    )
     folder, training = run_folder(config), config.training
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
-    yield f"where    {place}, workers: {config.cluster.num_workers} ({asked})"
+    yield f"where    {place}, workers: {description(config.cluster)}"
+    if address and not Path(config.output).is_absolute():
+        yield f"results  {config.output}/{config.name}, in the job's folder on the cluster"
+        yield "warning: that folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
+        return
     yield f"results  {folder}"
     if JOB_PACKAGES in str(folder):
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"

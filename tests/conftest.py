@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
+from processes import ROOT, free_port, kill_all, marked_environment
 
 from toposampler.config import merge_overrides, validate
 from toposampler.training import RunConfig
-
-ROOT = Path(__file__).parent.parent
 
 torch.set_num_threads(1)
 
@@ -28,6 +31,7 @@ def load_job() -> Callable[[str], ModuleType]:
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module  # dataclasses look there
         spec.loader.exec_module(module)
         return module
 
@@ -57,3 +61,24 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
         return validate(RunConfig, merge_overrides(content, dotted))
 
     return make
+
+
+@pytest.fixture
+def environment() -> Iterator[dict[str, str]]:
+    """An environment for processes; whatever was started with it is killed at the end."""
+    environment = marked_environment()
+    yield environment
+    kill_all(environment)
+
+
+@pytest.fixture
+def dashboard(environment: dict[str, str]) -> Iterator[str]:
+    """The address of the dashboard of a Ray cluster of one node, which ends with the processes of `environment`."""
+    folder, port = Path(tempfile.mkdtemp(prefix="ray")), free_port()  # short: Ray makes sockets below it
+    command = ["ray", "start", "--head", "--num-cpus", "2", "--port", str(free_port()), "--temp-dir", str(folder)]
+    command += ["--ray-client-server-port", str(free_port()), "--dashboard-agent-listen-port", str(free_port())]
+    command += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(port), "--object-store-memory", "100000000"]
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    yield f"http://127.0.0.1:{port}"
+    kill_all(environment)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -2,103 +2,22 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from uuid import uuid4
 
 import numpy as np
 import pytest
-from mlflow import MlflowClient
+from processes import CONFIG, ROOT, SHORT, free_port, mlflow_status, start, train
 
-from toposampler.config import ClusterConfig, to_yaml
+from toposampler.config import to_yaml
 from toposampler.distributed.launch import absolute, stored_result
 from toposampler.distributed.lock import locked
-from toposampler.distributed.resources import check_resources, of_this_machine, required
+from toposampler.distributed.resources import this_machine
 from toposampler.errors import UserError
 from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder
-
-ROOT = Path(__file__).parents[1]
-CONFIG = "configs/lines_dmgan_pl.yaml"
-SHORT = ["--training.generator_steps", "20", "--training.evaluation_samples", "500"]
-MARK = "TOPOSAMPLER_TEST"
-
-
-@pytest.fixture
-def environment() -> Iterator[dict[str, str]]:
-    """A clean environment with a mark of its own; whatever still carries the mark at the end is killed."""
-    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PYTHONPATH")
-    clean = {key: value for key, value in os.environ.items() if key not in foreign}
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = clean | {MARK: uuid4().hex, "PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    yield environment
-    kill_all(environment)
-
-
-def processes(environment: Mapping[str, str], command: str = "") -> list[int]:
-    """The processes that were started, however indirectly, with `environment`, and have `command` in their command."""
-    mark = f"{MARK}={environment[MARK]}".encode()
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark in (place / "environ").read_bytes() and command.encode() in (place / "cmdline").read_bytes():
-                found.append(int(place.name))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
-
-
-def kill_all(environment: Mapping[str, str]) -> None:
-    """Kill what was started with `environment`, and return when it is gone."""
-    while left := processes(environment):
-        for pid in left:
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.1)
-
-
-def assert_nothing_left(environment: Mapping[str, str]) -> None:
-    """Ray's processes are told to end before the driver does, and take a moment."""
-    deadline = time.monotonic() + 10
-    while left := processes(environment):
-        assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_text() for pid in left]
-        time.sleep(0.1)
-
-
-def start(arguments: list[str], environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-
-
-def train(*arguments: object) -> list[str]:
-    return [sys.executable, "ray_jobs/train.py", CONFIG, *map(str, arguments)]
-
-
-def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    while not condition():
-        if process.poll() is not None:
-            pytest.fail(str(process.communicate()[0]))
-        time.sleep(0.1)
-
-
-def recorded_steps(folder: Path) -> list[int]:
-    return [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
-def mlflow_status(output: Path, name: str) -> str:
-    delivery = json.loads((output / name / "tracking.json").read_text())
-    assert delivery["uri"] == f"sqlite:///{output}/mlflow.db"
-    return str(MlflowClient(delivery["uri"]).get_run(delivery["run_id"]).info.status)
 
 
 @pytest.fixture(scope="module")
@@ -114,21 +33,11 @@ def _restored_signals() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_what_is_required() -> None:
-    config = ClusterConfig(num_workers=3, cpus_per_worker=2, use_gpu=True)
-    assert required(config) == {"CPU": 6.0, "GPU": 3.0}
-    check_resources(config, {"CPU": 6.0, "GPU": 3.0}, "here")
-    with pytest.raises(
-        UserError, match="6 CPUs are required and 5 available and 3 GPUs are required and 0 available on"
-    ):
-        check_resources(config, {"CPU": 5.0}, "here")
-
-
 def test_a_system_that_does_not_tell_which_cpus_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert of_this_machine()["CPU"] == len(os.sched_getaffinity(0))
+    assert this_machine().total["CPU"] == len(os.sched_getaffinity(0))
     monkeypatch.delattr("os.sched_getaffinity")
     monkeypatch.setattr("os.cpu_count", lambda: 7)
-    assert of_this_machine()["CPU"] == 7
+    assert this_machine().total["CPU"] == 7
 
 
 def test_files_and_folders_of_a_run_are_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,7 +74,7 @@ def test_dry_run_shows_config_and_resources_and_writes_nothing(
     arguments = [str(ROOT / CONFIG), "--output", str(tmp_path / "runs"), "--cluster.num_workers", "2", "--dry-run"]
     assert script.main(arguments) == 0
     out = capsys.readouterr().out
-    assert "workers: 2 (2 CPU)" in out
+    assert "workers: 2 (each 1 CPU)" in out
     assert "num_workers: 2" in out
     assert not (tmp_path / "runs").exists()
 
@@ -175,8 +84,8 @@ def test_dry_run_shows_config_and_resources_and_writes_nothing(
     [
         (["--system.n_generatorz", "3"], "system.n_generatorz: unknown key"),
         (["--system.n_generators", "0"], "system.n_generators"),
-        (["--cluster.num_workers", "64", "--training.batch_size", "64"], "64 CPUs are required"),
-        (["--cluster.use_gpu", "true"], "1 GPUs are required and 0 available"),
+        (["--cluster.num_workers", "64", "--training.batch_size", "64"], "64 CPU required, "),
+        (["--cluster.use_gpu", "true"], "1 GPU required, 0 available"),
         (["--tracking.uri", "http://127.0.0.1:9"], "no MLflow answers at http://127.0.0.1:9"),
         (["--output", "/proc/runs"], "/proc/runs"),
         (["--output", "a\0b"], "output: '" + os.getcwd() + "/a\\x00b' cannot be a file or folder: embedded null byte"),
@@ -342,52 +251,6 @@ def test_a_ray_address_where_no_cluster_answers_is_named_within_seconds(
 
 
 @pytest.mark.ray
-@pytest.mark.timeout(300)  # it starts Ray twice
-def test_a_driver_that_is_killed_goes_on_when_it_is_submitted_again(
-    environment: dict[str, str], tmp_path: Path
-) -> None:
-    steps = ["--training.generator_steps", 60, "--training.checkpoint_every", 10, "--training.log_every", 5]
-    workers = ["--cluster.num_workers", 2]
-    command = train("--output", tmp_path, "--name", "two", *workers, *steps, *SHORT[2:])
-    run = start(command, environment)
-    wait_until(lambda: list(tmp_path.glob("two/checkpoints/step_*.pt")), run)
-    run.kill()
-    kill_all(environment)  # Ray's processes outlive the driver for a moment, and write on
-    run.communicate()
-    assert not (tmp_path / "two" / "result.json").exists()
-
-    again = start(command, environment)
-    said, _ = again.communicate()
-    assert again.returncode == 0, said
-    assert "workers: 2 (2 CPU)" in said
-    assert json.loads((tmp_path / "two" / "result.json").read_text())["generator_steps"] == 60
-    assert recorded_steps(tmp_path / "two") == list(range(5, 61, 5))
-    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
-    (recorded,) = client.search_runs([client.get_experiment_by_name("toposampler").experiment_id])
-    assert recorded.info.status == "FINISHED"
-    assert_nothing_left(environment)
-
-
-@pytest.mark.ray
-def test_a_lost_worker_is_replaced_and_nothing_is_left_behind(environment: dict[str, str], tmp_path: Path) -> None:
-    steps = ["--training.generator_steps", 1000, "--training.checkpoint_every", 100, "--training.log_every", 10]
-    command = train("--output", tmp_path, "--name", "lost", *steps, *SHORT[2:])
-    run = start(command, environment)
-    wait_until(lambda: list(tmp_path.glob("lost/checkpoints/step_*.pt")), run)
-    (worker,) = processes(environment, "RayTrainWorker")
-    os.kill(worker, signal.SIGKILL)
-    said, _ = run.communicate()
-    assert run.returncode == 0, said
-    assert json.loads((tmp_path / "lost" / "result.json").read_text())["generator_steps"] == 1000
-    assert recorded_steps(tmp_path / "lost") == list(range(10, 1001, 10))
-    assert mlflow_status(tmp_path, "lost") == "FINISHED"
-    assert_nothing_left(environment)
-
-    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    assert "complete: nothing is left to train; give another --name" in again.stdout
-
-
-@pytest.mark.ray
 def test_training_stopped_by_its_guards_gives_exit_code_3(environment: dict[str, str], tmp_path: Path) -> None:
     run = start(
         train("--output", tmp_path, "--name", "guard", "--system.critic.learning_rate", 1e38, *SHORT), environment
@@ -397,39 +260,6 @@ def test_training_stopped_by_its_guards_gives_exit_code_3(environment: dict[str,
     assert "training stopped: " in said
     assert "Traceback" not in said
     assert mlflow_status(tmp_path, "guard") == "FAILED"
-
-
-@pytest.mark.ray
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_is_killed_in_mlflow_and_leaves_nothing_behind(
-    environment: dict[str, str], tmp_path: Path, number: int, code: int
-) -> None:
-    run = start(train("--output", tmp_path, "--name", "stop", "--training.log_every", 10), environment)
-    wait_until(lambda: (tmp_path / "stop" / "metrics.jsonl").exists(), run)
-    run.send_signal(number)
-    said, _ = run.communicate(timeout=120)
-    assert run.returncode == code, said
-    assert mlflow_status(tmp_path, "stop") == "KILLED"
-    assert_nothing_left(environment)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
-
-
-@pytest.fixture
-def dashboard(environment: dict[str, str]) -> Iterator[str]:
-    """The address of the dashboard of a Ray cluster of one node, which ends with the processes of `environment`."""
-    folder, port = Path(tempfile.mkdtemp(prefix="ray")), free_port()  # short: Ray makes sockets below it
-    command = ["ray", "start", "--head", "--num-cpus", "1", "--port", str(free_port()), "--temp-dir", str(folder)]
-    command += ["--ray-client-server-port", str(free_port()), "--dashboard-agent-listen-port", str(free_port())]
-    command += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(port), "--object-store-memory", "100000000"]
-    subprocess.run(command, env=environment, check=True, capture_output=True)
-    yield f"http://127.0.0.1:{port}"
-    kill_all(environment)
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.mark.ray
@@ -450,3 +280,9 @@ def test_jobs_on_a_cluster(dashboard: str, environment: dict[str, str], tmp_path
     assert code == 1, "`ray job submit` ends with 1 whatever the exit code of the job, here 2"
     assert "system.n_generators" in said
     assert "(got 0)" in said
+
+    run = start(train("--output", tmp_path, "--cluster.num_workers", 64, "--submit", dashboard), environment)
+    said, _ = run.communicate()
+    assert run.returncode == 2, "the job's own code"
+    assert "has room for 2 of 64 workers (each 1 CPU): 64 CPU required, 2 available" in said
+    assert "ray job stop --address" in said

@@ -10,6 +10,12 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else each line of a worker is printed twice
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")  # workers stay where they were started
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")  # also the pace of reports, by default 2 s
+os.environ.setdefault("RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S", "1")
+# How long the place for the workers may take before they are counted again. Ray Train learns up to 20 s late that a
+# node is gone, and then waits in vain: by default a minute.
+os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "5")
+# The driver waits inside Ray; Python sees a signal only when Ray looks for one, by default every second.
+os.environ.setdefault("RAY_get_check_signal_interval_milliseconds", "100")
 os.environ.setdefault(
     "RAY_worker_niceness", "0"
 )  # else workers get the lowest priority: training crawls on a busy machine

@@ -5,19 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
+from ray._private.state import available_resources_per_node
+from ray.autoscaler.sdk import request_resources
+from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.resources import check_resources, of_this_machine, required
+from toposampler.distributed.resources import Node, least_workers, on_this_machine, per_worker, shortage, this_machine
 from toposampler.errors import UserError
 
 OBJECT_STORE_BYTES = 100_000_000
 """Memory for Ray's objects on a local cluster: nothing but the config and the result goes that way."""
-QUIET = {"logging_level": logging.WARNING, "log_to_driver": False}
+LOOK_EVERY_S, TELL_EVERY_S = 1.0, 10.0
+LONGEST_LINE = 200
+SETTLE_S = 10.0
+"""Seconds in which the processes of a run that has just ended give back what they used."""
 
 
 @contextmanager
@@ -26,25 +35,23 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 
     Raises UserError if there is less than is asked for, or nothing at RAY_ADDRESS.
     """
-    on_sigterm = signal.getsignal(signal.SIGTERM)  # ray.init puts its own handler there
     try:
         if address := os.environ.get("RAY_ADDRESS"):
             connect(address)
-            check_resources(config, ray.cluster_resources(), f"the Ray cluster at {address}")
+            wait_for_resources(config, f"the Ray cluster at {address}")
         else:
-            check_resources(config, of_this_machine(), "this machine")
+            if short := shortage(config, [this_machine()], "this machine"):
+                raise UserError(short)
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else a token is written to the home folder
-            asked = required(config)
-            ray.init(
+            has = on_this_machine(config)
+            _init(
                 "local",
-                num_cpus=int(asked["CPU"]),
-                num_gpus=int(asked["GPU"]),
+                num_cpus=int(has["CPU"]),
+                num_gpus=int(has.get("GPU", 0)),
+                _memory=has.get("memory"),
                 object_store_memory=OBJECT_STORE_BYTES,
                 include_dashboard=False,
-                **QUIET,
             )
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_sigterm)
         yield
     finally:
         ray.shutdown()
@@ -53,7 +60,7 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
 def connect(address: str) -> None:
     """Connect to the running cluster at `address`. Raises UserError if that cannot be done."""
     try:
-        ray.init(address, **QUIET)
+        _init(address)
     except Exception as error:  # ValueError, ConnectionError, RuntimeError and more, by what is wrong
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -61,3 +68,73 @@ def connect(address: str) -> None:
             "head node, such as 127.0.0.1:6379, from a node of the cluster, and not the dashboard's "
             "http://127.0.0.1:8265, which `ray job submit --address` takes; unset it for a Ray on this machine"
         ) from None
+
+
+def _init(address: str, **options: Any) -> None:
+    """`ray.init`, quiet, without the handler that it puts on SIGTERM."""
+    on_sigterm = signal.getsignal(signal.SIGTERM)
+    ray._private.worker.print_to_stdstream = _OneLineEach()  # the only way to what Ray prints of a node that dies
+    ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **options)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_sigterm)
+
+
+class _OneLineEach:
+    """Prints Ray's own messages to a driver, each once and no more of it than a line: that of a dead node has thirty.
+
+    Dead workers are told by `events.LostWorkers`.
+    """
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, data: dict[str, Any], ignore_prefix: bool = False) -> None:
+        """Takes the place of `print_to_stdstream`; `data` holds `lines`."""
+        for message in data["lines"]:
+            line = message.strip().partition("\n")[0].partition(" Possible reasons")[0][:LONGEST_LINE]
+            if line not in self._seen and not line.startswith("A worker died"):
+                self._seen.add(line)
+                tqdm.write(f"ray: {line}", file=sys.stderr)
+
+
+def nodes() -> list[Node]:
+    """The nodes of the connected cluster that are alive."""
+    free = available_resources_per_node()
+    return [
+        Node(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+def wait_for_resources(config: ClusterConfig, place: str) -> None:
+    """Return when the connected cluster has room for the run, and say meanwhile what is missing.
+
+    Raises UserError if it has not within `config.wait_s` seconds, or `SETTLE_S` for what is only in use now.
+    """
+    there = nodes()
+    short = shortage(config, there, place)
+    if short is None:
+        return
+    in_use_only = shortage(config, [Node(node.name, node.total, node.total) for node in there], place) is None
+    seconds = max(config.wait_s, SETTLE_S if in_use_only else 0.0)
+    if config.wait_s:
+        request_resources(bundles=[per_worker(config)] * least_workers(config))  # an autoscaler, if there is one, obeys
+    try:
+        short = _wait(config, place, seconds)
+    finally:
+        if config.wait_s:
+            request_resources(bundles=[])
+    if short:
+        raise UserError(f"{short}\n  waited {seconds:g} s; cluster.wait_s {config.wait_s:g} makes it longer or shorter")
+
+
+def _wait(config: ClusterConfig, place: str, seconds: float) -> str | None:
+    """What is missing after so many seconds; None as soon as nothing is."""
+    deadline, told, told_at = time.monotonic() + seconds, "", 0.0
+    while (short := shortage(config, nodes(), place)) and (left := deadline - time.monotonic()) > 0:
+        if short != told or time.monotonic() - told_at >= TELL_EVERY_S:
+            print(f"waiting, {left:.0f} s left: {short if short != told else short.splitlines()[0]}", flush=True)
+            told, told_at = short, time.monotonic()
+        time.sleep(min(LOOK_EVERY_S, left))
+    return short

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from math import nextafter
+from typing import Any, Literal
 
 from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from toposampler.config import ClusterConfig
+from toposampler.distributed.events import LostWorkers
 from toposampler.distributed.resources import per_worker
 from toposampler.distributed.worker import Outcome, train_worker
 from toposampler.training.config import RunConfig, run_folder
 
 SILENCE_S = 120
 """Seconds a worker waits for the others in an all-reduce before it counts them as lost."""
+MAX_STARTS = 60
+"""Times Ray Train tries in vain to start the workers, some five seconds each, before it gives the run up."""
+RESIZE_EVERY_S = 60.0
+"""Seconds between two looks of an elastic run for machines that have come: each change costs the steps since the last
+checkpoint and about ten seconds."""
 
 
 def fit(config: RunConfig) -> dict[str, Any]:
@@ -41,17 +49,38 @@ def _trainer(config: RunConfig) -> _Trainer:
     # Ray's own list of checkpoints: training finds the newest good one by itself, while Ray would refuse to start
     # where one of the list was deleted, or Ray itself has been updated since.
     (checkpoints / "checkpoint_manager_snapshot.json").unlink(missing_ok=True)
-    asked = config.cluster
+    failures = FailureConfig(config.cluster.max_failures, controller_failure_limit=MAX_STARTS)
     return _Trainer(
         train_worker,
         train_loop_config=config.model_dump(mode="json"),
-        scaling_config=ScalingConfig(
-            num_workers=asked.num_workers, use_gpu=asked.use_gpu, resources_per_worker=per_worker(asked)
-        ),
-        torch_config=TorchConfig("nccl" if asked.use_gpu else "gloo", timeout_s=SILENCE_S),
+        scaling_config=scaling(config.cluster),
+        torch_config=TorchConfig(backend(config.cluster), timeout_s=SILENCE_S),
         run_config=RayRunConfig(
             name=checkpoints.name,
             storage_path=str(checkpoints.parent),
-            failure_config=FailureConfig(asked.max_failures, controller_failure_limit=1),
+            failure_config=failures,
+            callbacks=[LostWorkers(run_folder(config))],
         ),
     )
+
+
+def scaling(config: ClusterConfig) -> ScalingConfig:
+    """How many workers Ray Train starts, with what, and where."""
+    elastic = config.min_workers is not None
+    resources = per_worker(config)
+    if (
+        elastic
+    ):  # Ray Train counts the workers that fit by `//` of floats: 1.0 // 0.2 is 4, 1.0 // 0.19999999999999998 is 5
+        resources = {kind: nextafter(amount, 0.0) if amount % 1 else amount for kind, amount in resources.items()}
+    return ScalingConfig(
+        num_workers=(config.min_workers, config.num_workers) if elastic else config.num_workers,
+        use_gpu=config.use_gpu,
+        resources_per_worker=resources,
+        placement_strategy=config.placement_strategy,
+        elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+    )
+
+
+def backend(config: ClusterConfig) -> Literal["nccl", "gloo"]:
+    """How workers talk: NCCL wants a whole GPU for every one."""
+    return "nccl" if config.use_gpu and config.gpus_per_worker >= 1 else "gloo"

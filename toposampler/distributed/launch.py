@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,9 +13,12 @@ from typing import Any
 
 from toposampler.config import flatten
 from toposampler.distributed.cluster import cluster
+from toposampler.distributed.events import Events
 from toposampler.distributed.fit import fit
+from toposampler.distributed.jobs import git_commit
 from toposampler.distributed.lock import locked
-from toposampler.errors import UserError
+from toposampler.distributed.stop import stoppable
+from toposampler.errors import RunInterruptedError, UserError
 from toposampler.periodic import Periodic
 from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import RunConfig, run_folder
@@ -31,7 +33,8 @@ log = logging.getLogger(__name__)
 def launch(config: RunConfig) -> dict[str, Any]:
     """Train `config`, or go on with it, and return its result. A complete run is not trained again: that is printed.
 
-    Raises UserError for bad input, before a cluster starts wherever that can be seen, and TrainingStoppedError.
+    Raises UserError for bad input, before a cluster starts wherever that can be seen; TrainingStoppedError; and
+    StoppedBySignalError, with a checkpoint of this moment, at the first SIGINT or SIGTERM while it trains.
     """
     config = absolute(config)
     check(config)
@@ -41,7 +44,13 @@ def launch(config: RunConfig) -> dict[str, Any]:
             print("complete: nothing is left to train; give another --name to train anew. Its result:", flush=True)
             with recorded(config):  # MLflow may still lack its end
                 return result
-        with cluster(config.cluster), recorded(config), shown(config):
+        events = Events(run_folder(config))
+        with (
+            cluster(config.cluster),
+            recorded(config),
+            shown(config, events),
+            stoppable(run_folder(config), has_begun=lambda: events.any),
+        ):
             return fit(config)
 
 
@@ -110,29 +119,28 @@ def recorded(config: RunConfig) -> Iterator[None]:
     try:
         with Periodic(tracker.deliver, DELIVER_EVERY_S):
             yield
-    except Exception:
-        tracker.close("FAILED")
-        raise
-    except BaseException:  # Ctrl-C or SIGTERM
+    except (RunInterruptedError, KeyboardInterrupt):
         tracker.close("KILLED")
+        raise
+    except BaseException:
+        tracker.close("FAILED")
         raise
     tracker.close("FINISHED")
 
 
 def tags(config: RunConfig) -> dict[str, str]:
-    """What runs are found by: data, system, and the commit of the code where it lies in a git checkout."""
+    """What runs are found by: data, system, and the commit of the code where it is known."""
     names = {"data": config.data.name, "system": config.system.name}
-    here = str(Path(__file__).parent)
-    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return names | {"mlflow.source.git.commit": git.stdout.strip()} if git.returncode == 0 else names
+    return names | {"mlflow.source.git.commit": commit} if (commit := git_commit()) else names
 
 
 @contextmanager
-def shown(config: RunConfig) -> Iterator[None]:
-    """Tell on stderr how far the run has come while the block runs."""
+def shown(config: RunConfig, events: Events) -> Iterator[None]:
+    """Tell on stderr how far the run has come, and what happens to it, while the block runs."""
     metrics = run_folder(config) / "metrics.jsonl"
     with (
         Progress(metrics, config.training.generator_steps, sys.stderr) as progress,
         Periodic(progress.refresh, SHOW_EVERY_S),
+        Periodic(events.refresh, SHOW_EVERY_S),
     ):
         yield

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import ray.train
 import torch
 from ray.train import Checkpoint, CheckpointUploadMode
+from ray.train.v2._internal.execution.context import get_train_context
 
 from toposampler.config import validate
-from toposampler.errors import TrainingStoppedError, UserError
-from toposampler.training.config import RunConfig
+from toposampler.distributed.events import log_events
+from toposampler.distributed.stop import answer, is_asked
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.run import train
 
-Outcome = dict[str, Any] | UserError | TrainingStoppedError | None
+Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
+
+log = logging.getLogger(__name__)
 
 
 def train_worker(content: dict[str, Any]) -> Outcome:
@@ -22,18 +28,61 @@ def train_worker(content: dict[str, Any]) -> Outcome:
 
     Errors that would come again are returned, not raised: Ray takes a raised one for a lost worker and tries again.
     """
+    first = ray.train.get_context().get_world_rank() == 0
     try:
         config = validate(RunConfig, content)
+        folder = run_folder(config)
         torch.set_num_threads(config.cluster.cpus_per_worker)
-        return train(config, on_checkpoint=report_checkpoint)
+        if first:
+            log_events(folder)
+        return _train_through_preemptions(config, folder)
     except (UserError, TrainingStoppedError) as error:
         return error
+    except RunInterruptedError as error:
+        if first:
+            answer(folder, str(error))
+        return error
+
+
+def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any] | None:
+    """Train; when a node is about to be taken away, save a checkpoint at once and go on for as long as it stays.
+
+    Ray Train starts the group again when the node is gone. Raises RunInterruptedError if the run is asked to stop.
+    """
+    preemption = _Preemption()
+    while True:
+        try:
+            return train(config, report_checkpoint, lambda: is_asked(folder) or preemption.is_new())
+        except RunInterruptedError:
+            if is_asked(folder):
+                raise
+            log.info("a node of this run is about to be taken away; training goes on until then")
+
+
+class _Preemption:
+    """Whether Ray has announced that a node of this worker group will be taken away.
+
+    `ray.train.get_preemption_info` has every worker wait for every other; rank 0's own part of it is enough here.
+    """
+
+    def __init__(self) -> None:
+        self._context = get_train_context().preemption_context
+        self._known = self._context.preemption_info
+
+    def is_new(self) -> bool:
+        """True once after each announcement."""
+        before, self._known = self._known, self._context.preemption_info
+        return self._known != before
 
 
 def report_checkpoint(step: int, path: Path) -> None:
     """Tell Ray Train of the checkpoint `path` after `step` generator steps. Every rank calls it: it is a barrier.
 
-    Nothing is copied: the file is already in the run's folder, which every node sees.
+    Nothing is copied: the file is already in the run's folder, which every node sees. A driver that has asked for a
+    stop is told first, as Ray takes its time.
     """
-    checkpoint = Checkpoint(str(path)) if ray.train.get_context().get_world_rank() == 0 else None
+    first, folder = ray.train.get_context().get_world_rank() == 0, path.parents[1]
+    if first and is_asked(folder):
+        answer(folder, f"stopped after generator step {step}; checkpoint: {path}")
+    checkpoint = Checkpoint(str(path)) if first else None
     ray.train.report({"step": step}, checkpoint, checkpoint_upload_mode=CheckpointUploadMode.NO_UPLOAD)

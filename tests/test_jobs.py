@@ -1,0 +1,135 @@
+"""The command line of `ray_jobs/train.py` that submits and resumes, and the codes with which jobs end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from processes import CONFIG, ROOT
+from ray.job_submission import JobStatus
+
+from toposampler.config import to_yaml
+from toposampler.distributed.jobs import COMMIT, exit_code, git_commit
+from toposampler.errors import UserError
+from toposampler.training import load_config
+from toposampler.training.config import run_folder
+
+
+@pytest.fixture
+def script(load_job: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.chdir(ROOT)
+    return load_job("train")
+
+
+def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
+    command = script.parse(["c.yaml", "--seed", "5", "--submit", "http://h:8265", "--no-wait", "--profile", "--a=b"])
+    assert command.path == Path("c.yaml")
+    assert command.overrides == ["--seed", "5", "--cluster.profile", "true", "--a=b"]
+    assert (command.address, command.wait, command.dry_run, command.resume) == ("http://h:8265", False, False, None)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "5"], "no configuration is given"),
+        (["--resume"], "--resume needs the name of a run"),
+        (["c.yaml", "--submit", "--no-wait"], "--submit needs an address"),
+        (["c.yaml", "--resume", "run"], "leave c.yaml out"),
+        (["c.yaml", "d.yaml"], "unexpected argument 'd.yaml'"),
+    ],
+)
+def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        script.parse(arguments)
+
+
+def test_resume_goes_on_as_configured_wherever_the_folder_lies_now(script: ModuleType, tmp_path: Path) -> None:
+    begun = load_config(ROOT / CONFIG, ["--output", "/elsewhere", "--name", "mine", "--seed", "7"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text(to_yaml(begun))
+    config = script.load(script.parse(["--resume", "mine", "--output", str(tmp_path), "--cluster.num_workers", "2"]))
+    assert (config.seed, config.cluster.num_workers, run_folder(config)) == (7, 2, tmp_path / "mine")
+
+
+def test_resume_of_no_run_names_those_that_exist(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").touch()
+    assert script.main(["--resume", "c", "--output", str(tmp_path)]) == 2
+    assert f"the runs in {tmp_path} (--output): a, b" in capsys.readouterr().err
+
+
+def test_what_is_submitted_is_the_same_command_and_checked_before(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent = []
+
+    def submit(address: str, config: object, command: list[str]) -> str:
+        sent.append((address, command))
+        return "run-1"
+
+    monkeypatch.setattr(script, "submit", submit)
+    arguments = [CONFIG, "--submit", "http://h:8265", "--output", "/shared", "--no-wait"]
+    assert script.main(arguments) == 0
+    assert sent == [("http://h:8265", ["python", "ray_jobs/train.py", CONFIG, "--output", "/shared"])]
+    out = capsys.readouterr().out
+    assert "ray job logs --address http://h:8265 --follow run-1" in out
+    assert "ray job stop --address http://h:8265 run-1" in out
+    assert "warning" not in out
+
+    assert script.main([*arguments, "--seed", "-1"]) == 2
+    assert len(sent) == 1
+
+
+def test_a_relative_output_of_a_job_is_warned_of(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(script, "submit", lambda *_: "run-1")
+    assert script.main([CONFIG, "--submit", "http://h:8265", "--no-wait"]) == 0
+    assert "warning: that folder goes when the Ray job is cleaned up" in capsys.readouterr().out
+
+
+def test_ctrl_c_while_waiting_leaves_the_job_running(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def follow(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(script, "submit", lambda *_: "run-1")
+    monkeypatch.setattr(script, "follow", follow)
+    assert script.main([CONFIG, "--submit", "http://h:8265"]) == 130
+    assert "the job goes on; to stop it: ray job stop --address http://h:8265 run-1" in capsys.readouterr().err
+
+
+def test_nobody_at_the_address(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([CONFIG, "--submit", "http://127.0.0.1:9", "--no-wait"]) == 2
+    assert "--submit: the job cannot be submitted to http://127.0.0.1:9 (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("status", "of_the_command", "code"),
+    [
+        (JobStatus.SUCCEEDED, 0, 0),
+        (JobStatus.FAILED, 3, 3),
+        (JobStatus.FAILED, None, 1),
+        (JobStatus.STOPPED, None, 143),
+        (JobStatus.STOPPED, 1, 143),
+    ],
+)
+def test_the_exit_code_of_a_job(status: JobStatus, of_the_command: int | None, code: int) -> None:
+    assert exit_code(SimpleNamespace(status=status, driver_exit_code=of_the_command)) == code
+
+
+def test_a_job_knows_the_commit_it_was_submitted_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: SimpleNamespace(returncode=128, stdout=""))
+    monkeypatch.setitem(os.environ, COMMIT, "abc")
+    assert git_commit() == "abc"
+    monkeypatch.delenv(COMMIT)
+    assert git_commit() is None

@@ -1,0 +1,123 @@
+"""What a run asks of a cluster, counted node by node, and what is said where it does not fit."""
+
+import pytest
+
+from toposampler.config import ClusterConfig
+from toposampler.distributed.cluster import _wait
+from toposampler.distributed.fit import backend, scaling
+from toposampler.distributed.resources import Node, description, on_this_machine, shortage, workers_on
+
+
+def node(name: str, free: dict[str, float] | None = None, **total: float) -> Node:
+    return Node(name, total, total if free is None else free)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "has", "workers"),
+    [
+        ({"CPU": 2.0}, {"CPU": 5.0}, 2),
+        ({"CPU": 1.0, "GPU": 1.0}, {"CPU": 5.0}, 0),
+        ({"CPU": 1.0, "GPU": 0.2}, {"CPU": 16.0, "GPU": 1.0}, 5),  # 1.0 // 0.2 is 4
+        ({"CPU": 1.0, "GPU": 0.6}, {"CPU": 16.0, "GPU": 2.0}, 2),  # a share lies on one GPU: not 3
+        ({"CPU": 1.0, "GPU": 0.5}, {"CPU": 16.0, "GPU": 1.5}, 3),
+        ({"CPU": 1.0, "GPU": 2.0}, {"CPU": 16.0, "GPU": 3.0}, 1),
+        ({"CPU": 1.0, "disk": 0.1}, {"CPU": 16.0, "disk": 0.3}, 3),  # 0.3 // 0.1 is 2
+    ],
+)
+def test_workers_on_a_node(bundle: dict[str, float], has: dict[str, float], workers: int) -> None:
+    assert workers_on(bundle, has) == workers
+
+
+def test_what_fits_is_not_refused() -> None:
+    two = [node("a", CPU=2.0, GPU=1.0), node("b", CPU=2.0, GPU=1.0)]
+    assert shortage(ClusterConfig(num_workers=4), two, "here") is None
+    assert shortage(ClusterConfig(num_workers=2, use_gpu=True, placement_strategy="STRICT_SPREAD"), two, "here") is None
+    assert shortage(ClusterConfig(num_workers=9, min_workers=3), two, "here") is None
+
+
+def test_too_little_in_all() -> None:
+    config = ClusterConfig(num_workers=3, cpus_per_worker=2, use_gpu=True)
+    assert shortage(config, [node("a", CPU=5.0)], "the cluster") == (
+        "the cluster has room for 0 of 3 workers (each 2 CPU, 1 GPU): 6 CPU required, 5 available; 3 GPU required, 0 "
+        "available\n"
+        "  a: room for 0 workers (5 CPU, 0 GPU)\n"
+        "  asked for by cluster.num_workers 3, cluster.cpus_per_worker 2, cluster.gpus_per_worker 1"
+    )
+
+
+def test_enough_in_all_but_on_no_node() -> None:
+    said = shortage(ClusterConfig(num_workers=2, cpus_per_worker=2), [node("a", CPU=3.0), node("b", CPU=1.0)], "here")
+    assert said is not None
+    assert (
+        "room for 1 of 2 workers (each 2 CPU): 4 CPU required, 4 CPU free in all, but not as the workers need" in said
+    )
+    assert "  a: room for 1 worker (3 CPU)\n  b: room for 0 workers (1 CPU)" in said
+
+
+@pytest.mark.parametrize(("strategy", "number"), [("STRICT_PACK", 2), ("STRICT_SPREAD", 2)])
+def test_strict_placements(strategy: str, number: int) -> None:
+    config = ClusterConfig.model_validate({"num_workers": 3, "placement_strategy": strategy})
+    said = shortage(config, [node("a", CPU=2.0), node("b", CPU=2.0)], "here")
+    assert said is not None
+    assert said.startswith(f"here has room for {number} of 3 workers")
+    assert f"cluster.placement_strategy {strategy} (" in said
+
+
+def test_what_others_use_now_is_told_from_what_is_not_there() -> None:
+    said = shortage(ClusterConfig(num_workers=2), [node("a", CPU=4.0, free={"CPU": 1.0})], "here")
+    assert said is not None
+    assert "2 CPU required, 1 free of 4" in said
+    assert "a: room for 1 worker (1 free of 4 CPU)" in said
+
+
+def test_only_the_first_of_many_nodes_are_told() -> None:
+    said = shortage(ClusterConfig(num_workers=99), [node(f"n{i}", CPU=1.0) for i in range(20)], "here")
+    assert said is not None
+    assert "n7" in said
+    assert "n8" not in said
+    assert "and 12 nodes more" in said
+
+
+def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looks = [[node("a", CPU=1.0)], [node("a", CPU=1.0)], [node("a", CPU=1.0), node("b", CPU=1.0)]]
+    monkeypatch.setattr("toposampler.distributed.cluster.nodes", lambda: looks.pop(0))
+    monkeypatch.setattr("toposampler.distributed.cluster.LOOK_EVERY_S", 0.01)
+    assert _wait(ClusterConfig(num_workers=2), "here", seconds=60) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("waiting, 60 s left: here has room for 1 of 2 workers")] == lines[
+        :1
+    ]
+    assert len(lines) == 3, "with the node and the keys"
+
+
+def test_a_description_names_shares_ranges_and_placement() -> None:
+    config = ClusterConfig(
+        num_workers=4, min_workers=2, use_gpu=True, gpus_per_worker=0.25, resources_per_worker={"disk": 1},
+        placement_strategy="SPREAD",
+    )  # fmt: skip
+    assert description(config) == "2 to 4 (each 1 CPU, 0.25 GPU, 1 disk), SPREAD"
+
+
+def test_a_ray_of_its_own_has_what_the_workers_that_fit_ask_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposampler.distributed.resources.this_machine", lambda: node("a", CPU=8.0, GPU=2.0))
+    shared = ClusterConfig(num_workers=3, use_gpu=True, gpus_per_worker=0.5)
+    assert on_this_machine(shared) == {"CPU": 3.0, "GPU": 2.0}
+    assert on_this_machine(ClusterConfig(num_workers=9, min_workers=1, cpus_per_worker=2)) == {"CPU": 8.0}
+
+
+def test_what_ray_train_is_asked_for() -> None:
+    fixed = scaling(ClusterConfig(num_workers=2, placement_strategy="SPREAD"))
+    assert (fixed.num_workers, fixed.placement_strategy) == (2, "SPREAD")
+    elastic = scaling(ClusterConfig(num_workers=5, min_workers=2, use_gpu=True, gpus_per_worker=0.2))
+    assert elastic.num_workers == (2, 5)
+    assert elastic.resources_per_worker is not None
+    assert 1.0 // elastic.resources_per_worker["GPU"] == 5
+    assert elastic.resources_per_worker["CPU"] == 1.0
+
+
+def test_nccl_only_where_every_worker_has_a_gpu_of_its_own() -> None:
+    assert backend(ClusterConfig()) == "gloo"
+    assert backend(ClusterConfig(use_gpu=True)) == "nccl"
+    assert backend(ClusterConfig(use_gpu=True, gpus_per_worker=0.5)) == "gloo"

@@ -1,0 +1,82 @@
+"""What happens to a run, for its user to see: `events.log` in its folder, which the driver prints as it grows.
+
+Ray does not forward what workers print. Rank 0 appends what the package logs, Ray's controller that workers were lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from ray.train import UserCallback
+from tqdm import tqdm
+
+LINE = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+
+def events_file(folder: Path) -> Path:
+    """Where the events of the run in `folder` are."""
+    return folder / "events.log"
+
+
+def log_events(folder: Path) -> None:
+    """Append what this process's `toposampler` loggers say to the events of the run in `folder`, from INFO up."""
+    handler = logging.FileHandler(events_file(folder))
+    handler.setFormatter(LINE)
+    logger = logging.getLogger("toposampler")
+    logger.setLevel(logging.INFO)
+    for earlier in logger.handlers:  # of a run before this one in the same process
+        logger.removeHandler(earlier)
+    logger.addHandler(handler)
+
+
+class Events:
+    """Follows the events of one run; `refresh()` prints on stderr what has been added since this was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = events_file(folder)
+        self._offset = self._path.stat().st_size if self._path.exists() else 0
+        self.any = False
+        """whether there have been any: a worker's first is that it begins"""
+
+    def refresh(self) -> None:
+        """Print the lines that are new, beside a progress bar if there is one."""
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        self.any = self.any or bool(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            tqdm.write(line, file=sys.stderr)
+
+
+class LostWorkers(UserCallback):
+    """Writes down, in Ray Train's controller, which workers were lost and why."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = events_file(folder)
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Told of each look at the workers that found some lost; Ray Train starts the group again, or gives up."""
+        for rank, error in sorted(worker_exceptions.items()):
+            record = logging.makeLogRecord({"msg": f"worker {rank} failed: {_reason(error)}"})
+            try:
+                with self._path.open("a") as file:
+                    file.write(LINE.format(record) + "\n")
+            except OSError:  # a full disk, say: whatever is raised here would end the run
+                return
+
+
+def _reason(error: Exception) -> str:
+    """The cause in one line: Ray's own messages run over a page."""
+    text = str(error)
+    if "gloo/transport" in text:  # every worker that survives says so
+        return "it has lost another worker"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].partition(" Worker exit type")[0][:200] if lines else type(error).__name__

@@ -1,0 +1,102 @@
+"""A run as a Ray job: submitted from any machine that reaches the dashboard of the cluster, and followed from there."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import uuid4
+
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+
+from toposampler.errors import UserError
+from toposampler.training.config import RunConfig
+
+COMMIT = "TOPOSAMPLER_GIT_COMMIT"
+"""environment variable that tells a job the commit it was submitted from: Ray leaves `.git` behind"""
+STOP_WAIT_S = 30
+"""seconds that `ray job stop` gives a job to save its checkpoint; Ray's own are 3"""
+LEFT_BEHIND = [".git", ".venv"]
+LOOK_EVERY_S = 0.5
+
+
+def git_commit() -> str | None:
+    """The commit of this code, where it lies in a git checkout or was submitted from one."""
+    here = str(Path(__file__).parent)
+    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return git.stdout.strip() if git.returncode == 0 else os.environ.get(COMMIT)
+
+
+def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
+    """Submit `command`, which trains `config`, with the current folder to the cluster whose dashboard is at `address`.
+
+    Returns the submission id. Raises UserError if the cluster does not take it.
+    """
+    commit = git_commit()
+    metadata = {"run": config.name, "system": config.system.name, "data": config.data.name}
+    environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    try:
+        return JobSubmissionClient(address).submit_job(
+            entrypoint=shlex.join(command),
+            submission_id=f"{config.name}-{uuid4().hex[:6]}",
+            metadata=metadata | ({"git_commit": commit} if commit else {}),
+            runtime_env={
+                "working_dir": ".",
+                "excludes": LEFT_BEHIND,
+                "env_vars": environment | ({COMMIT: commit} if commit else {}),
+            },
+        )
+    except Exception as error:  # ConnectionError, RuntimeError, ValueError and more, by what is wrong
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"--submit: the job cannot be submitted to {address} ({reason}). It must be the address of the "
+            "dashboard of a Ray cluster, such as http://127.0.0.1:8265"
+        ) from None
+
+
+def follow(address: str, submission: str) -> int:
+    """Print the job's log as it comes, until the job ends, and return the exit code of its command (143: stopped).
+
+    Raises UserError if the cluster is gone.
+    """
+    client = JobSubmissionClient(address)
+    try:
+        asyncio.run(_print_log(client, submission))
+        while not (job := client.get_job_info(submission)).status.is_terminal():
+            time.sleep(LOOK_EVERY_S)
+    except (ConnectionError, RuntimeError) as error:
+        raise UserError(
+            f"the log of {submission} has broken off: {error}\n{how_to_follow(address, submission)}"
+        ) from None
+    return exit_code(job)
+
+
+async def _print_log(client: JobSubmissionClient, submission: str) -> None:
+    async for text in client.tail_job_logs(submission):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def exit_code(job: JobDetails) -> int:
+    """The exit code of the ended job's command; 143 if the job was stopped, 1 if it never got so far."""
+    if job.status == JobStatus.SUCCEEDED:
+        return 0
+    if job.status == JobStatus.STOPPED:
+        return 143
+    return job.driver_exit_code or 1
+
+
+def how_to_follow(address: str, submission: str) -> str:
+    """The commands that follow a job and stop it."""
+    return "\n".join(
+        [
+            f"follow   ray job logs --address {address} --follow {submission}",
+            f"status   ray job status --address {address} {submission}",
+            f"stop     ray job stop --address {address} {submission}",
+        ]
+    )

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from toposampler.nn import networks
 from toposampler.nn.ensemble import GeneratorEnsemble, sharded
@@ -166,3 +167,43 @@ def test_a_shard_holds_its_generators_only_as_they_start_in_the_whole(shape: tup
         nothing = shard(z[:0], c[:0])
         assert nothing.shape == (0, *shape)
         nothing.sum().backward()
+
+
+class Questions(TorchDispatchMode):
+    """Notes the operations that make the CPU wait for a GPU: those whose result, or its shape, the CPU must know.
+
+    Numbers without a fraction are not counted: the ids of generators, and what follows from them, are on the CPU.
+    """
+
+    ASK = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default", "bincount", "multinomial")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        of_device = any(isinstance(x, Tensor) and (x.is_floating_point() or x.dtype == torch.bool) for x in args)
+        if of_device and any(name in str(func) for name in self.ASK):
+            self.asked.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("system", ["dmgan_pl", "topo_dmgan"])
+def test_the_hot_loop_asks_the_device_nothing(
+    system: str, images: bool, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    keys: dict[str, Any] = {"system__draw": "equal", "system__n_generators": 4}
+    if images:
+        np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), dtype=np.uint8))
+        keys["data"] = {"name": "npy", "path": str(tmp_path / "images.npy")}
+    if system == "topo_dmgan":
+        keys |= {"system__topology_weight": 0, "system__noise__kind": "none"}  # a signature does wait
+    loop = make_loop(make_config(system, **keys), Placement())
+    loop.iteration()
+    with Questions() as questions:
+        loop.iteration()
+    assert questions.asked == []
+    with Questions() as questions:
+        loop.drain_terms()
+    assert questions.asked, "here it does, and the test would have seen it"

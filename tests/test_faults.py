@@ -223,7 +223,6 @@ def test_sigterm_saves_a_checkpoint(
     told_mlflow = (folder / "tracking.json").stat().st_mtime - at
     assert checkpoint < 5
     assert mlflow_status(tmp_path, "run") == "KILLED"
-    assert not list(folder.glob("stop*"))
     assert_nothing_left(environment)
 
     again = start(command, environment)
@@ -232,6 +231,7 @@ def test_sigterm_saves_a_checkpoint(
     assert f"at step {step} of {STEPS}" in said
     assert_as_if_undisturbed(folder, reference, stopped_at=step)
     assert mlflow_status(tmp_path, "run") == "FINISHED"
+    assert not list(folder.glob("stop*"))
     outcome = f"checkpoint after {checkpoint:.1f} s, MLflow KILLED after {told_mlflow:.1f} s, exit code 143"
     recovery.told("SIGTERM, the same command", outcome)
 
@@ -361,6 +361,30 @@ def test_a_node_is_lost_for_good(two_nodes: tuple[str, int], environment: dict[s
     assert json.loads((folder / "result.json").read_text())["generator_steps"] == STEPS
     assert mlflow_status(tmp_path, "run") == "FINISHED"
     recovery.told("SIGKILL of one of 2 nodes, min_workers 1", "goes on with 1 worker")
+
+
+def test_a_node_is_announced_to_go(two_nodes: tuple[str, int], environment: dict[str, str], tmp_path: Path) -> None:
+    """As cloud providers do with machines they sell cheaply."""
+    address, second = two_nodes
+    folder = tmp_path / "run"
+    never = {"training__checkpoint_every": 10 * STEPS, "training__generator_steps": 10 * STEPS}
+    spread = {"cluster__min_workers": 1, "cluster__placement_strategy": "SPREAD"}
+    run = start(train(*options(tmp_path, 2, **never, **spread)), environment | {"RAY_ADDRESS": address})
+    wait_until(lambda: recorded_steps(folder), run)
+    (node,) = re.findall(r"--node_id=(\w+)", Path(f"/proc/{second}/cmdline").read_text().replace("\0", " "))
+    drain = ["ray", "drain-node", "--address", address, "--node-id", node, "--reason-message", "sold"]
+    drain += ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--deadline-remaining-seconds", "5"]
+    subprocess.run(drain, env=environment, check=True, capture_output=True)
+    at = time.time()
+    wait_until(lambda: list(folder.glob("checkpoints/step_*.pt")), run)
+    (checkpoint,) = folder.glob("checkpoints/step_*.pt")
+    seconds = checkpoint.stat().st_mtime - at
+    again = rf"at step {int(checkpoint.stem[5:])} of {10 * STEPS}, workers: 1"
+    wait_until(lambda: re.search(again, (folder / "events.log").read_text()), run)
+    print(f"recovery | node announced to go | checkpoint after {seconds:.1f} s, goes on with 1 worker | "
+          f"{time.time() - at:.1f} s, with 5 s of grace")  # fmt: skip
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(timeout=60) == 143
 
 
 class Server:

@@ -29,7 +29,8 @@ class Stopping:
         """Whether to stop after generator step `step`; every rank calls this after every step."""
         if step < self._next:
             return False
-        stop, self._next = self._world.first((self._should_stop(), step + self._steps_to_the_next_look(step)))
+        asked = self._world.rank == 0 and self._should_stop()
+        stop, self._next = self._world.first((asked, step + self._steps_to_the_next_look(step)))
         return bool(stop)
 
     def _steps_to_the_next_look(self, step: int) -> int:

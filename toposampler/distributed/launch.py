@@ -49,7 +49,7 @@ def launch(config: RunConfig) -> dict[str, Any]:
             cluster(config.cluster),
             recorded(config),
             shown(config, events),
-            stoppable(run_folder(config), has_begun=lambda: events.any),
+            stoppable(run_folder(config), has_begun=events.any),
         ):
             return fit(config)
 

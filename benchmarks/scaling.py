@@ -7,9 +7,8 @@
 2. Bytes that one worker hands to the process group in an outer iteration, replicated and sharded over 4 workers,
    counted where `World` is called.
 3. Peak memory of one worker, a process of its own: resident bytes above those before the system was made.
-4. A model of weak scaling: 64 samples a worker, 8 to 512 workers, from the measured bytes and the measured share of the
-   work that every worker does for the whole batch (noise, order of the data). The compute of a GPU and its network
-   cannot be measured here: they are assumptions, named in `ASSUMED`.
+4. A model of weak scaling on GPUs: 64 samples a worker, 8 to 512 workers, from the bytes, operations and kernels
+   counted here. How fast a GPU and its network are cannot be measured on this machine: that is assumed, in `ASSUMED`.
 
 2 to 4 play one worker of many in one process: `Alone` counts what would be sent and returns as if it had arrived.
 """
@@ -35,6 +34,8 @@ import torch
 import torch.distributed as dist
 from runs import write_results
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from toposampler.config import TrainingConfig, to_yaml, validate
 from toposampler.data import Dataset
@@ -54,9 +55,10 @@ WORKERS = 4
 GENERATORS = (4, 16, 64)
 
 ASSUMED = {
-    "compute_ms": 6.0,  # of an outer iteration on one GPU: about 250 kernels of a small network, 20 us each, and gaps
+    "kernel_us": 5.0,  # from one kernel to the next where they are too small to fill a GPU
+    "tflops": 20.0,  # fp32, what convolutions of this size reach of the 67 of an H100
     "node_gb_s": 200.0,  # what a ring all-reduce reaches within a node of 8 GPUs
-    "net_gb_s": 25.0,  # and between nodes, a GPU
+    "net_gb_s": 25.0,  # and between nodes, for each GPU
     "hop_us": 6.0,  # latency of one of the 2 log2(N) rounds of a tree
     "draw_gb_s": 200.0,  # at which a GPU makes random numbers and gathers rows
 }
@@ -168,35 +170,76 @@ def ray_against_torchrun(rounds: int, steps: int) -> dict[str, Any]:
     return {"milliseconds": times, "ratio": medians["ray"] / medians["torchrun"]}
 
 
-def modelled(wire: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Efficiency of weak scaling with 64 generators: compute over compute, all-reduces and what each worker draws."""
-    row = next(row for row in wire if row["K"] == 64)
-    drawn = 3 * (config_of(64).latent.dim + 3 + 1) * 4  # bytes a sample: z, c, epsilon, weight and its index, 3 steps
-    rows = []
-    for workers in (8, 64, 512):
-        speed = ASSUMED["node_gb_s"] if workers <= 8 else ASSUMED["net_gb_s"]
-        draw = workers * SAMPLES_A_WORKER * drawn / ASSUMED["draw_gb_s"] / 1e6
-        out: dict[str, Any] = {"workers": workers, "draw_ms": draw}
-        for name in ("replicated", "sharded"):
-            ring = 2 * (workers - 1) / workers * row[name] / speed / 1e6
-            rounds = row[f"{name}_calls"] * 2 * math.log2(workers) * ASSUMED["hop_us"] / 1e3
-            out[f"{name}_wire_ms"] = ring + rounds
-            out[f"{name}_efficiency"] = ASSUMED["compute_ms"] / (ASSUMED["compute_ms"] + ring + rounds + draw)
-        rows.append(out)
-    return rows
+class Kernels(TorchDispatchMode):
+    """Counts operations; one that computes is about one kernel of a GPU."""
+
+    FREE = (
+        "view",
+        "split",
+        "slice",
+        "select",
+        "detach",
+        "expand",
+        "permute",
+        "unsqueeze",
+        "squeeze",
+        "transpose",
+        "t.",
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not any(str(func).startswith(f"aten.{name}") for name in self.FREE)
+        return func(*args, **(kwargs or {}))
 
 
-def measured_draw() -> list[dict[str, float]]:
-    """Milliseconds on this CPU of what a worker draws for the whole batch, by the number of workers."""
+def counted() -> dict[str, float]:
+    """What one worker does in an outer iteration with 64 generators, of which it holds 64 / `WORKERS`."""
+    loop, _ = worker(config_of(64), WORKERS, True)
+    loop.iteration()
+    start = time.perf_counter()
+    loop.iteration()
+    seconds = time.perf_counter() - start
+    with FlopCounterMode(display=False) as operations:
+        loop.iteration()
+    with Kernels() as kernels:
+        loop.iteration()
+    return {"gflop": operations.get_total_flops() / 1e9, "kernels": kernels.count, "cpu_ms": 1000 * seconds}
+
+
+def drawn() -> list[dict[str, float]]:
+    """Milliseconds on this CPU of what every worker draws for the whole batch, by the number of workers."""
     rows = []
     for workers in (1, 8, 64, 512):
         loop, _ = worker(config_of(64), workers, False)
         times = []
-        for _ in range(5):
+        for _ in range(7):
             start = time.perf_counter()
             loop._draw(3)
             times.append(1000 * (time.perf_counter() - start))
         rows.append({"workers": workers, "ms": statistics.median(times)})
+    return rows
+
+
+def modelled(wire: Sequence[dict[str, Any]], work: dict[str, float]) -> list[dict[str, Any]]:
+    """Weak scaling with 64 generators: what share of an iteration is neither all-reduce nor drawn for other workers."""
+    row = next(row for row in wire if row["K"] == 64)
+    compute = work["kernels"] * ASSUMED["kernel_us"] / 1e3 + work["gflop"] / ASSUMED["tflops"]
+    bytes_a_sample = 3 * 4 * (config_of(64).latent.dim + 4)  # z, c, epsilon, weight and index, of three steps
+    rows = []
+    for workers in (8, 64, 512):
+        speed = ASSUMED["node_gb_s"] if workers <= 8 else ASSUMED["net_gb_s"]
+        draw = workers * SAMPLES_A_WORKER * bytes_a_sample / ASSUMED["draw_gb_s"] / 1e6
+        out: dict[str, Any] = {"workers": workers, "compute_ms": compute, "draw_ms": draw}
+        for name in ("replicated", "sharded"):
+            ring = 2 * (workers - 1) / workers * row[name] / speed / 1e6
+            latency = row[f"{name}_calls"] * 2 * math.log2(workers) * ASSUMED["hop_us"] / 1e3
+            out[f"{name}_wire_ms"] = ring + latency
+            out[f"{name}_efficiency"] = compute / (compute + ring + latency + draw)
+        rows.append(out)
     return rows
 
 
@@ -211,13 +254,14 @@ def main() -> None:
         peer(load_config(options.peer))
         return
     torch.set_num_threads(1)
-    wire = bytes_on_the_wire()
+    wire, work = bytes_on_the_wire(), counted()
     results = {
         "wire": wire,
         "memory": memory(),
-        "draw": measured_draw(),
+        "work": work,
+        "draw": drawn(),
         "assumed": ASSUMED,
-        "model": modelled(wire),
+        "model": modelled(wire, work),
         "ray": ray_against_torchrun(options.rounds, options.steps),
     }
     for name, value in results.items():

@@ -4,13 +4,16 @@ BIN := .venv/bin
 # Compiling thousands of modules that nobody imports would take a third of the time.
 PIP := PIP_NO_COMPILE=1 $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train test lint clean
+.PHONY: help train sweep test lint clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
 
 train: .venv/installed  ## train the main example through Ray: DMGAN-PL, ten generators, unbalanced line segments
 	$(BIN)/python ray_jobs/train.py configs/lines_dmgan_pl.yaml
+
+sweep: .venv/installed  ## search number of generators, entropy decay and topology weight; goes on where it was stopped
+	$(BIN)/python tuning/sweep.py tuning/lines.yaml --resume
 
 test: .venv/installed-dev  ## run the tests
 	$(BIN)/python -m pytest

@@ -43,7 +43,7 @@ def test_no_import_runs_up(path: Path) -> None:
         parts = name.split(".")
         if parts[0] == "toposampler" and len(parts) > 1:
             assert FLOOR[parts[1]] <= own, f"{path} imports {name} from a floor above"
-        assert parts[0] not in {"ray_jobs", "benchmarks", "tests"}, f"{path} imports {name}"
+        assert parts[0] not in {"ray_jobs", "tuning", "benchmarks", "tests"}, f"{path} imports {name}"
 
 
 @pytest.mark.parametrize(("package", "home"), [("ray", "distributed"), ("mlflow", "tracking")])

@@ -166,6 +166,7 @@ def test_what_the_data_cannot_tell_is_absent() -> None:
         "off_support_nn99",
         "coverage_k5",
         "active_generators",
+        "score",
     }
 
 

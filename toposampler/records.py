@@ -47,6 +47,13 @@ def read_records(path: Path, offset: int = 0) -> list[Record]:
     return records
 
 
+def drop_records_after(path: Path, step: int) -> None:
+    """Cut off what `path`, if there is such a file, holds of later steps than `step`: a run that went back there."""
+    kept = [record.end for record in read_records(path) if record.step <= step]
+    if path.exists():
+        os.truncate(path, kept[-1] if kept else 0)
+
+
 class RecordWriter:
     """Appends records to `path`; a line is whole on disk when `write` returns.
 

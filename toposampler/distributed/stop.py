@@ -36,6 +36,11 @@ def is_asked(folder: Path) -> bool:
     return (folder / "stop").exists()
 
 
+def ask(folder: Path) -> None:
+    """Ask the run in `folder` to stop."""
+    (folder / "stop").touch()
+
+
 def answer(folder: Path, message: str) -> None:
     """Tell the driver that training has stopped, with a checkpoint that `message` names."""
     write_atomically(folder / "stopped", message)
@@ -92,7 +97,7 @@ class _Stop:
             self._give_up(frame)
             return
         self._give_up_at = time.monotonic() + GRACE_S
-        (self._folder / "stop").touch()
+        ask(self._folder)
         print("stopping with a checkpoint; a second signal stops at once", flush=True)
         signal.setitimer(signal.ITIMER_REAL, LOOK_EVERY_S, LOOK_EVERY_S)
 

@@ -46,5 +46,9 @@ class Batch:
 
     def expectation(self, values: Tensor) -> Tensor:
         """As `mean`, of values (n,) that depend on the generators c: over c ~ r(c), whatever c was drawn from."""
+        return self.mean(self.weighed(values))
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """values (n,) of generated samples, each times what it counts in an expectation over c ~ r(c)."""
         weight = self.noise.get("weight")
-        return self.mean(values if weight is None else weight * values)
+        return values if weight is None else weight * values

@@ -20,6 +20,7 @@ from toposampler.metrics.masses import (
     generator_components,
 )
 from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_support_nn99
+from toposampler.metrics.score import score
 from toposampler.metrics.topology import diagram0_w1, mtop_div
 from toposampler.topology import estimate_components
 
@@ -74,6 +75,7 @@ def evaluate(
     if components is not None and weights is not None:
         masses = component_masses(components, len(weights))
         scores[f"jsd_nats{attribution}"] = jsd(masses, weights)
+        scores[f"mass_tv{attribution}"] = total_variation(masses, weights)
         scores |= {f"mode_mass{attribution}_{k}": mass for k, mass in enumerate(masses.tolist())}
         if prior is not None and generator_ids is not None:
             makers = generator_components(generator_ids.to(x.device), components, len(prior), len(weights))
@@ -82,7 +84,7 @@ def evaluate(
             scores["prior_error_max"] = float((learned - weights).abs().max())
     if prior is not None:
         scores["active_generators"] = float(active_generators(prior))
-    return scores
+    return scores | {"score": score(scores)}
 
 
 def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:

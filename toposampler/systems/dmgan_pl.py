@@ -6,6 +6,7 @@ Khayatkhoei, Singh, Elgammal, NeurIPS 2018, arXiv 1806.00880, section 3.
 |---|---|---|
 | r(c) = softmax(zeta), zeta = 0 at first | `MixturePrior` | `mass/c` |
 | L(zeta) = E_real H(q(c given x), r) - a^t w H(r) | `prior_loss` | `prior/cross_entropy`, `prior/entropy_bonus` |
+| a^t w, and the two other ways in which the bonus can fade | `entropy_weight` | |
 | all else as DMGAN, with c ~ r(c) | `dmgan` | |
 
 Without its second term L(zeta) is minimal at r = E_real q(c|x), one EM step for the weights of a mixture: a generator
@@ -18,6 +19,10 @@ Deviations
   default) sums over them, as the equation says. The two agree when w is multiplied by K.
 - `prior.entropy_decay_from` holds the bonus at w for a share of the run before it decays: the moment of switching off
   then scales with the run. 0, the paper's, decays from the first step.
+- `prior.entropy_schedule: exponential` (default) is the paper's. `linear` lets the bonus fall to 0 in a straight line,
+  within `prior.entropy_span` of the run. `encoder` ties it to Q: t counts each generator step as much as Q's accuracy
+  on generated samples is above chance, (A - 1/K) / (1 - 1/K) with A the share of samples whose generator Q finds
+  likeliest. With a perfect Q that is the paper's schedule; while Q cannot tell the generators apart, no mass moves.
 - The authors hold w = 1000, a = .999. The defaults here decay faster (.98) after the hold; see `dmgan` for the rest.
 """
 
@@ -50,6 +55,11 @@ class PriorConfig(OptimiserConfig):
     """a: the factor of the bonus per generator step"""
     entropy_decay_from: float = Field(0.3, ge=0, le=1)
     """share of the run after which the bonus decays"""
+    entropy_schedule: Literal["exponential", "linear", "encoder"] = "exponential"
+    """how the bonus decays: by the factor a per step; in a straight line to 0; by a per step in which the encoder tells
+    all generators apart, and less when it tells them apart less"""
+    entropy_span: float = Field(0.2, gt=0, le=1)
+    """share of the run in which a linear bonus falls to 0; other schedules: unused"""
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""
 
@@ -72,6 +82,9 @@ class DMGANPL(DMGAN):
         super().__init__(config, shape)
         self.prior_config = config.prior
         self.mixture = MixturePrior(self.K)
+        if config.prior.entropy_schedule == "encoder":
+            self.register_buffer("accurate_steps", torch.zeros(()))  # t: on the device, and part of a checkpoint
+        self.accurate_steps: Tensor
 
     def players(self) -> dict[str, Player]:
         """Critic, generators and encoder, then the prior."""
@@ -83,18 +96,37 @@ class DMGANPL(DMGAN):
         """r(c) = softmax(zeta): (K,), without gradient."""
         return self.mixture.log_probabilities().detach().exp()
 
-    def entropy_weight(self, step: int, total_steps: int) -> float:
-        """a^t w, t counted in generator steps from the end of the hold."""
-        t = max(0.0, step - self.prior_config.entropy_decay_from * total_steps)
-        return self.prior_config.entropy_weight * self.prior_config.entropy_decay**t
+    def entropy_weight(self, step: int, total_steps: int) -> float | Tensor:
+        """The weight of the bonus, a^t w, t counted in generator steps from the end of the hold; see Deviations."""
+        prior = self.prior_config
+        t = max(0.0, step - prior.entropy_decay_from * total_steps)
+        match prior.entropy_schedule:
+            case "exponential":
+                return prior.entropy_weight * prior.entropy_decay**t
+            case "linear":
+                return prior.entropy_weight * max(0.0, 1 - t / (prior.entropy_span * total_steps))
+            case "encoder":
+                return prior.entropy_weight * prior.entropy_decay**self.accurate_steps
+
+    def _count_accurate_step(self, batch: Batch) -> None:
+        """Add this step to t, as far as Q tells the generators apart: over the global batch, alike on every worker."""
+        if batch.step < self.prior_config.entropy_decay_from * batch.total_steps or self.K == 1:
+            return
+        found = self.encode(self.generate(batch.noise)).argmax(dim=1)
+        hits = (found == batch.noise["c"].to(found.device)).to(self.accurate_steps.dtype)
+        accuracy = batch.gather(batch.weighed(hits)).mean()
+        self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
         """L(zeta) = E_real H(q(c|x), r) - a^t w H(r), with q detached."""
+        weight = self.entropy_weight(batch.step, batch.total_steps)
         with torch.no_grad():
             posterior = self.encode(batch.real)
+            if self.prior_config.entropy_schedule == "encoder":
+                self._count_accurate_step(batch)
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.prior_config.author_exact else 1
         return {
             "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch) / classes,
-            "entropy_bonus": -self.entropy_weight(batch.step, batch.total_steps) * mixture.entropy(log_prior),
+            "entropy_bonus": -weight * mixture.entropy(log_prior),
         }

@@ -29,6 +29,8 @@ from toposampler.tracking.server import cause, experiment_id
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Item = TypeVar("Item")
 
+ARTIFACTS = ("config.yaml", "best.yaml", "result.json", "samples.npz", "figures")
+"""what is recorded of a run's folder, or a sweep's, where it has them"""
 METRICS_PER_CALL, PARAMETERS_PER_CALL = 1000, 100  # the limits of MLflow's REST interface
 PATIENCE = 20.0  # seconds that the end of a run waits for a server that does not answer
 PAUSE = 2.0  # seconds between two attempts
@@ -65,6 +67,11 @@ class Tracker:
         self._done = read_delivery(folder, uri, experiment)
         self._opened: str | None = None  # the id of the run, once this process has opened it
         self._warned = False
+
+    @property
+    def run_id(self) -> str | None:
+        """The id of the run on the server; None while it has not been created."""
+        return self._done.run_id
 
     @cached_property
     def _client(self) -> MlflowClient:
@@ -105,6 +112,14 @@ class Tracker:
                     self._done.uri, cause(error), len(self._undelivered()), self._folder,
                 )  # fmt: skip
             return
+
+    def tag(self, tags: Mapping[str, str]) -> None:
+        """Set `tags` of the run, if there is one. Without an answer, one warning: tags are not kept for later."""
+        try:
+            for key, value in tags.items() if self.run_id else ():
+                self._client.set_tag(self.run_id, key, value)
+        except Exception as error:  # as in deliver()
+            log.warning("MLflow at %s: %s. Not set: %s of %s", self._done.uri, cause(error), dict(tags), self._folder)
 
     def _open_run(self) -> str:
         """The id of this run on the server: the one in `tracking.json` if it is still there, else a new one."""
@@ -157,7 +172,7 @@ class Tracker:
         run_id = self._open_run()
         self._deliver_records(run_id)
         self._deliver_result(run_id)
-        for name in ("config.yaml", "result.json", "samples.npz", "figures"):
+        for name in ARTIFACTS:
             path = self._folder / name
             if path.is_dir():
                 self._client.log_artifacts(run_id, str(path), artifact_path=name)

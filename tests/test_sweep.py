@@ -1,0 +1,466 @@
+"""Sweeps without Ray: what is refused, what is drawn, how trials are remembered, judged, moved and compared."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from mlflow import MlflowClient
+
+from toposampler.config import ClusterConfig, flatten
+from toposampler.data.lines import LinesConfig
+from toposampler.distributed.resources import Node
+from toposampler.distributed.trial import Plan, reports, runs, trial_name
+from toposampler.errors import UserError
+from toposampler.records import RecordWriter, read_records
+from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
+from toposampler.training import RunConfig, load_config, train
+from toposampler.training.adopt import adopt
+from toposampler.training.checkpoint import checkpoints, read_checkpoint
+from toposampler.training.config import run_folder
+from tuning import sweep as script
+from tuning.champion import Protocol, beats, compete, judge
+from tuning.config import Sweep, base_values, load_sweep, trial_config
+from tuning.driver import sweep_plan
+from tuning.engine import concurrent_trials
+from tuning.ledger import Ledger, best
+from tuning.schedulers import Explorer, scheduler
+from tuning.show import table
+from tuning.spaces import SPACES, Choice, Number, Whole, active, parse_parameter, parse_space
+
+MakeConfig = Callable[..., RunConfig]
+MakeSweep = Callable[..., Sweep]
+SCHEDULE, DECAY, SPAN = (f"system.prior.entropy_{name}" for name in ("schedule", "decay", "span"))
+SMALL = {
+    "name": "base",
+    "data": {"name": "lines", "n": 400},
+    "system": {"name": "topo_dmgan", "n_generators": 4},
+    "training": {"batch_size": 8, "generator_steps": 18, "log_every": 2, "evaluation_samples": 500},
+    "tracking": {"enabled": False},
+}
+
+
+@pytest.fixture
+def write_sweep(tmp_path: Path) -> Callable[..., Path]:
+    """A SWEEP.yaml over a small base; keys change it, None removes one."""
+
+    def write(**changes: Any) -> Path:
+        (tmp_path / "base.yaml").write_text(yaml.safe_dump(SMALL))
+        space = {"system.n_generators": {"int": [2, 6]}, "system.topology_weight": {"loguniform": [0.1, 10]}}
+        content = {"name": "s", "base": "base.yaml", "output": str(tmp_path / "runs"), "space": space, "trials": 4}
+        (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**content, **changes}))
+        return tmp_path / "sweep.yaml"
+
+    return write
+
+
+@pytest.fixture
+def make_sweep(write_sweep: Callable[..., Path]) -> MakeSweep:
+    """As `write_sweep`, loaded, with its folder."""
+
+    def make(**changes: Any) -> Sweep:
+        sweep = load_sweep(write_sweep(**changes))
+        sweep.folder.mkdir(parents=True, exist_ok=True)
+        return sweep
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"space": {"system.n_generatorz": {"int": [2, 6]}}}, "system.n_generatorz: unknown key. Did you mean 'n_gen"),
+        ({"space": {"system.n_generators": {"int": [0, 6]}}}, "space.system.n_generators: 0 is in its range"),
+        (
+            {"space": {"system.n_generators": {"uniform": [2, 6]}}},
+            "system.n_generators: input should be a valid int",
+        ),
+        ({"space": {DECAY: {"uniform": [0.9, 1.1]}}}, f"space.{DECAY}: 1.1 is in its range"),
+        ({"space": {DECAY: {"uniform": [0.99, 0.9]}}}, f"space.{DECAY}.uniform: low must be less than high"),
+        ({"space": {DECAY: {"loguniform": [0, 0.9]}}}, f"space.{DECAY}.loguniform: low must be positive (got 0)"),
+        ({"space": {DECAY: {"choice": []}}}, f"space.{DECAY}.choice: a list of at least one value is needed (got [])"),
+        ({"space": {DECAY: {"normal": [0, 1]}}}, "a range is one of uniform, loguniform, int, choice"),
+        ({"space": {DECAY: 0.9}}, f"space.{DECAY}: 0.9 is no range"),
+        ({"space": {}}, "space: no key is searched"),
+        ({"space": {"system.latent.dim": "ready"}}, "space.system.latent.dim: topo_dmgan has no ready range for it"),
+        ({"space": {"seed": {"int": [0, 5]}}}, "space.seed: cannot be searched"),
+        (
+            {"space": {"training.generator_steps": {"int": [5, 9]}}},
+            "space.training.generator_steps: cannot be searched",
+        ),
+        ({"space": {DECAY: {"uniform": [0.9, 0.99], "when": {"system.nothing": 1}}}}, "system.nothing is neither in"),
+        ({"space": {SPAN: {"uniform": [0.1, 0.5], "when": {SCHEDULE: "linear"}}}}, "is always 'exponential'"),
+        (
+            {
+                "space": {
+                    SCHEDULE: {"choice": ["linear"]},
+                    DECAY: {"uniform": [0.9, 0.99], "when": {SCHEDULE: "cosine"}},
+                }
+            },
+            f"space.{DECAY}.when: {SCHEDULE} is never 'cosine'",
+        ),
+        ({"objectives": {"fid": "minimize"}}, "objectives: unknown metric 'fid'; this data and system have"),
+        ({"objectives": {}}, "objectives: at least one metric is needed"),
+        ({"objectives": {"score": "small"}}, "objectives.score"),
+        ({"trials": 0}, "trials: input should be greater than or equal to 1 (got 0)"),
+        ({"trails": 4}, "trails: unknown key. Did you mean 'trials'?"),
+        ({"base": "nowhere.yaml"}, "nowhere.yaml does not exist"),
+        ({"overrides": {"system.n_generators": 0}}, "system.n_generators: input should be greater than or equal to 1"),
+        ({"overrides": {"cluster.num_workers": 64, "training.batch_size": 64}}, "64 CPU required"),
+        ({"scheduler": {"name": "asha", "rungs": 9}}, "scheduler: training.generator_steps 18 are too few"),
+        ({"scheduler": {"name": "pbt"}}, "space.system.n_generators: population based training moves numbers"),
+        ({"repeats": 2, "overrides": {"cluster.num_workers": 2}}, "repeats 2 with cluster.num_workers 2"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    write_sweep: Callable[..., Path],
+    changes: dict[str, Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", lambda *_, **__: pytest.fail("a cluster was started"))
+    assert script.main([str(write_sweep(**changes))]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_dry_run_shows_space_trials_and_concurrency_and_writes_nothing(
+    write_sweep: Callable[..., Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert script.main([str(write_sweep()), "--trials", "7", "--dry-run", "--max_concurrent", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "whole number from 2 to 6" in out
+    assert "trials     7 of 18 generator steps, search: tpe" in out
+    assert "trials at a time: 1 (max_concurrent_trials)" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_help_lists_keys_with_defaults_and_ready_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--trials [12]  trials in all" in out
+    assert "--scheduler.name [asha]" in out
+    assert "ready space of topo_dmgan:" in out
+
+
+@pytest.mark.parametrize("system", SPACES)
+def test_every_point_of_a_ready_space_is_a_configuration(system: str, make_config: MakeConfig) -> None:
+    base = make_config(system)
+    space = parse_space(dict.fromkeys(SPACES[system], "ready"), flatten(base.model_dump(mode="json")))
+    rng = random.Random(0)
+    for _ in range(50):
+        values: dict[str, Any] = {}
+        for key, parameter in space.items():
+            if active(parameter, values):
+                values[key] = parameter.drawn(rng)
+        flat = flatten(trial_config(base, values).model_dump(mode="json"))
+        assert {key: flat[key] for key in values} == values
+
+
+def test_conditional_keys_come_behind_their_condition_and_exist_only_with_it(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(space={SPAN: "ready", DECAY: "ready", SCHEDULE: "ready"}, start_with_base=False)
+    assert next(iter(sweep.space)) == SCHEDULE
+    ledger, seen = Ledger(sweep), set()
+    for _ in range(20):
+        values = ledger.ask().values
+        seen.add(values[SCHEDULE])
+        assert (SPAN in values) == (values[SCHEDULE] == "linear")
+        assert (DECAY in values) == (values[SCHEDULE] != "linear")
+    assert seen == {"exponential", "linear", "encoder"}
+
+
+def test_a_condition_that_the_base_fulfils_is_none(make_sweep: MakeSweep) -> None:
+    assert make_sweep(space={DECAY: "ready"}).space[DECAY].when == {}
+
+
+def test_parameters_are_typed() -> None:
+    assert parse_parameter("k", {"int": [1, 3]}) == Whole(1, 3)
+    assert parse_parameter("k", {"uniform": [1, 3]}) == Number(1.0, 3.0)
+    assert parse_parameter("k", {"loguniform": [1, 3]}) == Number(1.0, 3.0, log=True)
+    assert parse_parameter("k", {"choice": ["a", 1], "when": {"b": [1, 2]}}) == Choice(("a", 1), {"b": (1, 2)})
+
+
+def test_the_base_is_the_first_trial_if_it_is_in_the_space(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    assert Ledger(sweep).ask().values == {"system.n_generators": 4, "system.topology_weight": 1.0}
+    outside = make_sweep(name="t", space={"system.n_generators": {"int": [5, 6]}})
+    assert base_values(outside) is None
+    assert Ledger(outside).ask().values["system.n_generators"] in (5, 6)
+
+
+@pytest.mark.parametrize("search", ["random", "tpe"])
+def test_a_ledger_goes_on_after_a_kill_as_if_there_had_been_none(make_sweep: MakeSweep, search: str) -> None:
+    def play(sweep: Sweep, ledgers: Callable[[Ledger], Ledger]) -> list[dict[str, Any]]:
+        ledger = Ledger(sweep)
+        for _ in range(8):
+            entry = ledger.ask()
+            ledger = ledgers(ledger)
+            assert ledger.again(entry.number).values == entry.values
+            ledger.report(entry.number, 18, [entry.values["system.topology_weight"]])
+            ledger.end(entry.number, "finished")
+        return [entry.values for entry in ledger.entries()]
+
+    whole = make_sweep(search={"name": search})
+    killed = make_sweep(name="killed", search={"name": search})
+    drawn = play(whole, lambda ledger: ledger)
+    assert drawn == play(killed, lambda _: Ledger(killed))
+    assert len({json.dumps(values) for values in drawn}) == 8, "nothing is drawn twice"
+    left = Ledger(whole)
+    number = left.ask().number
+    assert [e.number for e in Ledger(whole).entries() if e.outcome == "running"] == [number] == [8]
+
+
+def test_best_and_front(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(objectives={"coverage_0.05_min": "maximize", "off_manifold_0.05": "minimize"})
+    ledger = Ledger(sweep)
+    for outcome, steps, objectives in (
+        ("finished", 18, [0.9, 0.3]),
+        ("finished", 18, [0.8, 0.1]),
+        ("finished", 18, [0.7, 0.2]),
+        ("stopped", 2, [1.0, 0.0]),
+        ("failed", 4, [1.0, 0.0]),
+    ):
+        number = ledger.ask().number
+        ledger.report(number, steps, objectives)
+        ledger.end(number, outcome, "why" if outcome == "failed" else "")
+    winner = best(sweep, ledger.entries())
+    assert winner is not None
+    assert winner.number == 0
+    assert ledger.front() == [0, 1]
+    assert ledger.entry(4).note == "why"
+    lines = list(table(sweep, ledger.entries()))
+    assert lines[2].startswith("| 0 (best) | finished")
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["0 (best)", "1", "2", "3", "4"]
+
+
+def test_how_many_trials_fit_is_counted_worker_by_worker() -> None:
+    def node(**has: float) -> Node:
+        return Node("n", has, {})
+
+    two = ClusterConfig(num_workers=2)
+    assert concurrent_trials([node(CPU=2.0)], ClusterConfig(), None) == 2
+    assert concurrent_trials([node(CPU=2.0)], two, None) == 1
+    assert concurrent_trials([node(CPU=3.0), node(CPU=3.0)], two, None) == 3
+    assert concurrent_trials([node(CPU=3.0), node(CPU=3.0)], two, 2) == 2
+    strict = ClusterConfig(num_workers=2, placement_strategy="STRICT_PACK")
+    assert concurrent_trials([node(CPU=3.0), node(CPU=3.0)], strict, None) == 2
+    wide = ClusterConfig(num_workers=2, cpus_per_worker=2)
+    assert concurrent_trials([node(CPU=3.0), node(CPU=3.0)], wide, None) == 1, "a worker is not made of parts of two"
+    with pytest.raises(UserError, match=r"no trial fits: .*\n?.*4 CPU required"):
+        concurrent_trials([node(CPU=2.0)], ClusterConfig(num_workers=4), None)
+
+
+def test_moved_constants_stay_in_their_range() -> None:
+    space = {"a": Number(0.9, 0.999), "b": Number(0.01, 10, log=True)}
+    config: dict[str, Any] = {"order": {"name": "x", "values": {"a": 0.99, "b": 1.0}}}
+    explorer, seen = Explorer(space, 0.25, 0), set()
+    for _ in range(100):
+        moved = explorer(config)
+        values = moved["order"]["values"]
+        assert all(space[key].holds(value) for key, value in values.items())
+        assert moved["order"]["name"] == "x"
+        seen.add(round(values["b"], 6))
+        config = moved
+    assert len(seen) > 10
+
+
+def test_no_rung_is_just_before_the_end(make_sweep: MakeSweep) -> None:
+    for steps in (18, 19, 20, 26, 2000):
+        sweep = make_sweep(overrides={"training.generator_steps": steps})
+        asha = scheduler(sweep, [])
+        assert asha is not None
+        below = [milestone for milestone, _ in asha._brackets[0]._rungs if milestone < steps]
+        assert len(below) == 2
+        assert max(below) <= steps / 2
+
+
+def test_asha_remembers_what_an_earlier_driver_saw(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep()
+    assert sweep.every == 2
+    ledger = Ledger(sweep)
+    for scores in ([0.1, 0.1], [0.2, 0.2], [0.9]):
+        number = ledger.ask().number
+        folder = sweep.folder / "trials" / trial_name(number)
+        folder.mkdir(parents=True)
+        records = RecordWriter(folder / "metrics.jsonl")
+        for step, value in zip((2, 6), scores, strict=False):
+            records.write(step, {"eval/score": value})
+        ledger.report(number, 2, [scores[0]])
+        ledger.end(number, "stopped")
+    asha = scheduler(sweep, ledger.entries())
+    assert asha is not None
+    rungs = dict(asha._brackets[0]._rungs)
+    assert sorted(rungs) == [2, 6, 18]
+    assert sorted(rungs[2].values()) == [-0.9, -0.2, -0.1]
+    assert sorted(rungs[6].values()) == [-0.2, -0.1]
+
+
+def small_plan(folder: Path, **changes: Any) -> Plan:
+    base = load_base(folder).model_dump(mode="json")
+    settings = {"base": base, "folder": folder, "seeds": (0,), "every": 6, "aggregate": "mean"}
+    return Plan(**{**settings, "objectives": {"score": "minimize"}, **changes})
+
+
+def load_base(folder: Path) -> RunConfig:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "base.yaml").write_text(yaml.safe_dump(SMALL))
+    return load_config(folder / "base.yaml")
+
+
+@pytest.mark.parametrize("aggregate", ["mean", "median", "worst"])
+def test_seeds_of_a_trial_are_trained_in_turn_and_judged_together(tmp_path: Path, aggregate: Any) -> None:
+    plan = small_plan(tmp_path, seeds=(0, 1, 2), aggregate=aggregate)
+    configs = runs(plan, "t", {"system.topology_weight": 0.5})
+    (tmp_path / "t").mkdir()
+    told = reports(tmp_path / "t", plan, configs, {})
+    step, _ = next(told)
+    assert step == 6
+    last = [read_records(run_folder(config) / "metrics.jsonl")[-1].step for config in configs]
+    assert last == [6, 6, 6], "no seed is ahead of the others"
+    assert [step for step, _ in told] == [12, 18]
+    result = json.loads((tmp_path / "t" / "result.json").read_text())
+    of_seeds = sorted(seed["metrics"]["score"] for seed in result["seeds"].values())
+    expected = {"mean": sum(of_seeds) / 3, "median": of_seeds[1], "worst": of_seeds[2]}[aggregate]
+    assert result["metrics"]["score"] == pytest.approx(expected)
+    records = read_records(tmp_path / "t" / "metrics.jsonl")
+    assert [r.step for r in records] == [6, 12, 18]
+    assert {"eval/score", "seed/0/score", "seed/2/score"} <= records[0].metrics.keys()
+    assert load_config(run_folder(configs[0]) / "config.yaml").system.model_dump()["topology_weight"] == 0.5
+
+
+def test_halting_at_reports_changes_no_bit_and_a_killed_trial_goes_on(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    (whole,) = runs(small_plan(tmp_path, every=18), "whole", {})
+    train(whole)
+    (config,) = runs(plan, "t", {})
+    (tmp_path / "t").mkdir()
+    told = reports(tmp_path / "t", plan, [config], {})
+    assert [next(told)[0], next(told)[0]] == [6, 12]
+    told.close()
+    again = list(reports(tmp_path / "t", plan, [config], {}))
+    assert [step for step, _ in again] == [12, 18], "it begins with the newest report"
+    assert list(reports(tmp_path / "t", plan, [config], {})) == again[1:], "what is complete is only read"
+    ends = [read_checkpoint(checkpoints(run_folder(c) / "checkpoints")[-1])["loop"] for c in (whole, config)]
+    assert torch.equal(ends[0]["average"], ends[1]["average"])
+
+
+def test_a_run_that_exploits_another_has_its_weights_and_its_own_constants(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path, exchanges=True)
+    (donor,) = runs(plan, "donor", {"system.generator.learning_rate": 1e-3})
+    (mine,) = runs(plan, "mine", {"system.generator.learning_rate": 1e-3})
+    for config in (donor, mine):
+        with pytest.raises(KeyboardInterrupt):
+            train(config, on_checkpoint=_interrupt_at(12))
+    (moved,) = runs(plan, "mine", {"system.generator.learning_rate": 1e-8})
+    given = checkpoints(run_folder(donor) / "checkpoints")[-1]
+    adopt(moved, given)
+    (own,) = checkpoints(run_folder(moved) / "checkpoints")
+    before = read_checkpoint(own)
+    assert before["config"]["system"]["generator"]["learning_rate"] == 1e-8
+    assert torch.equal(before["loop"]["average"], read_checkpoint(given)["loop"]["average"])
+    train(moved)
+    after = read_checkpoint(checkpoints(run_folder(moved) / "checkpoints")[-1])["loop"]["system"]
+    changes = {name: (after[name] - value).abs().max().item() for name, value in before["loop"]["system"].items()}
+    assert max(change for name, change in changes.items() if name.startswith("generators")) < 1e-6, "its own rate"
+    assert max(change for name, change in changes.items() if name.startswith("critic")) > 1e-4
+
+
+def test_sampled_values_apply_from_step_0(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    starts = {}
+    for rate in (1e-8, 1e-2):
+        name = f"rate{rate}"
+        (config,) = runs(plan, name, {"system.generator.learning_rate": rate})
+        torch.manual_seed(config.seed)
+        fresh = config.system.build((2,)).state_dict()
+        with pytest.raises(KeyboardInterrupt):
+            train(config, on_checkpoint=_interrupt_at(6))
+        first = read_checkpoint(checkpoints(run_folder(config) / "checkpoints")[0])["loop"]["system"]
+        moved = [(first[k] - v).abs().max().item() for k, v in fresh.items() if k.startswith("generators")]
+        starts[rate] = max(moved)
+    assert starts[1e-8] < 1e-6
+    assert starts[1e-2] > 1e-2
+
+
+def _interrupt_at(step: int) -> Callable[[int, Path], None]:
+    def interrupt(at: int, _: Path) -> None:
+        if at == step:
+            raise KeyboardInterrupt
+
+    return interrupt
+
+
+def test_what_shapes_a_network_cannot_be_taken_over(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    (donor,) = runs(plan, "donor", {})
+    train(donor)
+    (other,) = runs(plan, "other", {"system.n_generators": 5})
+    with pytest.raises(UserError, match=r"system\.n_generators: 4 -> 5"):
+        adopt(other, checkpoints(run_folder(donor) / "checkpoints")[-1])
+    assert not run_folder(other).exists()
+
+
+def test_population_based_training_takes_what_may_change_within_a_run(make_sweep: MakeSweep) -> None:
+    space = {"system.topology_weight": "ready", "system.generator.learning_rate": "ready"}
+    sweep = make_sweep(space=space, scheduler={"name": "pbt", "rounds": 3}, search={"name": "random"})
+    assert sweep.every == 6
+    assert sweep_plan(sweep).exchanges
+
+
+@pytest.fixture(scope="module")
+def two_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Checkpoints of a run of 60 steps, and of the same at its start: the first is better."""
+    folder = tmp_path_factory.mktemp("models")
+    found = []
+    for name, steps in (("good", 400), ("bad", 1)):
+        content = {**SMALL, "name": name, "output": str(folder)}
+        content["training"] = {**SMALL["training"], "generator_steps": steps, "batch_size": 32}  # type: ignore[dict-item]
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        result = train(load_config(folder / f"{name}.yaml"))
+        assert result is not None
+        found.append(Path(result["model"]))
+    return found[0], found[1]
+
+
+def test_only_a_model_that_beats_the_champion_by_the_same_protocol_takes_its_place(
+    two_models: tuple[Path, Path], tmp_path: Path
+) -> None:
+    good, bad = two_models
+    dataset = LinesConfig(n=400).load()
+    protocol = Protocol("energy_distance_root", "minimize", 500, 7, dataset.digest())
+    assert judge(good, dataset, protocol) < judge(bad, dataset, protocol)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    client = MlflowClient(uri)
+    experiment = client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
+    ids = [client.create_run(experiment).info.run_id for _ in range(3)]
+    registry = Registry(uri, "m")
+
+    first = compete(registry, ids[0], bad, dataset, protocol, {"score": 1.0})
+    assert (first.version, first.promoted, first.champion) == ("1", True, None)
+    assert "as there was none" in first.told()
+    better = compete(registry, ids[1], good, dataset, protocol, {"score": 0.5})
+    assert (better.version, better.promoted, better.champion_version) == ("2", True, "1")
+    worse = compete(registry, ids[2], bad, dataset, protocol, {"score": 1.0})
+    assert (worse.version, worse.promoted, worse.champion_version) == ("3", False, "2")
+    by = judge(bad, dataset, protocol) - judge(good, dataset, protocol)
+    assert f"not promoted: it lost to the champion by {by:.4f}" in worse.told()
+    assert (registry.find(CANDIDATE), registry.find(CHAMPION)) == ("3", "2")
+    assert compete(registry, ids[2], bad, dataset, protocol, {"score": 1.0}).version == "3", "once for each file"
+    tags = client.get_model_version("m", "3").tags
+    assert tags["protocol.metric"] == "energy_distance_root"
+    assert tags["protocol.samples"] == "500"
+    assert read_checkpoint(registry.fetch("2", tmp_path / "fetched"))["loop"]["step"] == 400
+
+
+def test_equal_is_no_better() -> None:
+    assert beats(0.1, 0.2, "minimize")
+    assert not beats(0.2, 0.2, "minimize")
+    assert beats(0.3, 0.2, "maximize")
+    assert not beats(0.2, 0.2, "maximize")

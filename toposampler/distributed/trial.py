@@ -1,0 +1,295 @@
+"""What Ray Tune runs as one trial of a sweep: a training run, or one for each of several seeds, and their reports.
+
+A trial has a folder: a run's folder for each seed in it, `metrics.jsonl` with what the seeds agree on at each report,
+`result.json` at the end. It is all that is needed to go on after a kill, and that MLflow is told.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any, Literal
+
+import torch
+from ray import tune
+
+from toposampler.config import merge_overrides, to_yaml, validate
+from toposampler.distributed.fit import fit
+from toposampler.distributed.launch import stored_result
+from toposampler.distributed.lock import locked
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.files import write_atomically
+from toposampler.records import RecordWriter, read_records
+from toposampler.training.adopt import adopt
+from toposampler.training.checkpoint import newest_checkpoint
+from toposampler.training.config import RunConfig, differences, load_config, run_folder
+from toposampler.training.run import train
+
+STEP, FAILED = "generator_steps", "failed"
+"""names of what a report holds beside metrics: generator steps done, and why the trial failed, if it has"""
+PATIENCE_S = 60.0
+"""how long a trial waits for the processes of a killed driver to leave its folder"""
+POLL_S = 0.2
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the trials of a sweep have in common."""
+
+    base: dict[str, Any]
+    """a RunConfig as plain values"""
+    folder: Path
+    """of all trials, absolute, seen by all machines"""
+    seeds: tuple[int, ...]
+    """each trial is trained with each of them"""
+    every: int
+    """generator steps between two reports"""
+    aggregate: Literal["mean", "median", "worst"]
+    """what of the seeds' metrics is reported"""
+    objectives: Mapping[str, Literal["minimize", "maximize"]]
+    """metrics that every report has, and which way is better"""
+    exchanges: bool = False
+    """whether reports carry checkpoints, for other trials to go on from"""
+
+
+def trial_name(number: int) -> str:
+    """The name of a trial: of its folder, and in MLflow."""
+    return f"trial-{number:03d}"
+
+
+def runs(plan: Plan, name: str, values: Mapping[str, Any]) -> list[RunConfig]:
+    """The runs of the trial `name` with the searched `values`, one for each seed."""
+    steps = {"training.evaluate_every": plan.every, "training.checkpoint_every": plan.every}
+    place = {"output": str(plan.folder / name), "tracking.enabled": False}
+    return [
+        validate(RunConfig, merge_overrides(plan.base, {**values, **steps, **place, "name": f"seed-{s}", "seed": s}))
+        for s in plan.seeds
+    ]
+
+
+def run_trial(config: dict[str, Any], plan: Plan) -> None:
+    """Train one trial and report to Tune, from where its folder says that it stands.
+
+    `config["order"]["values"]` are the searched values, by dotted key. The trial's name is Tune's, as a trial that
+    exploits another gets its whole config. Errors that would come again are reported, not raised: after others Tune
+    tries again.
+    """
+    name = tune.get_context().get_trial_name()
+    folder = plan.folder / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        step = 0
+        try:
+            configs = runs(plan, name, config["order"]["values"])
+            torch.set_num_threads(configs[0].cluster.cpus_per_worker)
+            write_atomically(folder / "config.yaml", to_yaml(configs[0]))
+            if plan.exchanges:
+                _take_over(configs, tune.get_checkpoint())
+            moved = config["order"]["values"] if plan.exchanges else {}
+            for step, metrics in reports(folder, plan, configs, moved):
+                with _carried(configs if plan.exchanges else []) as checkpoint:
+                    tune.report({**metrics, STEP: step}, checkpoint=checkpoint)
+        except (TrainingStoppedError, UserError) as error:
+            worst = {key: float("inf") if way == "minimize" else -float("inf") for key, way in plan.objectives.items()}
+            tune.report({**worst, STEP: step, FAILED: str(error)})
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keep others off a trial's folder; what a killed driver has left running is gone soon, and waited for."""
+    deadline = time.monotonic() + PATIENCE_S
+    with ExitStack() as stack:
+        while True:
+            try:
+                stack.enter_context(locked(folder))
+                break
+            except UserError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_S)
+        yield
+
+
+def reports(
+    folder: Path, plan: Plan, configs: Sequence[RunConfig], moved: Mapping[str, float]
+) -> Iterator[tuple[int, Metrics]]:
+    """Train the runs of a trial, all to one report before any to the next: (generator step, objectives).
+
+    Begins with the newest report that all runs have reached. What is found is recorded in the trial's folder, with the
+    `moved` constants as `value/...`: those that are others at other steps.
+    """
+    records = RecordWriter(folder / "metrics.jsonl")
+    first = min(map(_newest_report, configs))
+    if configs[0].cluster.num_workers == 1:
+        found = [_here(config, first) for config in configs]
+    else:  # all workers that there are belong to one run: one after the other
+        found = [
+            iter(list(_on_workers(config, first)) if len(configs) > 1 else _on_workers(config, first))
+            for config in configs
+        ]
+    for looks in zip(*found, strict=True):
+        (step,) = {step for step, _ in looks}
+        metrics = _agreed([metrics for _, metrics in looks], plan)
+        of_seeds = {
+            f"seed/{config.seed}/{name}": own[f"eval/{name}"]
+            for config, (_, own) in zip(configs, looks, strict=True)
+            for name in plan.objectives
+            if len(looks) > 1
+        }
+        records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
+        if step == configs[0].training.generator_steps:
+            _write_result(folder, configs, metrics)
+        yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
+
+
+def _agreed(of_seeds: Sequence[Metrics], plan: Plan) -> Metrics:
+    """The metrics that all seeds have, as one: objectives as the plan says, others as their mean.
+
+    Generators have no order that seeds share, so the masses of single ones are kept of a single seed only.
+    """
+    if len(of_seeds) == 1:
+        return of_seeds[0]
+    names = [name for name in of_seeds[0] if all(name in m for m in of_seeds) and not name.startswith("mass/")]
+    agreed = {}
+    for name in names:
+        values = [metrics[name] for metrics in of_seeds]
+        way = plan.objectives.get(name.removeprefix("eval/"))
+        if way is None or plan.aggregate == "mean":
+            agreed[name] = fmean(values)
+        elif plan.aggregate == "median":
+            agreed[name] = median(values)
+        else:
+            agreed[name] = max(values) if way == "minimize" else min(values)
+    return agreed
+
+
+def _write_result(folder: Path, configs: Sequence[RunConfig], metrics: Metrics) -> None:
+    """`result.json` of a trial: what its seeds agree on, and each seed's own."""
+    results = {str(config.seed): stored_result(config) or {} for config in configs}
+    result = {
+        "metrics": {name.removeprefix("eval/"): v for name, v in metrics.items() if name.startswith("eval/")},
+        "generator_steps": configs[0].training.generator_steps,
+        "seconds": round(sum(result["seconds"] for result in results.values()), 1),
+        "seeds": {seed: {key: result[key] for key in ("metrics", "model")} for seed, result in results.items()},
+    }
+    write_atomically(folder / "result.json", json.dumps(result, indent=2))
+
+
+class _HaltedError(Exception):
+    """Training has come to where it was to halt, with a checkpoint."""
+
+
+def _here(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
+    """Train a run in this process, halting at each report from `first` on: (generator step, all its metrics)."""
+    for step in _report_steps(config, first):
+        if _recorded(config, step) is None:
+
+            def halt(at: int, _: Path, step: int = step) -> None:
+                if at == step:
+                    raise _HaltedError
+
+            with suppress(_HaltedError):
+                train(config, on_checkpoint=halt)
+        yield step, _recorded(config, step) or {}
+    yield _end(config, stored_result(config) or train(config) or {})
+
+
+def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
+    """As `_here`, on a group of Ray Train's workers, which train on while a report is looked at.
+
+    Ends early, after the reports there are, if the run is asked to stop (`toposampler.distributed.stop`).
+    """
+    outcome: list[dict[str, Any] | Exception] = []
+
+    def work() -> None:
+        try:
+            outcome.append(stored_result(config) or fit(config))
+        except Exception as error:  # raised below, where somebody waits for it
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    for step in _report_steps(config, first):
+        while (found := _recorded(config, step)) is None and thread.is_alive():
+            time.sleep(POLL_S)
+        if found := found or _recorded(config, step):
+            yield step, found
+    thread.join()
+    (ended,) = outcome
+    if isinstance(ended, RunInterruptedError):
+        return
+    if isinstance(ended, Exception):
+        raise ended
+    yield _end(config, ended)
+
+
+def _report_steps(config: RunConfig, first: int) -> range:
+    """The steps of a run's reports from `first` on, but for its end."""
+    every, last = config.training.evaluate_every, config.training.generator_steps
+    return range(max(first, every), last, every)
+
+
+def _newest_report(config: RunConfig) -> int:
+    """The step of the newest report of a run, 0 if there is none; its end counts when all is written."""
+    if stored_result(config):
+        return config.training.generator_steps
+    evaluated = [r.step for r in read_records(run_folder(config) / "metrics.jsonl") if _is_report(r.metrics)]
+    return evaluated[-1] if evaluated else 0
+
+
+def _recorded(config: RunConfig, step: int) -> Metrics | None:
+    """The metrics of a run's report at `step`, if it has come so far."""
+    for record in read_records(run_folder(config) / "metrics.jsonl"):
+        if record.step == step and _is_report(record.metrics):
+            return record.metrics
+    return None
+
+
+def _is_report(metrics: Metrics) -> bool:
+    return any(name.startswith("eval/") for name in metrics)
+
+
+def _end(config: RunConfig, result: dict[str, Any]) -> tuple[int, Metrics]:
+    """The last report of a run: its last record, and the final evaluation."""
+    last = config.training.generator_steps
+    losses = read_records(run_folder(config) / "metrics.jsonl")[-1].metrics
+    return last, losses | {f"eval/{name}": value for name, value in result["metrics"].items()}
+
+
+def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> None:
+    """Bring each run's folder in line with its config: from the checkpoint that Tune gave, else from its own newest.
+
+    Tune gives a trial that exploits another the other's checkpoint, and one that was paused its own.
+    """
+    for config in configs:
+        known = run_folder(config) / "config.yaml"
+        if known.exists() and differences(load_config(known), config):
+            own = newest_checkpoint(run_folder(config) / "checkpoints")
+            if given is not None:
+                with given.as_directory() as place:
+                    adopt(config, Path(place) / f"{config.name}.pt")
+            elif own is not None:
+                adopt(config, own)
+
+
+@contextmanager
+def _carried(configs: Sequence[RunConfig]) -> Iterator[tune.Checkpoint | None]:
+    """The newest checkpoints of the runs as one of Tune's, which copies it; None for no runs."""
+    if not configs:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as place:
+        for config in configs:
+            if newest := newest_checkpoint(run_folder(config) / "checkpoints"):
+                shutil.copy(newest, Path(place) / f"{config.name}.pt")
+        yield tune.Checkpoint.from_directory(place)

@@ -1,0 +1,52 @@
+"""A run that goes on from another run's checkpoint with other constants, as population based training asks."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from toposampler.config import flatten, to_yaml, validate
+from toposampler.errors import UserError
+from toposampler.files import write_atomically
+from toposampler.records import drop_records_after
+from toposampler.training.checkpoint import checkpoint_name, checkpoints, read_checkpoint, save_checkpoint
+from toposampler.training.config import MAY_CHANGE, RunConfig, run_folder
+
+ADOPTABLE = re.compile(
+    r"system\.((generator|critic|encoder|prior|noise)\.learning_rate|information_weight|penalty\.weight"
+    r"|topology_weight|prior\.(entropy_weight|entropy_decay|entropy_decay_from|entropy_span))"
+)
+"""keys that may change while a run goes on: read anew at every step, of no influence on the shape of what is stored"""
+
+
+def adopt(config: RunConfig, donor: Path) -> None:
+    """Make the run `config` go on from `donor`, a checkpoint of another run (or of its own), with its own constants.
+
+    All that the donor's run had learned and drawn comes over: weights, Adam's moments, averages, random state. The
+    run's other checkpoints are dropped, and its records of later steps. Raises UserError, before anything is written,
+    if `config` differs from the donor's in keys that are not `ADOPTABLE` (seed, name and where it runs aside).
+    """
+    state = read_checkpoint(donor)
+    before, after = (flatten(c.model_dump(mode="json")) for c in (validate(RunConfig, state["config"]), config))
+    fixed = [
+        f"{key}: {before.get(key, '(absent)')} -> {value}"
+        for key, value in after.items()
+        if before.get(key, "(absent)") != value and not may_change(key)
+    ]
+    if fixed:
+        lines = "\n".join(f"  {line}" for line in fixed)
+        raise UserError(f"{donor} cannot be gone on with under other values of these keys:\n{lines}")
+    folder = run_folder(config) / "checkpoints"
+    name = checkpoint_name(state["loop"]["step"])
+    # Whole or not at all: until the new checkpoint stands beside them, the old ones are good.
+    save_checkpoint(folder / name, {**state, "config": config.model_dump(mode="json")})
+    write_atomically(run_folder(config) / "config.yaml", to_yaml(config))
+    drop_records_after(run_folder(config) / "metrics.jsonl", state["loop"]["step"])
+    for other in checkpoints(folder):
+        if other.name != name:
+            other.unlink()
+
+
+def may_change(key: str) -> bool:
+    """Whether the dotted `key` may differ between a run and the one it goes on from."""
+    return key in ("name", "seed") or bool(MAY_CHANGE.fullmatch(key) or ADOPTABLE.fullmatch(key))

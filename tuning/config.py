@@ -1,0 +1,332 @@
+"""What a SWEEP.yaml holds, and every fault that can be found in it before a trial starts."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from toposampler.config import Section, flatten, merge_overrides, parse_overrides, read_yaml, validate
+from toposampler.data import Dataset
+from toposampler.errors import UserError
+from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
+from toposampler.training.adopt import ADOPTABLE
+from toposampler.training.config import RunConfig
+from tuning.spaces import READY, SPACES, Number, Space, Values, active, describe_space, parse_space
+
+SEARCHABLE = re.compile(
+    r"system\.(?!name$).*"
+    r"|training\.(batch_size|batch_growth|batch_growth_from|critic_steps|learning_rate_decay_from|ema_decay)"
+)
+"""keys a sweep may search: what is learned, and how; not for how long, on what data, where, or by which seed"""
+DRAWS = 200
+"""random points of a space that are tried as configurations before it is searched"""
+
+
+class RandomSearch(Section):
+    """Every trial is drawn by itself."""
+
+    name: Literal["random"] = "random"
+
+
+class TPESearch(Section):
+    """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna; of several objectives, their Pareto front."""
+
+    name: Literal["tpe"] = "tpe"
+    startup_trials: int = Field(5, ge=1)
+    """trials drawn at random before the estimator is asked"""
+
+
+class NoScheduler(Section):
+    """Every trial is trained to its end."""
+
+    name: Literal["none"] = "none"
+
+
+class ASHA(Section):
+    """Asynchronous successive halving (Li et al. 2018): at each rung only the best part of the trials goes on."""
+
+    name: Literal["asha"] = "asha"
+    rungs: int = Field(3, ge=2)
+    """points at which trials are compared; the last is the end of the run, each before it `reduction` times earlier"""
+    reduction: int = Field(3, ge=2)
+    """of so many trials at a rung, one goes on"""
+
+
+class PBT(Section):
+    """Population based training (Jaderberg et al. 2017): now and then the worst go on from the best, elsewhere."""
+
+    name: Literal["pbt"] = "pbt"
+    rounds: int = Field(4, ge=2)
+    """parts of equal length that a run is cut into; between them the population is compared"""
+    quantile: float = Field(0.25, gt=0, le=0.5)
+    """share of the population that is replaced, and of that it is replaced by"""
+    resample: float = Field(0.25, ge=0, le=1)
+    """probability that a constant is drawn anew, where otherwise it moves by a fifth of its range"""
+
+
+def _the_score() -> dict[str, Literal["minimize", "maximize"]]:
+    return {"score": "minimize"}
+
+
+class SweepConfig(Section):
+    """A sweep: one configuration, a space around it, and how it is searched."""
+
+    name: str
+    """name of the sweep: its folder below `output`, its run in MLflow and, unless told otherwise, its model's name"""
+    base: Path
+    """configuration that all trials share, as seen from the folder of this file; the best trial is compared with it"""
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    """dotted keys of the base that all trials have other values of, such as training.generator_steps"""
+    output: str = "runs"
+    """folder that holds sweeps and runs"""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """seed of the search; trials have the base's seed"""
+    space: dict[str, Any] | Literal["ready"] = "ready"
+    """dotted keys and their ranges: {uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]} or
+    {choice: [a, b]}, each with `when: {other key: value}` if it exists only then; `ready` in the place of a range, or
+    of them all, takes those of tuning/spaces.py"""
+    trials: int = Field(12, ge=1)
+    """trials in all"""
+    total_steps: int | None = Field(None, ge=1)
+    """begin no more trials once all together have done so many generator steps"""
+    start_with_base: bool = True
+    """the first trial has the base's own values, if they are in the space"""
+    repeats: int = Field(1, ge=1)
+    """seeds that every trial is trained with: the base's and those after it"""
+    aggregate: Literal["mean", "median", "worst"] = "mean"
+    """what of the seeds' metrics a trial is judged by"""
+    objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=_the_score)
+    """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
+    search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
+    scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = Field(default_factory=ASHA)
+    max_concurrent: int | None = Field(None, ge=1)
+    """trials at a time; default: as many as the machines have room for"""
+    confirm_seeds: int = Field(3, ge=0)
+    """fresh seeds that the best trial and the base are trained with at the end, to compare them; 0: no comparison"""
+    register_model: bool = True
+    """register the best model on MLflow, as `candidate`, and as `champion` if it beats the present one"""
+    model: str | None = Field(None, min_length=1)
+    """name of the registered model; default: the sweep's name"""
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("a sweep's name holds letters, digits, '.', '_' and '-', and starts with letter or digit")
+        return name
+
+    @field_validator("objectives")
+    @classmethod
+    def _something_is_wanted(cls, objectives: dict[str, str]) -> dict[str, str]:
+        if not objectives:
+            raise ValueError("at least one metric is needed")
+        return objectives
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep whose configuration has been found good."""
+
+    config: SweepConfig
+    base: RunConfig
+    """with the overrides"""
+    space: Space
+    folder: Path
+    """absolute"""
+
+    @property
+    def metric(self) -> str:
+        """The first objective."""
+        return next(iter(self.config.objectives))
+
+    @property
+    def sign(self) -> int:
+        """1 if less of the first objective is better, else -1."""
+        return 1 if self.config.objectives[self.metric] == "minimize" else -1
+
+    @property
+    def steps(self) -> int:
+        """Generator steps of a whole trial, for each of its seeds."""
+        return self.base.training.generator_steps
+
+    @property
+    def parts(self) -> int | None:
+        """The equal parts that a trial is cut into, with a look at it after each; None: evaluations are looked at."""
+        match self.config.scheduler:
+            case ASHA(rungs=rungs, reduction=reduction):
+                return int(reduction ** (rungs - 1))
+            case PBT(rounds=rounds):
+                return rounds
+            case _:
+                return None
+
+    @property
+    def every(self) -> int:
+        """Generator steps between two looks at a trial.
+
+        Rounded up: a look just before the end would stop trials that are all but complete.
+        """
+        if self.parts is None:
+            return min(self.steps, self.base.training.evaluate_every)
+        return -(-self.steps // self.parts)
+
+
+def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
+    """The sweep in the YAML file `path` with `--key value` overrides. Raises UserError naming what is wrong."""
+    content = merge_overrides(read_yaml(path), parse_overrides(overrides))
+    try:
+        config = validate(SweepConfig, content)
+        base = _base(config, path.parent)
+        space = parse_space(_written(config, base), flatten(base.model_dump(mode="json")))
+        sweep = Sweep(config, base, space, Path(config.output).absolute() / config.name)
+        _check_keys(sweep)
+        _check_values(sweep)
+        _check_scheduler(sweep)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return sweep
+
+
+def check_objectives(sweep: Sweep, dataset: Dataset) -> None:
+    """Raises UserError for an objective that the evaluation of `dataset` does not have."""
+    n = sweep.base.training.evaluation_samples
+    at_rungs, at_the_end = (_metric_names(dataset, sweep.base, min(N_TOPOLOGY, k)) for k in (n // 5, n))
+    known = sorted(at_rungs & at_the_end)
+    if unknown := [name for name in sweep.config.objectives if name not in known]:
+        raise UserError(f"objectives: unknown metric {unknown[0]!r}; this data and system have {', '.join(known)}")
+
+
+def _metric_names(dataset: Dataset, base: RunConfig, n: int) -> set[str]:
+    """What an evaluation on n samples is made of: that of the data against itself."""
+    some = dataset.x[torch.arange(n) % len(dataset.x)]
+    prior = torch.ones(1) if base.system.K > 1 else None
+    return set(evaluate(dataset, some, torch.zeros(n, dtype=torch.long), prior, seed=0, max_real=n))
+
+
+def _base(config: SweepConfig, folder: Path) -> RunConfig:
+    """The configuration that all trials share."""
+    path = folder / config.base
+    try:
+        return validate(RunConfig, merge_overrides({"output": config.output, **read_yaml(path)}, config.overrides))
+    except UserError as error:
+        raise UserError(f"base {path}: {error}") from None
+
+
+def _written(config: SweepConfig, base: RunConfig) -> Mapping[str, Any]:
+    """The space as it is written, `ready` written out."""
+    if base.system.name not in SPACES:
+        raise UserError(f"base: there are no spaces for {base.system.name}; there are for {', '.join(SPACES)}")
+    written = dict.fromkeys(SPACES[base.system.name], READY) if config.space == READY else config.space
+    assert isinstance(written, dict)
+    if not written:
+        raise UserError(f"space: no key is searched; write {READY}, or keys such as {next(iter(SPACES['dmgan_pl']))}")
+    return written
+
+
+def _check_keys(sweep: Sweep) -> None:
+    """Refuse keys that no sweep may search, and those whose constants cannot change within a run, if they would."""
+    for key in sweep.space:
+        if key.split(".")[0] in RunConfig.model_fields and not SEARCHABLE.fullmatch(key):
+            raise UserError(
+                f"space.{key}: cannot be searched; what can are system.* and, of training, batch_size, batch_growth, "
+                "batch_growth_from, critic_steps, learning_rate_decay_from and ema_decay"
+            )
+    if isinstance(sweep.config.scheduler, PBT):
+        for key, parameter in sweep.space.items():
+            if not ADOPTABLE.fullmatch(key) or not isinstance(parameter, Number) or parameter.when:
+                raise UserError(
+                    f"space.{key}: population based training moves numbers (uniform or loguniform, without `when`) "
+                    "that may change within a run: learning rates, weights, and the prior's entropy_* numbers"
+                )
+
+
+def _check_values(sweep: Sweep) -> None:
+    """Try the ends of every range, and random points, as configurations."""
+    for key, parameter in sweep.space.items():
+        for value in parameter.corners():
+            given = {other: allowed[0] for other, allowed in parameter.when.items()}
+            try:
+                trial_config(sweep.base, {**given, key: value})
+            except UserError as error:
+                raise UserError(
+                    f"space.{key}: {value!r} is in its range, and no configuration can have it: {error}"
+                ) from None
+    rng = random.Random(0)
+    for _ in range(DRAWS):
+        values = _drawn(sweep.space, rng)
+        try:
+            trial_config(sweep.base, values)
+        except UserError as error:
+            raise UserError(f"space: {values} is a point of it, and no configuration: {error}") from None
+
+
+def _drawn(space: Space, rng: random.Random) -> Values:
+    values: Values = {}
+    for key, parameter in space.items():
+        if active(parameter, values):
+            values[key] = parameter.drawn(rng)
+    return values
+
+
+def _check_scheduler(sweep: Sweep) -> None:
+    config, several = sweep.config, sweep.base.cluster.num_workers > 1
+    if sweep.parts is not None and sweep.steps < sweep.parts:
+        raise UserError(f"scheduler: training.generator_steps {sweep.steps} are too few to be cut into so many parts")
+    if config.repeats > 1 and several and not isinstance(config.scheduler, NoScheduler):
+        raise UserError(
+            f"repeats {config.repeats} with cluster.num_workers {sweep.base.cluster.num_workers}: the seeds of such a "
+            "trial are trained one after the other, so nothing can be stopped early; set scheduler.name none"
+        )
+    if isinstance(config.scheduler, PBT):
+        if isinstance(config.search, TPESearch) and "search" in config.model_fields_set:
+            raise UserError("search.name tpe: population based training has its own search; set search.name random")
+        if config.trials < 2:
+            raise UserError(f"trials: a population has at least 2 members (got {config.trials})")
+        if several:
+            raise UserError(
+                f"scheduler.name pbt with cluster.num_workers {sweep.base.cluster.num_workers}: the members of a "
+                "population are paused now and then, which groups of workers cannot be; set cluster.num_workers 1"
+            )
+        if config.total_steps is not None:
+            raise UserError("total_steps: a population is begun as a whole, so there is nothing to end early")
+
+
+def trial_config(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """`base` with the searched `values`. Raises UserError if that is no configuration."""
+    return validate(RunConfig, merge_overrides(base.model_dump(mode="json"), values))
+
+
+def base_values(sweep: Sweep) -> Values | None:
+    """The base's own values of the searched keys; None if one is not in the space."""
+    flat = flatten(sweep.base.model_dump(mode="json"))
+    values: Values = {}
+    for key, parameter in sweep.space.items():
+        if active(parameter, values):
+            if not parameter.holds(flat[key]):
+                return None
+            values[key] = flat[key]
+    return values
+
+
+def lines(sweep: Sweep) -> Iterator[str]:
+    """What will be searched, and how, in a few lines."""
+    config = sweep.config
+    settings = ", ".join(f"{k} {v}" for k, v in config.scheduler.model_dump().items() if k != "name")
+    yield f"sweep      {config.name}: {sweep.base.system.name} on {sweep.base.data.name}"
+    yield from (f"{'space' if i == 0 else '':<10} {line}" for i, line in enumerate(describe_space(sweep.space)))
+    wanted = ", ".join(f"{direction} {name}" for name, direction in config.objectives.items())
+    yield f"objective  {wanted}" + (f" ({config.aggregate} of {config.repeats} seeds)" if config.repeats > 1 else "")
+    yield f"trials     {config.trials} of {sweep.steps:,} generator steps, search: {config.search.name}" + (
+        f", until all have done {config.total_steps:,} steps" if config.total_steps else ""
+    )
+    yield f"stopping   {config.scheduler.name}" + (
+        f" ({settings}; a look every {sweep.every:,} steps)" if settings else ""
+    )
+    yield f"results    {sweep.folder}"

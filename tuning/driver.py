@@ -1,0 +1,198 @@
+"""A whole sweep, seen from its driver: begun or gone on with, followed, and brought to its end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from toposampler.config import ClusterConfig, to_yaml
+from toposampler.distributed.cluster import cluster
+from toposampler.distributed.launch import absolute, check_tracking
+from toposampler.distributed.lock import locked
+from toposampler.distributed.trial import Plan, trial_name
+from toposampler.errors import UserError
+from toposampler.files import write_atomically
+from toposampler.periodic import Periodic
+from toposampler.records import RecordWriter
+from toposampler.tracking.uri import tracking_uri
+from toposampler.training.run import check
+from tuning import engine
+from tuning.config import PBT, Sweep, check_objectives
+from tuning.ending import Ending, end_sweep
+from tuning.ledger import Ledger, best
+from tuning.recorder import Recorder
+from tuning.schedulers import scheduler
+from tuning.show import Board
+from tuning.spaces import Values
+
+DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
+
+
+def run_sweep(sweep: Sweep, resume: bool) -> Ending:
+    """Run `sweep`, or with `resume` go on with what its folder holds of it.
+
+    Raises UserError for bad input, before anything starts.
+    """
+    sweep = prepared(sweep, resume)
+    with locked(sweep.folder):
+        for name, text in written(sweep).items():
+            write_atomically(sweep.folder / name, text)
+        plan, ledger = sweep_plan(sweep), Ledger(sweep)
+        with recorded(sweep, plan) as recorder, cluster(asked(sweep)):
+            for entry in ledger.entries():
+                tell(recorder, ledger, entry.number)
+            concurrency = engine.concurrent_trials(engine.nodes(), sweep.base.cluster, sweep.config.max_concurrent)
+            driver = Driver(sweep, plan, ledger, recorder, concurrency)
+            driver.search()
+            return end_sweep(sweep, ledger, recorder, concurrency)
+
+
+def prepared(sweep: Sweep, resume: bool) -> Sweep:
+    """`sweep` with absolute folders, after all that can be refused has been looked at; its folder exists.
+
+    Raises UserError for what is wrong.
+    """
+    sweep = replace(sweep, base=absolute(sweep.base))
+    if (sweep.folder / "base.yaml").exists():
+        if not resume:
+            raise UserError(f"{sweep.folder} holds this sweep already; --resume goes on with it")
+        for name, now in written(sweep).items():
+            if (sweep.folder / name).read_text() != now:
+                raise UserError(f"{sweep.folder} holds another sweep (see its {name}); give another --name")
+    # The checks of a run, on the folder of all trials.
+    trials = sweep.base.model_copy(update={"output": str(sweep.folder), "name": "trials"})
+    check_objectives(sweep, check(trials))
+    check_tracking(sweep.base.model_copy(update={"output": str(sweep.folder.parent), "name": sweep.config.name}))
+    return sweep
+
+
+def written(sweep: Sweep) -> dict[str, str]:
+    """What a sweep's folder says of it, by file: its configuration and its base's, every key written out."""
+    return {"config.yaml": to_yaml(sweep.config), "base.yaml": to_yaml(sweep.base)}
+
+
+def asked(sweep: Sweep) -> ClusterConfig:
+    """What the cluster must have: on a Ray that is started here, all that the trials at a time use; else one trial."""
+    one = sweep.base.cluster
+    if os.environ.get("RAY_ADDRESS"):
+        return one
+    at_a_time = engine.concurrent_trials(engine.nodes(), one, sweep.config.max_concurrent)
+    further = dict(one.resources_per_worker)
+    if "memory" in further:  # a Ray that is started here has no more of it than is asked for
+        further["memory"] += engine.DRIVER_MEMORY
+    workers = {"num_workers": at_a_time * one.num_workers, "min_workers": None}
+    return one.model_copy(update={**workers, "resources_per_worker": further})
+
+
+def sweep_plan(sweep: Sweep) -> Plan:
+    """What the trials of `sweep` have in common."""
+    first = sweep.base.seed
+    return Plan(
+        base=sweep.base.model_dump(mode="json"),
+        folder=sweep.folder / "trials",
+        seeds=tuple(range(first, first + sweep.config.repeats)),
+        every=sweep.every,
+        aggregate=sweep.config.aggregate,
+        objectives=sweep.config.objectives,
+        exchanges=isinstance(sweep.config.scheduler, PBT),
+    )
+
+
+@contextmanager
+def recorded(sweep: Sweep, plan: Plan) -> Iterator[Recorder | None]:
+    """MLflow, kept up with the sweep while the block runs; None where tracking is not enabled."""
+    if not sweep.base.tracking.enabled:
+        yield None
+        return
+    recorder = Recorder(sweep, plan, tracking_uri(sweep.base.tracking, sweep.folder.parent))
+    try:
+        with Periodic(recorder.refresh, DELIVER_EVERY_S):
+            yield recorder
+    except BaseException as error:
+        recorder.leave("FAILED" if isinstance(error, Exception) else "KILLED")
+        raise
+    recorder.leave("FINISHED")
+
+
+def tell(recorder: Recorder | None, ledger: Ledger, number: int) -> None:
+    """Have MLflow know how a trial stands, if there is MLflow."""
+    if recorder is not None:
+        recorder.know(ledger.entry(number))
+
+
+class Driver:
+    """Gives out trials, and notes what comes of them: in the ledger, on the terminal, for MLflow."""
+
+    def __init__(self, sweep: Sweep, plan: Plan, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> None:
+        self._sweep, self._plan, self._ledger, self._recorder = sweep, plan, ledger, recorder
+        self._concurrency = concurrency
+        self._earlier = ledger.entries()
+        self._unfinished = [entry.number for entry in self._earlier if entry.outcome == "running"]
+        self._numbers = {trial_name(entry.number): entry.number for entry in self._earlier}
+        self._board = Board(sweep, self._earlier)
+        self._records = RecordWriter(sweep.folder / "metrics.jsonl")
+
+    def search(self) -> None:
+        """Run all trials that are left."""
+        whole = isinstance(self._sweep.config.scheduler, PBT)
+        orders = list(iter(self.take, None)) if whole else self.take
+        if orders:
+            with Periodic(self._board.show, SHOW_EVERY_S):
+                engine.run(
+                    self._plan,
+                    self._sweep.base.cluster,
+                    orders,
+                    self,
+                    self._concurrency,
+                    self._sweep.folder,
+                    scheduler(self._sweep, self._earlier),
+                )
+        self._records.close()
+
+    def take(self) -> engine.Order | None:
+        """The next trial: one that an earlier driver left, else a new one, until there are enough."""
+        if self._unfinished:
+            entry = self._ledger.again(self._unfinished.pop(0))
+        elif self._enough():
+            return None
+        else:
+            entry = self._ledger.ask()
+        name = trial_name(entry.number)
+        self._numbers[name] = entry.number
+        self._note(name)
+        return engine.Order(name, entry.values)
+
+    def _enough(self) -> bool:
+        entries, limit = self._ledger.entries(), self._sweep.config.total_steps
+        steps = sum(entry.steps for entry in entries) * self._sweep.config.repeats
+        return len(entries) >= self._sweep.config.trials or (limit is not None and steps >= limit)
+
+    def reported(self, name: str, values: Values, step: int, objectives: Mapping[str, float]) -> None:
+        """See `engine.Follower`."""
+        number = self._numbers[name]
+        if values != self._ledger.entry(number).values:
+            self._ledger.moved(number, values)
+        self._ledger.report(number, step, list(objectives.values()))
+        self._note(name)
+
+    def ended(self, name: str, failure: str | None) -> None:
+        """See `engine.Follower`."""
+        number = self._numbers[name]
+        whole = self._ledger.entry(number).steps >= self._sweep.steps
+        self._ledger.end(number, "failed" if failure else "finished" if whole else "stopped", failure or "")
+        self._note(name)
+        entries = self._ledger.entries()
+        over = [entry.outcome for entry in entries if entry.outcome != "running"]
+        found = best(self._sweep, entries)
+        self._records.write(
+            len(over),
+            {f"trials/{outcome}": float(over.count(outcome)) for outcome in ("finished", "stopped", "failed")}
+            | {"trials/generator_steps": float(sum(entry.steps for entry in entries) * self._sweep.config.repeats)}
+            | {f"best/{name}": value for name, value in ((found and found.objectives) or {}).items()},
+        )
+
+    def _note(self, name: str) -> None:
+        tell(self._recorder, self._ledger, self._numbers[name])
+        self._board.note(self._ledger.entry(self._numbers[name]))

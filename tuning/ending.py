@@ -1,0 +1,176 @@
+"""What a sweep ends in: figures, best.yaml, a comparison over fresh seeds, and a registered model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from toposampler.config import to_yaml
+from toposampler.distributed.trial import Plan, trial_name
+from toposampler.files import write_atomically
+from toposampler.training.config import RunConfig
+from tuning import engine
+from tuning.champion import Verdict, register
+from tuning.config import Sweep, trial_config
+from tuning.figures import draw
+from tuning.ledger import Entry, Ledger, best
+from tuning.recorder import Recorder
+from tuning.spaces import Values
+
+FRESH = 1000
+"""what is added to the base's seed for the comparison: no trial has been trained with these seeds"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The best trial's configuration and the base, each trained with the same fresh seeds."""
+
+    seeds: Sequence[int]
+    best: Sequence[float]
+    """the first objective, by seed"""
+    base: Sequence[float]
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What has come of a sweep."""
+
+    sweep: Sweep
+    entries: list[Entry]
+    best: Entry | None
+    """None: no trial was trained to its end"""
+    front: list[int]
+    """trials that none beats in all objectives"""
+    comparison: Comparison | None
+    verdict: Verdict | None
+    """of the registry; None: nothing was registered"""
+    figures: list[Path] = field(default_factory=list)
+
+
+def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> Ending:
+    """Bring `sweep`, whose trials have all ended, to its end. It can be done again: what is there is not made twice."""
+    entries, front = ledger.entries(), ledger.front()
+    winner = best(sweep, entries)
+    figures = draw(sweep, entries, winner, front)
+    comparison, verdict = None, None
+    if winner is not None:
+        write_atomically(sweep.folder / "best.yaml", to_yaml(best_config(sweep, winner.values)))
+        if sweep.config.confirm_seeds:
+            print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
+            comparison = confirm(sweep, winner.values, concurrency)
+        if recorder is not None:
+            recorder.refresh()
+            for entry in entries:
+                recorder.tag(entry.number, {"best": str(entry.number == winner.number).lower()})
+            recorder.parent.tag({"best_trial": str(winner.number), "best_run": str(recorder.run_id(winner.number))})
+            if sweep.config.register_model:
+                verdict = register(sweep, winner, recorder)
+    ending = Ending(sweep, entries, winner, front, comparison, verdict, figures)
+    write_atomically(sweep.folder / "result.json", json.dumps(result(ending), indent=2))
+    return ending
+
+
+def best_config(sweep: Sweep, values: Values) -> RunConfig:
+    """The best trial's configuration as a run of its own, beside the sweep."""
+    config = trial_config(sweep.base, values)
+    return config.model_copy(update={"name": f"{sweep.config.name}-best", "output": str(sweep.folder.parent)})
+
+
+def confirm(sweep: Sweep, values: Values, concurrency: int) -> Comparison:
+    """Train the best trial's configuration and the base with the same fresh seeds, or read what was trained already."""
+    first = sweep.base.seed + FRESH
+    seeds = tuple(range(first, first + sweep.config.confirm_seeds))
+    plan = Plan(
+        base=sweep.base.model_dump(mode="json"),
+        folder=sweep.folder / "comparison",
+        seeds=seeds,
+        every=sweep.steps,  # only the end counts
+        aggregate="mean",
+        objectives={sweep.metric: sweep.config.objectives[sweep.metric]},
+    )
+    named = {"best": values, "base": {}}
+    engine.run(
+        plan,
+        sweep.base.cluster,
+        [engine.Order(name, of) for name, of in named.items()],
+        _Heard(),
+        concurrency,
+        sweep.folder / "comparison",
+    )
+    of_both = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}
+    return Comparison(seeds, of_both["best"], of_both["base"])
+
+
+class _Heard:
+    """Tells of the comparison's trainings only what goes wrong."""
+
+    def reported(self, name: str, values: Values, step: int, objectives: Mapping[str, float]) -> None:
+        """See `engine.Follower`."""
+
+    def ended(self, name: str, failure: str | None) -> None:
+        """See `engine.Follower`."""
+        if failure:
+            print(f"the comparison's training of the {name} failed: {failure}", flush=True)
+
+
+def _by_seed(folder: Path, seeds: Sequence[int], metric: str) -> list[float]:
+    """The final `metric` of the run of each seed; NaN for one that failed."""
+    path = folder / "result.json"
+    of_seeds = json.loads(path.read_text())["seeds"] if path.exists() else {}
+    return [of_seeds[str(s)]["metrics"][metric] if str(s) in of_seeds else float("nan") for s in seeds]
+
+
+def result(ending: Ending) -> dict[str, Any]:
+    """The content of `result.json`, whose `metrics` MLflow gets as `final/...` of the parent."""
+    metrics, comparison = dict((ending.best and ending.best.objectives) or {}), ending.comparison
+    if comparison:
+        means = {"comparison_best": fmean(comparison.best), "comparison_base": fmean(comparison.base)}
+        metrics |= {name: value for name, value in means.items() if value == value}  # a failed training has none
+    steps = sum(entry.steps for entry in ending.entries) * ending.sweep.config.repeats
+    return {
+        "metrics": metrics,
+        "generator_steps": steps,
+        "best": None if ending.best is None else {"trial": ending.best.number, "values": ending.best.values},
+        "front": ending.front,
+        "comparison": None if comparison is None else vars(comparison),
+        "model": None if ending.verdict is None else vars(ending.verdict),
+        "trials": [vars(entry) for entry in ending.entries],
+    }
+
+
+def told(ending: Ending) -> Iterator[str]:
+    """How the sweep ended, in a few lines."""
+    sweep, winner = ending.sweep, ending.best
+    if winner is None:
+        yield "no trial was trained to its end, so there is no best one"
+        return
+    yield f"best      {trial_name(winner.number)}: " + ", ".join(
+        f"{k} {v:.4f}" for k, v in (winner.objectives or {}).items()
+    )
+    if len(sweep.config.objectives) > 1:
+        yield f"front     trials {', '.join(map(str, ending.front))}: no other beats them in all objectives"
+    if ending.comparison:
+        yield f"fresh     {comparison_line(sweep, ending.comparison)}"
+    if ending.verdict:
+        yield f"model     {ending.verdict.told()}"
+    yield f"figures   {', '.join(path.name for path in ending.figures)} in {sweep.folder / 'figures'}"
+    yield f"config    {sweep.folder / 'best.yaml'}"
+
+
+def comparison_line(sweep: Sweep, comparison: Comparison) -> str:
+    """Whether the best trial's configuration beats the base over fresh seeds, and by how much."""
+    mine, theirs = fmean(comparison.best), fmean(comparison.base)
+    n = len(comparison.seeds)
+    if not (mine == mine and theirs == theirs):
+        return "not compared: a training failed"
+    better = sweep.sign * mine < sweep.sign * theirs
+    wins = sum(sweep.sign * a < sweep.sign * b for a, b in zip(comparison.best, comparison.base, strict=True))
+    verdict = "beats" if better else "does NOT beat"
+    return (
+        f"over {n} fresh seeds the best {verdict} the base: mean {sweep.metric} {mine:.4f} against {theirs:.4f}, "
+        f"better with {wins} of {n} seeds"
+    )

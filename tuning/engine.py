@@ -1,0 +1,188 @@
+"""The trials of a sweep on Ray Tune: how many at a time, which next, which go on, and what their driver is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import toposampler.distributed  # noqa: F401  (sets Ray's environment variables)
+
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the driver's own
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # trials write their own records
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")  # short runs exchange often
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # else Tune prints tables of its own, whatever its verbosity
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import BasicVariantGenerator, Searcher
+
+from toposampler.config import ClusterConfig
+from toposampler.distributed.resources import (
+    Node,
+    per_worker,
+    shortage,
+    this_machine,
+    workers_on,
+    workers_that_fit,
+)
+from toposampler.distributed.room import nodes as connected_nodes
+from toposampler.distributed.trial import FAILED, STEP, Plan, run_trial
+from toposampler.errors import UserError
+from tuning.spaces import Values
+
+DRIVER_MEMORY = 300e6
+"""bytes reserved for the process that leads a trial of several workers; it needs no CPU, which the workers have"""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A trial that is to be run."""
+
+    name: str
+    values: Values
+
+
+class Follower(Protocol):
+    """Who is told how the trials go; calls come from one thread."""
+
+    def reported(self, name: str, values: Values, step: int, objectives: Mapping[str, float]) -> None:
+        """A trial has come to `step`."""
+        ...
+
+    def ended(self, name: str, failure: str | None) -> None:
+        """A trial has ended, or was stopped; `failure` says why it failed, if it did."""
+        ...
+
+
+def concurrent_trials(nodes: Sequence[Node], cluster: ClusterConfig, most: int | None) -> int:
+    """How many trials at a time `nodes` have room for, but no more than `most`: counted worker by worker.
+
+    Raises UserError, saying what is missing, if there is room for none.
+    """
+    whole = [Node(node.name, node.total, node.total) for node in nodes]
+    if short := shortage(cluster, whole, "the cluster" if len(nodes) > 1 else nodes[0].name):
+        raise UserError(f"no trial fits: {short}")
+    counts = [workers_on(per_worker(cluster), node.total) for node in nodes]
+    if cluster.placement_strategy == "STRICT_PACK":
+        fit = sum(count // cluster.num_workers for count in counts)
+    else:
+        fit = workers_that_fit(cluster, counts) // cluster.num_workers
+    return min(max(1, fit), most or fit)  # an elastic trial may begin with fewer workers
+
+
+def nodes() -> list[Node]:
+    """The machines of the connected cluster, or this one."""
+    return connected_nodes() if ray.is_initialized() else [this_machine()]
+
+
+def trial_resources(cluster: ClusterConfig) -> tune.PlacementGroupFactory:
+    """What Tune reserves for a trial: its one worker's resources; of a group, which Ray Train reserves, nearly none.
+
+    Were the group's driver given a CPU, drivers could fill a small cluster, and each would wait for its workers.
+    """
+    if cluster.num_workers > 1:
+        return tune.PlacementGroupFactory([{"memory": DRIVER_MEMORY}])
+    return tune.PlacementGroupFactory([per_worker(cluster)])
+
+
+class _Unsaved:
+    """What Tune writes to disk without it: Tune's own state is never gone on with, the sweep's ledger is."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Orders(_Unsaved, Searcher):
+    """Gives Tune one order after the other, each asked for when there is room for it."""
+
+    def __init__(self, take: Callable[[], Order | None]) -> None:
+        super().__init__()
+        self._take = take
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str:
+        """See Tune's Searcher."""
+        order = self._take()
+        return Searcher.FINISHED if order is None else {"order": vars(order)}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """See Tune's Searcher; a Follower is told more."""
+
+
+class _Told(_Unsaved, tune.Callback):
+    """Tells a Follower what Tune tells its callbacks."""
+
+    def __init__(self, follower: Follower, objectives: Sequence[str]) -> None:
+        self._follower, self._objectives = follower, objectives
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        if FAILED not in result:
+            objectives = {name: float(result[name]) for name in self._objectives}
+            self._follower.reported(str(trial), trial.config["order"]["values"], result[STEP], objectives)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._follower.ended(str(trial), trial.last_result.get(FAILED))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        said = [line.strip() for line in str(trial.get_error()).splitlines() if line.strip()]
+        self._follower.ended(str(trial), f"{said[-1]} (all of it: {trial.local_path}/error.txt)")
+
+
+def run(
+    plan: Plan,
+    cluster: ClusterConfig,
+    take: Callable[[], Order | None] | Sequence[Order],
+    follower: Follower,
+    concurrency: int,
+    folder: Path,
+    scheduler: TrialScheduler | None = None,
+) -> None:
+    """Run trials on the connected cluster until there are no more.
+
+    Args:
+        plan: what the trials have in common.
+        cluster: what each of them asks for.
+        take: gives the next order, None when there are no more; or all of them, where the scheduler (population based
+            training) must know all before it begins.
+        follower: told how they go.
+        concurrency: trials at a time.
+        folder: for what Tune writes; nothing in it is read again.
+        scheduler: which trials go on; None: all of them.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it says is said by the follower
+    if callable(take):
+        space: dict[str, Any] = {}
+        search: dict[str, Any] = {"search_alg": _Orders(take), "num_samples": -1, "max_concurrent_trials": concurrency}
+    else:
+        space = {"order": tune.grid_search([vars(order) for order in take])}
+        search = {"search_alg": BasicVariantGenerator(max_concurrent=concurrency)}
+    tune.Tuner(
+        tune.with_resources(tune.with_parameters(run_trial, plan=plan), trial_resources(cluster)),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            **search,
+            scheduler=scheduler or FIFOScheduler(),
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+            # A process that is kept saves the next trial seconds; one that leads a group must end for it to end.
+            reuse_actors=cluster.num_workers == 1,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(folder),
+            callbacks=[_Told(follower, list(plan.objectives))],
+            failure_config=tune.FailureConfig(max_failures=cluster.max_failures),
+            verbose=0,
+        ),
+    ).fit()
+
+
+def _name(trial: Trial) -> str:
+    return str(trial.config["order"]["name"])

@@ -19,6 +19,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ from toposampler.systems import SystemConfig
 from toposampler.systems.dmgan_pl import DMGANPLConfig
 from toposampler.systems.wgan_gp import WGANGPConfig
 from toposampler.training.loop import Loop
-from toposampler.training.world import World
+from toposampler.training.placement import Placement
 
 LATENT = LatentConfig(dim=100)
 LINES, DIGITS = (2,), (1, 28, 28)
@@ -58,13 +59,13 @@ class LoopWithFakesPerStep(Loop):
 
     def iteration(self) -> None:
         critic, *others = self.players
-        noise, real = self._draw(self.config.critic_steps + 1)
-        for i in range(self.config.critic_steps):
+        batches, _ = self._draw(self.config.critic_steps + 1)
+        for batch in batches[:-1]:
             with torch.no_grad():
-                fake = self.system.generate({name: x[i] for name, x in noise.items()})
-            self._move(critic, self._batch(noise, real, i, fake))
+                fake = self.system.generate(batch.noise)
+            self._move(critic, replace(batch, fake=fake))
         for name in others:
-            self._move(name, self._batch(noise, real, self.config.critic_steps, None))
+            self._move(name, batches[-1])
         self._advance()
 
 
@@ -77,7 +78,7 @@ def iteration(config: SystemConfig, shape: tuple[int, ...], per_step: bool = Fal
     training = TrainingConfig(batch_size=32, critic_steps=5, generator_steps=10**6)
     dataset = Dataset(torch.rand(2000, *shape) * 2 - 1)
     make = LoopWithFakesPerStep if per_step else Loop
-    loop = make(system, dataset, training, 0, torch.device("cpu"), World())
+    loop = make(system, dataset, training, 0, torch.device("cpu"), Placement())
 
     def run() -> None:
         loop.iteration()

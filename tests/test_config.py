@@ -54,10 +54,15 @@ def test_overrides_are_typed() -> None:
         (["--system.generator.betas", "[0.5,1.5]"], r"system.generator: betas must lie in \[0, 1\)"),
         (["--training.precision", "fp8"], "training.precision: input should be 'fp32', 'bf16' or 'fp64' .*got 'fp8'"),
         (["--system.penalty.weight", ".nan"], "system.penalty.weight: input should be .* finite number"),
+        (["--cluster.num_workers", "65"], r"training.batch_size \(64\) is less than cluster.num_workers \(65\)"),
         (
-            ["--cluster.num_workers", "3"],
-            r"training.batch_size \(\d+\) must be a multiple of cluster.num_workers \(3\)",
+            ["--cluster.placement", "sharded", "--cluster.num_workers", "11"],
+            "cluster.placement sharded: 10 generators cannot live on 11 workers; set cluster.num_workers to 10 or less",
         ),
+        (["--cluster.min_workers", "2"], "cluster: min_workers 2 is more than num_workers 1"),
+        (["--cluster.gpus_per_worker", "1.5"], "cluster: gpus_per_worker 1.5: above 1 it must be a whole number"),
+        (["--cluster.resources_per_worker", '{"CPU": 2}'], "set CPUs by cpus_per_worker"),
+        (["--cluster.resources_per_worker", '{"big": 0}'], "big must be positive, got 0"),
         (["--name", "a/b"], "name: a run's name holds letters, digits"),
         (["--seed", "9223372036854775808"], "seed: input should be less than 9223372036854775808"),
         (["--seed"], "--seed needs a value"),
@@ -74,6 +79,12 @@ def test_batch_norm_needs_one_worker() -> None:
     assert load_config(author).system.couples_samples
     with pytest.raises(UserError, match="normalises over its batch, which 2 workers would cut apart"):
         load_config(author, ["--cluster.num_workers", "2"])
+
+
+def test_one_network_cannot_be_sharded() -> None:
+    for name in ("spheres_toposampler", "lines_wgan_gp"):
+        with pytest.raises(UserError, match=r"sharded needs a system with an ensemble of generators, and .* has one"):
+            load_config(ROOT / "configs" / f"{name}.yaml", ["--cluster.placement", "sharded"])
 
 
 def test_all_mistakes_are_named_at_once() -> None:

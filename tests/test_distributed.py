@@ -280,3 +280,9 @@ def test_jobs_on_a_cluster(dashboard: str, environment: dict[str, str], tmp_path
     assert code == 1, "`ray job submit` ends with 1 whatever the exit code of the job, here 2"
     assert "system.n_generators" in said
     assert "(got 0)" in said
+
+    run = start(train("--output", tmp_path, "--cluster.num_workers", 64, "--submit", dashboard), environment)
+    said, _ = run.communicate()
+    assert run.returncode == 2, "the job's own code"
+    assert "has room for 2 of 64 workers (each 1 CPU): 64 CPU required, 2 available" in said
+    assert "ray job stop --address" in said

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from toposampler.losses import mixture, wasserstein
+from toposampler.losses.batch import Batch
 from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
@@ -26,7 +27,8 @@ def linear_critic(slope: float) -> Critic:
 
 def test_critic_terms_of_a_linear_critic() -> None:
     real, fake = torch.tensor([[2.0, 5.0], [4.0, 5.0]]), torch.tensor([[1.0, 7.0], [1.0, 9.0]])
-    terms = wasserstein.critic_terms(linear_critic(3.0), real, fake, torch.tensor([0.1, 0.9]), PenaltyConfig(weight=10))
+    batch = Batch(real, {"epsilon": torch.tensor([0.1, 0.9])}, fake, 0, 1)
+    terms = wasserstein.critic_terms(linear_critic(3.0), batch, PenaltyConfig(weight=10))
     assert terms["real"].item() == pytest.approx(-9.0)
     assert terms["fake"].item() == pytest.approx(3.0)
     assert terms["penalty"].item() == pytest.approx(10 * (3 - 1) ** 2)
@@ -35,7 +37,7 @@ def test_critic_terms_of_a_linear_critic() -> None:
 @pytest.mark.parametrize(("sides", "expected"), [("one-sided", 0.0), ("two-sided", 0.25)])
 def test_only_the_two_sided_penalty_minds_a_flat_critic(sides: wasserstein.Sides, expected: float) -> None:
     gradient = torch.tensor([[0.3, 0.4], [0.0, 0.5]])  # norms .5
-    assert wasserstein.gradient_penalty(gradient, sides).item() == pytest.approx(expected)
+    assert wasserstein.gradient_penalties(gradient, sides).tolist() == pytest.approx([expected] * 2)
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (1, 28, 28), (3, 17, 17)])
@@ -45,13 +47,13 @@ def test_explicit_input_gradient_equals_double_backward(shape: tuple[int, ...]) 
     x = torch.randn(6, *shape, dtype=torch.float64)
 
     scores, gradient = critic.scores_and_gradient(x, n_gradient=4)
-    wasserstein.gradient_penalty(gradient, "two-sided").backward()
+    wasserstein.gradient_penalties(gradient, "two-sided").mean().backward()
     explicit = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in critic.parameters()]
 
     critic.zero_grad()
     x.requires_grad_()
     (reference,) = torch.autograd.grad(critic(x).sum(), x, create_graph=True)
-    wasserstein.gradient_penalty(reference[-4:], "two-sided").backward()
+    wasserstein.gradient_penalties(reference[-4:], "two-sided").mean().backward()
 
     assert torch.allclose(scores, critic(x), atol=1e-12)
     assert torch.allclose(gradient, reference[-4:], atol=1e-12)
@@ -68,20 +70,34 @@ def test_a_critic_refuses_layers_it_cannot_pull_back() -> None:
 
 def test_information_of_a_blind_and_of_a_certain_encoder() -> None:
     c = torch.tensor([0, 1, 2, 1])
-    assert mixture.information(torch.zeros(4, 3), c).item() == pytest.approx(math.log(3))
+    batch = Batch(torch.zeros(4, 2), {"c": c}, None, 0, 1)
+    assert mixture.information(torch.zeros(4, 3), batch).item() == pytest.approx(math.log(3))
     certain = 100 * nn.functional.one_hot(c, 3).float()
-    assert mixture.information(certain, c).item() == pytest.approx(0.0, abs=1e-6)
+    assert mixture.information(certain, batch).item() == pytest.approx(0.0, abs=1e-6)
 
 
 def test_cross_entropy_is_least_at_the_mean_posterior() -> None:
     posterior = torch.rand(50, 4).softmax(dim=1)
-    best = mixture.cross_entropy(posterior, posterior.mean(0).log())
+    batch = Batch(torch.zeros(50, 2), {}, None, 0, 1)
+    best = mixture.cross_entropy(posterior, posterior.mean(0).log(), batch)
     assert best.item() == pytest.approx(mixture.entropy(posterior.mean(0).log()).item(), abs=1e-6)
     for _ in range(20):
         other = torch.randn(4).log_softmax(0)
-        assert mixture.cross_entropy(posterior, other) > best
+        assert mixture.cross_entropy(posterior, other, batch) > best
 
 
 def test_entropy_of_uniform_and_of_certain_priors() -> None:
     assert mixture.entropy(torch.full((8,), 1 / 8).log()).item() == pytest.approx(math.log(8))
     assert mixture.entropy(torch.tensor([50.0, 0.0, 0.0]).log_softmax(0)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_shares_of_a_batch_add_up_however_unequal_and_weights_make_an_expectation() -> None:
+    values, weight = torch.randn(6), torch.tensor([0.5, 1.0, 1.5, 1.0, 2.0, 0.0])
+    parts = []
+    for rows in (slice(0, 0), slice(0, 1), slice(1, 6)):  # three workers, one of which has nothing to do
+        real = torch.zeros(6, 2)[rows]
+        batch = Batch(real, {"weight": weight[rows]}, None, 0, 1, equal_share=6 / 3)
+        parts.append(torch.stack([batch.mean(values[rows]), batch.expectation(values[rows])]))
+    mean, expectation = torch.stack(parts).mean(dim=0)
+    assert mean == pytest.approx(values.mean().item(), abs=1e-6)
+    assert expectation == pytest.approx((weight * values).mean().item(), abs=1e-6)

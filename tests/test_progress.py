@@ -116,3 +116,13 @@ def test_periodic_acts_while_the_block_runs_and_once_more_at_its_end() -> None:
     with Periodic(lambda: calls.append(1), seconds=60):
         assert calls == []
     assert calls == [1]
+
+
+def test_speed_is_that_of_the_newest_records_whatever_lay_between_earlier_ones(metrics: Path) -> None:
+    stream = io.StringIO()
+    with Progress(metrics, 10_000, stream) as progress:
+        append(metrics, 100, time=0.0)
+        for i in range(30):
+            append(metrics, 200 + 10 * i, time=1000.0 + i)  # after a restart
+        progress.refresh()
+    assert stream.getvalue().splitlines()[-1].startswith("step 490/10,000  10 steps/s")

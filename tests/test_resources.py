@@ -1,11 +1,13 @@
 """What a run asks of a cluster, counted node by node, and what is said where it does not fit."""
 
+from pathlib import Path
+
 import pytest
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.cluster import _wait
 from toposampler.distributed.fit import backend, scaling
 from toposampler.distributed.resources import Node, description, on_this_machine, shortage, workers_on
+from toposampler.distributed.room import Watch, _wait
 
 
 def node(name: str, free: dict[str, float] | None = None, **total: float) -> Node:
@@ -82,8 +84,8 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     looks = [[node("a", CPU=1.0)], [node("a", CPU=1.0)], [node("a", CPU=1.0), node("b", CPU=1.0)]]
-    monkeypatch.setattr("toposampler.distributed.cluster.nodes", lambda: looks.pop(0))
-    monkeypatch.setattr("toposampler.distributed.cluster.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: looks.pop(0))
+    monkeypatch.setattr("toposampler.distributed.room.LOOK_EVERY_S", 0.01)
     assert _wait(ClusterConfig(num_workers=2), "here", seconds=60) is None
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("waiting, 60 s left: here has room for 1 of 2 workers")] == lines[
@@ -121,3 +123,28 @@ def test_nccl_only_where_every_worker_has_a_gpu_of_its_own() -> None:
     assert backend(ClusterConfig()) == "gloo"
     assert backend(ClusterConfig(use_gpu=True)) == "nccl"
     assert backend(ClusterConfig(use_gpu=True, gpus_per_worker=0.5)) == "gloo"
+
+
+def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    there = [node("a", CPU=1.0, free={"CPU": 0.0}), node("b", CPU=1.0)]
+    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: there)
+    metrics = tmp_path / "metrics.jsonl"
+    watch = Watch(ClusterConfig(num_workers=2), metrics)
+    del there[1]  # lost for good
+    watch.refresh()
+    assert capsys.readouterr().err == "", "it has only just begun"
+    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
+    watch.refresh()
+    watch.refresh()
+    said = capsys.readouterr().err
+    assert said.count("stands still until machines are back: the cluster has room for 1 of 2 workers") == 1
+    there.append(node("b", CPU=1.0))
+    watch.refresh()
+    assert capsys.readouterr().err == "", "what the run itself uses is not missing"
+    del there[1]
+    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 60.0)
+    metrics.touch()
+    watch.refresh()
+    assert capsys.readouterr().err == "", "it goes on"

@@ -46,7 +46,7 @@ def test_the_first_signal_ends_the_block_when_the_checkpoint_is_there(tmp_path: 
     with pytest.raises(StoppedBySignalError, match="step 7") as caught:
         stopped(tmp_path)
     assert caught.value.number == signal.SIGTERM
-    assert not is_asked(tmp_path)
+    assert is_asked(tmp_path), "its workers may still look"
     with pytest.raises(KeyboardInterrupt):  # the handler from before is back
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -110,14 +110,14 @@ def test_events_are_logged_with_their_time_and_printed_once(logged: Path, capsys
     logging.getLogger("toposampler.training.run").info("of an earlier driver")
     events = Events(logged)
     events.refresh()
-    assert not events.any
+    assert not events.any()
     logging.getLogger("toposampler.training.checkpoint").warning("checkpoint x is damaged")
     LostWorkers(logged).after_exception(None, {1: RuntimeError("a page\nits process died. Worker exit type: X")})
     with events_file(logged).open("a") as file:
         file.write("a line that is not whole")
     events.refresh()
     events.refresh()
-    assert events.any
+    assert events.any()
     first, second = capsys.readouterr().err.splitlines()
     assert first[:2] == "20"
     assert first[19:] == " checkpoint x is damaged"

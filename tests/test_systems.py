@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,11 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from toposampler.errors import TrainingStoppedError
-from toposampler.systems import SYSTEMS, Batch
+from toposampler.losses.batch import Batch
+from toposampler.systems import SYSTEMS
 from toposampler.training import RunConfig
 from toposampler.training.loop import Loop
+from toposampler.training.placement import Placement
 from toposampler.training.sampling import draw_samples
 from toposampler.training.world import World
 
@@ -28,7 +31,7 @@ def make_loop(config: RunConfig, world: World | None = None) -> Loop:
     dataset = config.data.load()
     torch.manual_seed(config.seed)
     system = config.system.build(dataset.shape)
-    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), world or World())
+    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), Placement(world or World()))
 
 
 def parameters(loop: Loop) -> Tensor:
@@ -60,8 +63,8 @@ def test_golden_losses(name: str, make_config: MakeConfig) -> None:
 def test_every_module_gets_a_gradient_and_every_term_is_logged(name: str, make_config: MakeConfig) -> None:
     config = make_config(name, training__precision="fp64", training__critic_steps=1)
     loop = make_loop(config)
-    noise, real = loop._draw(1)
-    batch = Batch(real[0], {k: x[0] for k, x in noise.items()}, real[0].flip(0), 0, 20)
+    (batch,), _ = loop._draw(1)
+    batch = replace(batch, fake=batch.real.flip(0))
     for player_name, player in loop.players.items():
         player.freeze(False)
         terms = player.loss(batch)
@@ -79,10 +82,10 @@ def test_every_module_gets_a_gradient_and_every_term_is_logged(name: str, make_c
 @pytest.mark.parametrize("name", NAMES)
 def test_a_player_moves_no_other(name: str, make_config: MakeConfig) -> None:
     loop = make_loop(make_config(name))
-    noise, real = loop._draw(1)
+    (batch,), _ = loop._draw(1)
     for moved in loop.players:
         before = {other: player.values.clone() for other, player in loop.players.items()}
-        loop._move(moved, loop._batch(noise, real, 0, real[0].flip(0)))
+        loop._move(moved, replace(batch, fake=batch.real.flip(0)))
         for other, player in loop.players.items():
             assert torch.equal(before[other], player.values) == (other != moved), f"{moved} moved {other}"
 
@@ -170,9 +173,9 @@ def test_the_batch_grows_for_the_last_part(make_config: MakeConfig) -> None:
     loop = make_loop(make_config("dmgan", training__batch_growth=3, training__batch_growth_from=0.25))
     sizes = []
     for _ in range(8):
-        noise, real = loop._draw(1)
-        sizes.append(real.shape[1])
-        assert all(x.shape[1] == real.shape[1] for x in noise.values())
+        (batch,), _ = loop._draw(1)
+        sizes.append(len(batch.real))
+        assert all(len(x) == len(batch.real) for x in batch.noise.values())
         loop.step += 1
     assert sizes == [8, 8, 8, 8, 8, 24, 24, 24]
 

@@ -12,11 +12,12 @@ import torch.multiprocessing as mp
 from torch import Tensor
 
 from toposampler.errors import UserError
-from toposampler.systems import Batch
+from toposampler.losses.batch import Batch
 from toposampler.topology import signature_loss
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
 from toposampler.training.loop import Loop
+from toposampler.training.placement import Placement
 from toposampler.training.world import World
 
 MakeConfig = Callable[..., RunConfig]
@@ -25,7 +26,9 @@ MakeConfig = Callable[..., RunConfig]
 def make_loop(config: RunConfig, world: World) -> Loop:
     dataset = config.data.load()
     torch.manual_seed(config.seed)
-    return Loop(config.system.build(dataset.shape), dataset, config.training, config.seed, torch.device("cpu"), world)
+    return Loop(
+        config.system.build(dataset.shape), dataset, config.training, config.seed, torch.device("cpu"), Placement(world)
+    )
 
 
 def clouds() -> tuple[Tensor, Tensor, Tensor]:
@@ -41,8 +44,9 @@ def _gathering_worker(rank: int, size: int, folder: str) -> None:
     world = World.current()
     z, matrix, x = clouds()
     matrix.requires_grad_()
-    mine = world.share(z.unsqueeze(0))[0] @ matrix
-    loss = signature_loss(world.gather(mine), world.gather(world.share(x.unsqueeze(0))[0]))
+    owner = torch.tensor([0, 2, 1, 1, 0, 2, 2, 2, 1, 2, 0, 2]) % size  # unequal shares
+    mine = owner == rank
+    loss = signature_loss(world.gather(z[mine] @ matrix, owner), world.gather(x[mine], owner))
     loss.backward()
     assert matrix.grad is not None
     world.average_(matrix.grad)
@@ -96,8 +100,8 @@ def test_by_the_signature_alone_the_noise_module_does_not_see_the_critic(
         loop = make_loop(make_config(name, **keys), World())
         with torch.no_grad():
             loop.system.critic.head.weight *= scale  # type: ignore[operator, union-attr]
-        noise, real = loop._draw(1)
-        loop._move("generator", loop._batch(noise, real, 0, None))
+        (batch,), _ = loop._draw(1)
+        loop._move("generator", batch)
         moved.append(torch.cat([p.flatten() for p in loop.system.noise.parameters()]))  # type: ignore[union-attr, operator]
     assert torch.equal(*moved)
 
@@ -138,8 +142,7 @@ def test_the_moving_average_takes_in_the_noise_module(make_config: MakeConfig) -
 @pytest.mark.parametrize("space", ["data", "critic"])
 def test_the_data_s_signature_is_taken_where_it_is_asked_for(space: str, make_config: MakeConfig) -> None:
     loop = make_loop(make_config("toposampler", system__topology_space=space, system__topology_weight=2), World())
-    noise, real = loop._draw(1)
-    batch = loop._batch(noise, real, 0, None)
+    (batch,), _ = loop._draw(1)
     target = batch.real if space == "data" else loop.system.critic.features(batch.real)  # type: ignore[union-attr, operator]
     expected = 2 * signature_loss(loop.system.noise(batch.noise["z"], batch.noise["c"]), target)  # type: ignore[operator]
     assert loop.system.generator_loss(batch)["topology"].item() == pytest.approx(expected.item())  # type: ignore[operator]

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from toposampler.config import to_yaml
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_checkpoint
@@ -184,6 +184,59 @@ def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: Mak
         run.train()
     assert checkpoints(good.parent) == [good]
     assert all(torch.isfinite(v).all() for v in read_checkpoint(good)["loop"]["system"].values())
+
+
+def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on_from_there(make_config: MakeConfig) -> None:
+    keys = {"training__checkpoint_every": 1000, "training__generator_steps": 400, "training__evaluate_every": 1000}
+    whole, stopped = make_config("dmgan_pl", name="whole", **keys), make_config("dmgan_pl", name="stopped", **keys)
+    train(whole)
+    asked_at = time.monotonic() + 0.4
+    with pytest.raises(RunInterruptedError, match=r"stopped after generator step (\d+); checkpoint: .*step_0*\1\.pt"):
+        train(stopped, should_stop=lambda: time.monotonic() > asked_at)
+    assert time.monotonic() < asked_at + 5
+    (saved,) = checkpoints(run_folder(stopped) / "checkpoints")
+    assert 0 < read_checkpoint(saved)["loop"]["step"] < 400
+    train(stopped)
+    assert same(final_state(whole), final_state(stopped))
+    metrics = [[r.metrics for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, stopped)]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("name", ["checkpoints/step_00000010.tmp", "metrics.jsonl"])
+def test_a_full_disk_stops_the_run_and_leaves_it_ready_to_go_on(name: str, make_config: MakeConfig) -> None:
+    whole, stopped = make_config("dmgan_pl", name="whole"), make_config("dmgan_pl", name="stopped")
+    train(whole)
+    file = run_folder(stopped) / name
+
+    def fill_the_disk(step: int, path: Path) -> None:  # after the first checkpoint, at step 5
+        if name == "metrics.jsonl":
+            run.records._file = Path("/dev/full").open("ab")  # noqa: SIM115
+        else:
+            file.symlink_to("/dev/full")
+
+    run = Run(stopped, World(), fill_the_disk, should_stop=lambda: False)
+    good = run_folder(stopped) / "checkpoints" / "step_00000005.pt"
+    with pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
+        run.train()
+    if file.is_symlink():
+        file.unlink()
+    train(stopped)
+    assert same(final_state(whole), final_state(stopped))
+    metrics = [[r.metrics for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, stopped)]
+    assert metrics[0] == metrics[1]
+
+
+def test_a_profile_is_a_trace_and_a_table(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    config = make_config("dmgan_pl", cluster__profile=True, training__generator_steps=40)
+    train(config)
+    folder = run_folder(config) / "profile"
+    assert json.loads((folder / "worker_0.json").read_text())["traceEvents"]
+    table = (folder / "worker_0.txt").read_text()
+    times = {line[:36].strip(): int(line[36:42]) for line in table.splitlines()[1:-1]}
+    assert times["draw"] == times["generator: loss"] == times["moving average"] == 1
+    assert times["critic: backward"] == config.training.critic_steps
+    assert table in caplog.text + "\n"
 
 
 def test_an_unwritable_output_folder_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ class ClusterConfig(Section):
     cpus_per_worker: int = Field(1, ge=1)
     """CPUs reserved for each worker, and the threads it computes with"""
     resources_per_worker: dict[str, float] = {}
-    """further resources reserved for each worker, by the names Ray's nodes were started with, such as {"memory": 8e9}"""
+    """further resources reserved for each worker, by their names in Ray, such as {"memory": 8e9}"""
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """workers on few nodes or on many (Ray's names); the strict ones fail where the others do their best"""
     wait_s: float = Field(0.0, ge=0)
@@ -131,7 +131,7 @@ class ClusterConfig(Section):
     def _named_and_positive(cls, resources: dict[str, float]) -> dict[str, float]:
         for name, amount in resources.items():
             if name in ("CPU", "GPU"):
-                raise ValueError(f"{name}s are asked for by {name.lower()}s_per_worker")
+                raise ValueError(f"set {name}s by {name.lower()}s_per_worker")
             if not amount > 0:
                 raise ValueError(f"{name} must be positive, got {amount:g}")
         return resources

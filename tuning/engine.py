@@ -23,7 +23,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.cluster import nodes as connected_nodes
 from toposampler.distributed.resources import (
     Node,
     per_worker,
@@ -32,6 +31,7 @@ from toposampler.distributed.resources import (
     workers_on,
     workers_that_fit,
 )
+from toposampler.distributed.room import nodes as connected_nodes
 from toposampler.distributed.trial import FAILED, STEP, Plan, run_trial
 from toposampler.errors import UserError
 from tuning.spaces import Values

@@ -7,26 +7,21 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._private.state import available_resources_per_node
-from ray.autoscaler.sdk import request_resources
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.resources import Node, least_workers, on_this_machine, per_worker, shortage, this_machine
+from toposampler.distributed.resources import on_this_machine, shortage, this_machine
+from toposampler.distributed.room import wait_for_resources
 from toposampler.errors import UserError
 
 OBJECT_STORE_BYTES = 100_000_000
 """Memory for Ray's objects on a local cluster: nothing but the config and the result goes that way."""
-LOOK_EVERY_S, TELL_EVERY_S = 1.0, 10.0
 LONGEST_LINE = 200
-SETTLE_S = 10.0
-"""Seconds in which the processes of a run that has just ended give back what they used."""
 
 
 @contextmanager
@@ -95,46 +90,3 @@ class _OneLineEach:
             if line not in self._seen and not line.startswith("A worker died"):
                 self._seen.add(line)
                 tqdm.write(f"ray: {line}", file=sys.stderr)
-
-
-def nodes() -> list[Node]:
-    """The nodes of the connected cluster that are alive."""
-    free = available_resources_per_node()
-    return [
-        Node(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-
-
-def wait_for_resources(config: ClusterConfig, place: str) -> None:
-    """Return when the connected cluster has room for the run, and say meanwhile what is missing.
-
-    Raises UserError if it has not within `config.wait_s` seconds, or `SETTLE_S` for what is only in use now.
-    """
-    there = nodes()
-    short = shortage(config, there, place)
-    if short is None:
-        return
-    in_use_only = shortage(config, [Node(node.name, node.total, node.total) for node in there], place) is None
-    seconds = max(config.wait_s, SETTLE_S if in_use_only else 0.0)
-    if config.wait_s:
-        request_resources(bundles=[per_worker(config)] * least_workers(config))  # an autoscaler, if there is one, obeys
-    try:
-        short = _wait(config, place, seconds)
-    finally:
-        if config.wait_s:
-            request_resources(bundles=[])
-    if short:
-        raise UserError(f"{short}\n  waited {seconds:g} s; cluster.wait_s {config.wait_s:g} makes it longer or shorter")
-
-
-def _wait(config: ClusterConfig, place: str, seconds: float) -> str | None:
-    """What is missing after so many seconds; None as soon as nothing is."""
-    deadline, told, told_at = time.monotonic() + seconds, "", 0.0
-    while (short := shortage(config, nodes(), place)) and (left := deadline - time.monotonic()) > 0:
-        if short != told or time.monotonic() - told_at >= TELL_EVERY_S:
-            print(f"waiting, {left:.0f} s left: {short if short != told else short.splitlines()[0]}", flush=True)
-            told, told_at = short, time.monotonic()
-        time.sleep(min(LOOK_EVERY_S, left))
-    return short

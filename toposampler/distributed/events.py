@@ -37,9 +37,14 @@ class Events:
 
     def __init__(self, folder: Path) -> None:
         self._path = events_file(folder)
-        self._offset = self._path.stat().st_size if self._path.exists() else 0
-        self.any = False
-        """whether there have been any: a worker's first is that it begins"""
+        self._begun_at = self._offset = self._size()
+
+    def any(self) -> bool:
+        """Whether there have been any, printed or not: the first is that training begins."""
+        return self._size() > self._begun_at
+
+    def _size(self) -> int:
+        return self._path.stat().st_size if self._path.exists() else 0
 
     def refresh(self) -> None:
         """Print the lines that are new, beside a progress bar if there is one."""
@@ -51,7 +56,6 @@ class Events:
             return
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
-        self.any = self.any or bool(whole)
         for line in whole.decode(errors="replace").splitlines():
             tqdm.write(line, file=sys.stderr)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import subprocess
@@ -21,7 +22,6 @@ COMMIT = "TOPOSAMPLER_GIT_COMMIT"
 """environment variable that tells a job the commit it was submitted from: Ray leaves `.git` behind"""
 STOP_WAIT_S = 30
 """seconds that `ray job stop` gives a job to save its checkpoint; Ray's own are 3"""
-LEFT_BEHIND = [".git", ".venv"]
 LOOK_EVERY_S = 0.5
 
 
@@ -33,10 +33,13 @@ def git_commit() -> str | None:
 
 
 def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
-    """Submit `command`, which trains `config`, with the current folder to the cluster whose dashboard is at `address`.
+    """Submit `command`, which trains `config`, to the cluster whose dashboard is at `address`.
+
+    The current folder goes with it, without what `.gitignore` names.
 
     Returns the submission id. Raises UserError if the cluster does not take it.
     """
+    logging.getLogger("ray").setLevel(logging.ERROR)  # else every ignored file is told four times
     commit = git_commit()
     metadata = {"run": config.name, "system": config.system.name, "data": config.data.name}
     environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
@@ -47,7 +50,6 @@ def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
             metadata=metadata | ({"git_commit": commit} if commit else {}),
             runtime_env={
                 "working_dir": ".",
-                "excludes": LEFT_BEHIND,
                 "env_vars": environment | ({COMMIT: commit} if commit else {}),
             },
         )

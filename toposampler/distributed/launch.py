@@ -17,6 +17,7 @@ from toposampler.distributed.events import Events
 from toposampler.distributed.fit import fit
 from toposampler.distributed.jobs import git_commit
 from toposampler.distributed.lock import locked
+from toposampler.distributed.room import Watch
 from toposampler.distributed.stop import stoppable
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.periodic import Periodic
@@ -25,7 +26,7 @@ from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.progress import Progress
 from toposampler.training.run import check
 
-SHOW_EVERY_S, DELIVER_EVERY_S = 0.5, 2.0
+SHOW_EVERY_S, DELIVER_EVERY_S, WATCH_EVERY_S = 0.5, 2.0, 5.0
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def launch(config: RunConfig) -> dict[str, Any]:
             cluster(config.cluster),
             recorded(config),
             shown(config, events),
-            stoppable(run_folder(config), has_begun=lambda: events.any),
+            stoppable(run_folder(config), has_begun=events.any),
         ):
             return fit(config)
 
@@ -142,5 +143,6 @@ def shown(config: RunConfig, events: Events) -> Iterator[None]:
         Progress(metrics, config.training.generator_steps, sys.stderr) as progress,
         Periodic(progress.refresh, SHOW_EVERY_S),
         Periodic(events.refresh, SHOW_EVERY_S),
+        Periodic(Watch(config.cluster, metrics).refresh, WATCH_EVERY_S),
     ):
         yield

@@ -117,6 +117,7 @@ def shortage(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str | 
     keys = f"cluster.num_workers {config.num_workers}, cluster.cpus_per_worker {config.cpus_per_worker}"
     keys += f", cluster.min_workers {config.min_workers}" if config.min_workers else ""
     keys += f", cluster.gpus_per_worker {config.gpus_per_worker:g}" if config.use_gpu else ""
+    keys += f", cluster.resources_per_worker {config.resources_per_worker}" if config.resources_per_worker else ""
     keys += f", cluster.placement_strategy {config.placement_strategy} ({placement})" if placement else ""
     lines = [
         f"{place} has room for {fit} of {least} workers (each {amounts(bundle)}): {'; '.join(short)}",

@@ -54,7 +54,8 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     left for a second signal, for a first one while `has_begun()` is false (there is nothing to save), and for a run
     that gives no answer within `GRACE_S` seconds.
     """
-    _forget(folder)  # an earlier driver may have been killed in the middle
+    for name in ("stop", "stopped"):  # from before: they outlive the driver, whose workers may still look
+        (folder / name).unlink(missing_ok=True)
     stop = _Stop(folder, has_begun)
     handlers: dict[int, Any] = {
         signal.SIGINT: signal.signal(signal.SIGINT, stop.ask),
@@ -74,7 +75,6 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        _forget(folder)
 
 
 class _Stop:
@@ -118,8 +118,3 @@ class _Stop:
         except BaseException as error:
             self.raised = error
             raise
-
-
-def _forget(folder: Path) -> None:
-    for name in ("stop", "stopped"):
-        (folder / name).unlink(missing_ok=True)

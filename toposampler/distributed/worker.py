@@ -56,7 +56,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
         except RunInterruptedError:
             if is_asked(folder):
                 raise
-            log.info("a node of this run is about to be taken away; training goes on until then")
+            log.info("a node of this run is about to be taken away: saved a checkpoint, and going on until then")
 
 
 class _Preemption:

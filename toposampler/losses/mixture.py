@@ -5,21 +5,23 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from toposampler.losses.batch import Batch
 
-def information(logits: Tensor, c: Tensor) -> Tensor:
-    """L_c = -E ln q(c|x): the encoder's logits (n, K) against the generators (n,) that made the samples.
+
+def information(logits: Tensor, batch: Batch) -> Tensor:
+    """L_c = -E ln q(c|x): the encoder's logits (n, K) against the generators `c` (n,) that made the batch's samples.
 
     Up to the constant entropy of r, minus a lower bound of the mutual information I(c; x).
     """
-    return F.cross_entropy(logits, c)
+    return batch.expectation(F.cross_entropy(logits, batch.noise["c"].to(logits.device), reduction="none"))
 
 
-def cross_entropy(posterior: Tensor, log_prior: Tensor) -> Tensor:
-    """E_real H(q(c|x), r) in nats: posteriors q (n, K), which carry no gradient, and ln r (K,).
+def cross_entropy(posterior: Tensor, log_prior: Tensor, batch: Batch) -> Tensor:
+    """E_real H(q(c|x), r) in nats: posteriors q (n, K) of the batch's real samples, without gradient, and ln r (K,).
 
     Its minimiser is r = E_real q(c|x): one EM step for the weights of a mixture.
     """
-    return -(posterior.mean(dim=0) * log_prior).sum()
+    return -(batch.mean(posterior) * log_prior).sum()
 
 
 def entropy(log_probabilities: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import Section
+from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.critic import Critic
 
 Sides = Literal["one-sided", "two-sided"]
@@ -23,33 +24,28 @@ class PenaltyConfig(Section):
     """which gradient norms are penalised: those above 1, or all that differ from 1"""
 
 
-def critic_terms(
-    critic: Critic, real: Tensor, fake: Tensor, epsilon: Tensor, penalty: PenaltyConfig
-) -> dict[str, Tensor]:
+def critic_terms(critic: Critic, batch: Batch, penalty: PenaltyConfig) -> Terms:
     """-E_real D + E_fake D + lambda * penalty, as the terms `real`, `fake` and `penalty`.
 
-    Args:
-        critic: D.
-        real, fake: (n, *shape), without gradient.
-        epsilon: (n,) in [0, 1]: where on the line from fake to real the gradient is taken.
-        penalty: lambda, and which gradient norms are penalised.
+    The gradient is penalised on the lines from each fake to a real sample, at the batch's `epsilon` (n,) in [0, 1].
     """
+    real, fake, epsilon = batch.real, batch.fakes(), batch.noise["epsilon"]
     n = len(real)
     between = torch.lerp(fake, real, epsilon.view(-1, *(1,) * (real.dim() - 1)))
     scores, gradient = critic.scores_and_gradient(torch.cat([real, fake, between]), n_gradient=n)
     return {
-        "real": -scores[:n].mean(),
-        "fake": scores[n : 2 * n].mean(),
-        "penalty": penalty.weight * gradient_penalty(gradient, penalty.sides),
+        "real": -batch.mean(scores[:n]),
+        "fake": batch.expectation(scores[n : 2 * n]),
+        "penalty": penalty.weight * batch.expectation(gradient_penalties(gradient, penalty.sides)),
     }
 
 
-def gradient_penalty(gradient: Tensor, sides: Sides) -> Tensor:
-    """E (|g| - 1)^2 over gradients (n, *shape); one-sided: E max(0, |g| - 1)^2, which leaves flat critics alone."""
+def gradient_penalties(gradient: Tensor, sides: Sides) -> Tensor:
+    """(|g| - 1)^2 of gradients (n, *shape), as (n,); one-sided: max(0, |g| - 1)^2, which leaves flat critics alone."""
     excess = torch.linalg.vector_norm(gradient.flatten(1), dim=1) - 1
-    return (excess.relu() if sides == "one-sided" else excess).square().mean()
+    return (excess.relu() if sides == "one-sided" else excess).square()
 
 
-def generator_term(scores: Tensor) -> Tensor:
-    """-E_fake D over scores (n,)."""
-    return -scores.mean()
+def generator_term(scores: Tensor, batch: Batch) -> Tensor:
+    """-E_fake D over the scores (n,) of a batch's fakes."""
+    return -batch.expectation(scores)

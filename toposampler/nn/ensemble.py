@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid)
+
+_shard: ContextVar[tuple[int, int]] = ContextVar("shard", default=(0, 1))
+
+
+@contextmanager
+def sharded(rank: int, size: int) -> Iterator[None]:
+    """Ensembles that are made in the block hold generators rank, rank + size, rank + 2 size, ... only.
+
+    The others are made and dropped one by one, so that those held start as they would in a whole ensemble.
+    """
+    token = _shard.set((rank, size))
+    try:
+        yield
+    finally:
+        _shard.reset(token)
 
 
 class GeneratorEnsemble(nn.Module):
@@ -20,6 +37,8 @@ class GeneratorEnsemble(nn.Module):
     program). Networks of `Linear` and pointwise layers run as one batched matrix product a layer; any other
     (convolutions) as slices, one generator after the other, which measured as fast as grouped convolutions.
 
+    Made inside `sharded(rank, size)` it holds every size-th generator, and is asked for samples of those only.
+
     Args:
         make: makes one generator, freshly initialised; called K times.
         n_generators: K.
@@ -27,8 +46,13 @@ class GeneratorEnsemble(nn.Module):
 
     def __init__(self, make: Callable[[], nn.Sequential], n_generators: int) -> None:
         super().__init__()
-        members = [make() for _ in range(n_generators)]
-        self.n_generators = n_generators
+        rank, self._shards = _shard.get()
+        members = []
+        for k in range(n_generators):
+            member = make()
+            if k % self._shards == rank:
+                members.append(member)
+        self.n_held = len(members)
         self._packs = all(isinstance(layer, (nn.Linear, *POINTWISE)) for layer in members[0])
         self._template = (copy.deepcopy(members[0]).to("meta"),)  # in a tuple: its weights are not this module's
         self._names = [name for name, _ in members[0].named_parameters()]
@@ -37,29 +61,34 @@ class GeneratorEnsemble(nn.Module):
         )
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape), in the same order."""
-        if self.n_generators == 1:
+        """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape), in the same order.
+
+        Ids on the CPU, where the work is laid out, save the wait for a GPU.
+        """
+        if self.n_held == 1 or len(z) == 0:
             return self._member(z, [weights[0] for weights in self.stacked])
-        return self._packed(z, c) if self._packs else self._sliced(z, c)
+        held = c.cpu() // self._shards
+        return self._packed(z, held) if self._packs else self._sliced(z, held)
 
     def _member(self, z: Tensor, weights: Sequence[Tensor]) -> Tensor:
         return functional_call(self._template[0], dict(zip(self._names, weights, strict=True)), z)
 
     def _packed(self, z: Tensor, c: Tensor) -> Tensor:
         """All generators at once: samples are packed to (generators in use, largest count, d), zeros elsewhere."""
-        counts = torch.bincount(c, minlength=self.n_generators)
+        counts = torch.bincount(c, minlength=self.n_held)
         in_use = counts.nonzero().squeeze(1)
         order = c.argsort()
         slot = torch.empty_like(c)  # how many samples of the same generator come before this one
-        slot[order] = torch.arange(len(c), device=c.device) - (counts.cumsum(0) - counts)[c[order]]
+        slot[order] = torch.arange(len(c)) - (counts.cumsum(0) - counts)[c[order]]
         row = (counts > 0).cumsum(0) - 1
         capacity = int(counts.max())
-        index = row[c] * capacity + slot
+        index = (row[c] * capacity + slot).to(z.device)
 
         h = z.new_zeros(len(in_use) * capacity, z.shape[1]).index_copy(0, index, z)
-        h = h.view(len(in_use), capacity, -1)
+        h = h.view(len(in_use), capacity, z.shape[1])
         stacked = list(self.stacked)
-        if len(in_use) < self.n_generators:
+        if len(in_use) < self.n_held:
+            in_use = in_use.to(z.device)
             stacked = [weights.index_select(0, in_use) for weights in stacked]
         for layer in self._template[0]:
             if isinstance(layer, nn.Linear):
@@ -72,7 +101,7 @@ class GeneratorEnsemble(nn.Module):
     def _sliced(self, z: Tensor, c: Tensor) -> Tensor:
         """One generator after the other, each on its own samples; generators without samples cost nothing."""
         order = c.argsort()
-        slices = z[order].split(torch.bincount(c, minlength=self.n_generators).tolist())
+        slices = z[order.to(z.device)].split(torch.bincount(c, minlength=self.n_held).tolist())
         members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
         x = torch.cat([self._member(s, w) for s, w in zip(slices, members, strict=True) if len(s)])
-        return x.index_select(0, order.argsort())
+        return x.index_select(0, order.argsort().to(z.device))

@@ -1,4 +1,4 @@
-"""Where c comes from: the learned prior r(c) and two ways to draw from it."""
+"""Where c comes from: the learned prior r(c) and the ways to draw from it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Draw = Literal["systematic", "random"]
+Draw = Literal["systematic", "random", "equal"]
 
 
 class MixturePrior(nn.Module):
@@ -23,19 +23,32 @@ class MixturePrior(nn.Module):
 
 
 def draw_generators(probabilities: Tensor, size: tuple[int, int], draw: Draw, rng: torch.Generator) -> Tensor:
-    """Generator ids (batches, n) int64 from probabilities (K,), each row a batch of its own.
+    """Generator ids (batches, n) int64 on the CPU from probabilities (K,), each row a batch of its own.
 
-    `random` draws each id by itself, as the papers do. `systematic` takes the n quantiles (u + i) / n of a batch with
-    one u ~ U(0, 1): every count is within 1 of n p_k and right in the mean, so that the batch carries none of the
-    noise of multinomial counts. Rows of a systematic draw are sorted.
+    `random` draws each id by itself, as the papers do. Others take the n quantiles (u + i) / n of a batch with one
+    u ~ U(0, 1), systematic sampling: every count is within 1 of n p_k and right in the mean, so that the batch carries
+    none of the noise of multinomial counts, and rows are sorted. Waits for a GPU that the probabilities are on.
     """
     batches, n = size
     if draw == "random":
         ids = torch.multinomial(probabilities, batches * n, replacement=True, generator=rng)
-        return ids.view(batches, n)
+        return ids.view(batches, n).cpu()
     offset = torch.rand((batches, 1), generator=rng, device=rng.device, dtype=probabilities.dtype)
     below_one = 1 - torch.finfo(offset.dtype).eps
     quantiles = ((offset + torch.arange(n, device=rng.device)) / n).clamp_(max=below_one)
     cumulative = probabilities.cumsum(0)
     ids = torch.searchsorted(cumulative / cumulative[-1], quantiles, right=True)  # rounded sums need not end at 1
-    return ids.clamp_(max=len(probabilities) - 1)  # of NaN, which the loop's guard reports: no index may be wrong
+    return ids.clamp_(max=len(probabilities) - 1).cpu()  # of NaN, which the loop's guard reports: no index may be wrong
+
+
+def share_out(n_generators: int, size: tuple[int, int], rng: torch.Generator) -> Tensor:
+    """Generator ids (batches, n) int64 on the CPU, each row sorted, with n / K of every generator.
+
+    Where K does not divide n, counts are within 1 of that and right in the mean; else nothing is drawn, and a GPU is
+    not waited for.
+    """
+    batches, n = size
+    offset = torch.zeros(batches, 1, dtype=torch.long)
+    if n % n_generators:
+        offset = torch.randint(n_generators, (batches, 1), generator=rng, device=rng.device).cpu()
+    return (torch.arange(n) * n_generators + offset) // n

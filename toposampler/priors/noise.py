@@ -115,7 +115,7 @@ class NoiseGate(NoiseModule):
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """See `NoiseModule.forward`."""
         if self.cut is None:
-            chosen = F.one_hot(c, len(self.offset)).to(z.dtype)
+            chosen = F.one_hot(c.to(z.device), len(self.offset)).to(z.dtype)
         else:
             soft = self.cut(z).to(z.dtype).softmax(dim=1)
             hard = F.one_hot(soft.argmax(dim=1), len(self.offset)).to(z.dtype)

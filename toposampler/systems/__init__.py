@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from toposampler.systems.base import Batch, Noise, Player, System, SystemConfig, Terms
+from toposampler.systems.base import Player, System, SystemConfig
 
-__all__ = ["SYSTEMS", "Batch", "Noise", "Player", "System", "SystemConfig", "Terms"]
+__all__ = ["SYSTEMS", "Player", "System", "SystemConfig"]
 
 
 def _pages(page: type[SystemConfig]) -> list[type[SystemConfig]]:

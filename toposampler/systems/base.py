@@ -16,38 +16,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig, Section
+from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
-
-Terms = dict[str, Tensor]
-Noise = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a loss sees: this worker's share of one step."""
-
-    real: Tensor
-    """(n, *shape): samples of the data"""
-    noise: Noise
-    """tensors (n, ...): all that is random in the step, by name, as drawn by `System.draw`"""
-    fake: Tensor | None
-    """(n, *shape): generated from `noise` without gradient, for critics; None for all other players"""
-    step: int
-    """generator steps done"""
-    total_steps: int
-    """generator steps of the whole run"""
-    gather: Callable[[Tensor], Tensor] = lambda x: x
-    """this worker's rows (n, ...) to those of the global batch (n W, ...), with gradient, for losses that are no mean
-    over samples: their value must not depend on the number of workers"""
-
-    def fakes(self) -> Tensor:
-        """`fake`, for losses that are only ever given a batch with fakes."""
-        if self.fake is None:
-            raise ValueError("this batch has no fakes: only the critic's batches do")
-        return self.fake
 
 
 @dataclass(frozen=True)
@@ -81,6 +54,11 @@ class SystemConfig(Section):
     def K(self) -> int:
         """The number of generators."""
         return 1
+
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether every generator is a network of its own, so that workers can hold some of them each."""
+        return False
 
     @property
     def couples_samples(self) -> bool:
@@ -126,21 +104,23 @@ class System(nn.Module, ABC):
     def players(self) -> dict[str, Player]:
         """The players in the order they move; the first is the critic, which moves `critic_steps` times."""
 
-    def draw(self, batches: int, n: int, rng: torch.Generator) -> Noise:
+    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
         """All that is random in `batches` steps on n samples: tensors (batches, n, ...) by name.
 
-        Latents `z` (..., d), generator ids `c`, and the places `epsilon` in [0, 1] of the gradient penalty.
+        Latents `z` (..., d), generator ids `c`, the places `epsilon` in [0, 1] of the gradient penalty, and, where c is
+        not drawn from r(c), which only training may do, the `weight` of every sample. The ids are on the CPU, as they
+        steer the work; all else is on the device.
         """
         dtype = next(self.parameters()).dtype
         return {
             "z": self.latent.draw((batches, n), rng, dtype),
-            "c": self.draw_generators(batches, n, rng),
+            "c": self.draw_generators(batches, n, rng, training),
             "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),
         }
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator) -> Tensor:
-        """c ~ r(c): generator ids (batches, n) int64; all 0 for a single generator."""
-        return torch.zeros((batches, n), dtype=torch.long, device=rng.device)
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+        """Generator ids (batches, n) int64 on the CPU, c ~ r(c); see `draw`. All 0 for a single generator."""
+        return torch.zeros((batches, n), dtype=torch.long)
 
     def generate(self, noise: Noise) -> Tensor:
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""

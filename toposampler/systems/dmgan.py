@@ -22,7 +22,9 @@ Deviations
   statistics make a step depend on how the batch is cut among workers, and differ between the generated samples Q is
   trained on and the real ones the prior asks it about.
 - `draw: systematic` (default) draws the generators of a batch by systematic sampling, which has the paper's mean and
-  none of its multinomial noise; `draw: random` is the paper's.
+  none of its multinomial noise; `draw: random` is the paper's. `draw: equal` has every generator make as many samples
+  and weighs them by K r(c) in all expectations over c: the same gradient in the mean, and equal work for all workers of
+  a sharded ensemble, at the price of samples that count for little once most generators are switched off.
 - Defaults are constants that train well on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
   rate 1e-3 falling to 0, betas (0, .9), two critic steps, z of few
   dimensions. `configs/lines_dmgan_pl_author.yaml`
@@ -39,10 +41,11 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import mixture, wasserstein
+from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
-from toposampler.priors.mixture import Draw, draw_generators
-from toposampler.systems.base import Batch, Player, System, SystemConfig, Terms
+from toposampler.priors.mixture import Draw, draw_generators, share_out
+from toposampler.systems.base import Player, System, SystemConfig
 
 
 class DMGANConfig(SystemConfig):
@@ -52,7 +55,8 @@ class DMGANConfig(SystemConfig):
     n_generators: int = Field(10, ge=1)
     """K, the number of generators"""
     draw: Draw = "systematic"
-    """how the generators of a batch are drawn: systematic (counts within 1 of their mean) or random (the paper's)"""
+    """how the generators of a batch are drawn: random (the paper's), systematic (counts within 1 of their mean), or
+    equal (all generators make as many samples, weighed by r(c): equal work for the workers of a sharded ensemble)"""
     information_weight: float = Field(1.0, gt=0)
     """lambda', weight of the mutual-information term in the loss of generators and encoder"""
     penalty: PenaltyConfig = PenaltyConfig()
@@ -64,6 +68,11 @@ class DMGANConfig(SystemConfig):
     def K(self) -> int:
         """The number of generators."""
         return self.n_generators
+
+    @property
+    def has_ensemble(self) -> bool:
+        """See `SystemConfig.has_ensemble`."""
+        return True
 
     @property
     def couples_samples(self) -> bool:
@@ -98,23 +107,30 @@ class DMGAN(System):
         """r(c) = 1/K: (K,)."""
         return next(self.parameters()).new_full((self.K,), 1 / self.K)
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator) -> Tensor:
-        """c ~ r(c): (batches, n)."""
+    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+        """See `System.draw`; with `draw: equal` a sample weighs K r(c) in training."""
+        noise = super().draw(batches, n, rng, training)
+        if training and self.config.draw == "equal":
+            noise["weight"] = self.K * self.prior()[noise["c"].to(rng.device)]
+        return noise
+
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+        """c ~ r(c), or with `draw: equal` in training c uniform: (batches, n)."""
+        if training and self.config.draw == "equal":
+            return share_out(self.K, (batches, n), rng)
         return draw_generators(self.prior(), (batches, n), self.config.draw, rng)
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return wasserstein.critic_terms(
-            self.critic, batch.real, batch.fakes(), batch.noise["epsilon"], self.config.penalty
-        )
+        return wasserstein.critic_terms(self.critic, batch, self.config.penalty)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D + lambda' L_c, for generators and encoder."""
         features = self.critic.features(self.generate(batch.noise))
-        information = mixture.information(self.encoder(features), batch.noise["c"])
+        information = mixture.information(self.encoder(features), batch)
         scores = self.critic.score(features)
         return {
-            "adversarial": wasserstein.generator_term(scores),
+            "adversarial": wasserstein.generator_term(scores, batch),
             "information": self.config.information_weight * information,
         } | self.latent_terms(batch, scores)
 

@@ -36,8 +36,9 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import mixture
+from toposampler.losses.batch import Batch, Terms
 from toposampler.priors.mixture import MixturePrior
-from toposampler.systems.base import Batch, Player, Terms
+from toposampler.systems.base import Player
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
 
@@ -112,8 +113,8 @@ class DMGANPL(DMGAN):
         if batch.step < self.prior_config.entropy_decay_from * batch.total_steps or self.K == 1:
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
-        hits = found == batch.noise["c"].to(found.device)
-        accuracy = batch.gather(hits.to(self.accurate_steps.dtype)).mean()
+        hits = (found == batch.noise["c"].to(found.device)).to(self.accurate_steps.dtype)
+        accuracy = batch.gather(batch.weighed(hits)).mean()
         self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
@@ -126,6 +127,6 @@ class DMGANPL(DMGAN):
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.prior_config.author_exact else 1
         return {
-            "cross_entropy": mixture.cross_entropy(posterior, log_prior) / classes,
+            "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch) / classes,
             "entropy_bonus": -weight * mixture.entropy(log_prior),
         }

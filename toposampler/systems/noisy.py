@@ -9,8 +9,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from toposampler.config import Section
+from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.priors.noise import NoiseConfig, NoiseModule
-from toposampler.systems.base import Batch, Noise, System, SystemConfig, Terms
+from toposampler.systems.base import System, SystemConfig
 from toposampler.topology import signature_loss
 
 

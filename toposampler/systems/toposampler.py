@@ -42,13 +42,14 @@ import torch
 from torch import Tensor, nn
 
 from toposampler.losses import wasserstein
+from toposampler.losses.batch import Batch, Terms
 from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
 from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 from toposampler.priors.noise import NoiseConfig
-from toposampler.systems.base import Batch, Player, SystemConfig, Terms
+from toposampler.systems.base import Player, SystemConfig
 from toposampler.systems.noisy import NoisySystem, TopologyConfig
 
 
@@ -115,23 +116,21 @@ class TopoSampler(NoisySystem):
         """r(c), the odds (K,) of the branches, without gradient; None where branches are not drawn."""
         return None if self.mixture is None else self.mixture.log_probabilities().detach().exp()
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """c ~ r(c), the branches: (batches, n)."""
         odds = self.prior()
         if odds is None:
-            return super().draw_generators(batches, n, rng)
+            return super().draw_generators(batches, n, rng, training)
         return draw_generators(odds, (batches, n), "systematic", rng)
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return wasserstein.critic_terms(
-            self.critic, batch.real, batch.fakes(), batch.noise["epsilon"], self.config.penalty
-        )
+        return wasserstein.critic_terms(self.critic, batch, self.config.penalty)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D, and the terms of the noise module."""
         scores = self.critic(self.generate(batch.noise))
-        return {"adversarial": wasserstein.generator_term(scores)} | self.latent_terms(batch, scores)
+        return {"adversarial": wasserstein.generator_term(scores, batch)} | self.latent_terms(batch, scores)
 
     def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
         """The signature loss, and `choice`, whose gradient by zeta is that of -E_fake D by the odds of the branches."""
@@ -139,5 +138,7 @@ class TopoSampler(NoisySystem):
         if self.mixture is not None:
             scores = scores.detach()
             advantage = scores - batch.gather(scores).mean()  # of the global batch, as each worker's mean is its own
-            terms["choice"] = -(advantage * self.mixture.log_probabilities()[batch.noise["c"]]).mean()
+            terms["choice"] = -batch.mean(
+                advantage * self.mixture.log_probabilities()[batch.noise["c"].to(scores.device)]
+            )
         return terms

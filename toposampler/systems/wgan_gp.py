@@ -22,8 +22,9 @@ from __future__ import annotations
 from typing import Literal
 
 from toposampler.losses import wasserstein
+from toposampler.losses.batch import Batch, Terms
 from toposampler.losses.wasserstein import PenaltyConfig
-from toposampler.systems.base import Batch, Player, System, SystemConfig, Terms
+from toposampler.systems.base import Player, System, SystemConfig
 
 
 class WGANGPConfig(SystemConfig):
@@ -55,10 +56,8 @@ class WGANGP(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 3: -E_real D + E_fake D + lambda * penalty."""
-        return wasserstein.critic_terms(
-            self.critic, batch.real, batch.fakes(), batch.noise["epsilon"], self.config.penalty
-        )
+        return wasserstein.critic_terms(self.critic, batch, self.config.penalty)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """Algorithm 1, line 12: -E_fake D."""
-        return {"adversarial": wasserstein.generator_term(self.critic(self.generate(batch.noise)))}
+        return {"adversarial": wasserstein.generator_term(self.critic(self.generate(batch.noise)), batch)}

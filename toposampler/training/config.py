@@ -59,12 +59,12 @@ class RunConfig(Section):
         return name
 
     @model_validator(mode="after")
-    def _batch_divides(self) -> Self:
+    def _work_can_be_shared(self) -> Self:
         size, workers = self.training.batch_size, self.cluster.num_workers
-        if size % workers:
+        if size < workers:
             raise ValueError(
-                f"training.batch_size ({size}) must be a multiple of cluster.num_workers ({workers}): "
-                f"each worker takes an equal share of the global batch"
+                f"training.batch_size ({size}) is less than cluster.num_workers ({workers}): the workers share the "
+                "global batch, and one of them would have nothing to do"
             )
         if size < self.system.least_batch:
             raise ValueError(
@@ -75,6 +75,16 @@ class RunConfig(Section):
             raise ValueError(
                 f"this system normalises over its batch, which {workers} workers would cut apart: "
                 "set cluster.num_workers 1, or system.encoder_norm none"
+            )
+        if self.cluster.placement == "sharded" and not self.system.has_ensemble:
+            raise ValueError(
+                f"cluster.placement sharded needs a system with an ensemble of generators, and {self.system.name} has "
+                "one network: set cluster.placement replicated"
+            )
+        if self.cluster.placement == "sharded" and workers > self.system.K:
+            raise ValueError(
+                f"cluster.placement sharded: {self.system.K} generators cannot live on {workers} workers; set "
+                f"cluster.num_workers to {self.system.K} or less"
             )
         return self
 

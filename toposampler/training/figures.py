@@ -14,6 +14,7 @@ from toposampler.data import Dataset
 from toposampler.records import Record
 from toposampler.systems import System
 from toposampler.training.sampling import draw_samples
+from toposampler.training.world import World
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
@@ -28,6 +29,7 @@ def draw_figures(
     system: System,
     dataset: Dataset,
     samples: tuple[Tensor, Tensor],
+    images: Sequence[tuple[str, Tensor]],
     records: Sequence[Record],
     title: str,
 ) -> None:
@@ -35,9 +37,10 @@ def draw_figures(
 
     Args:
         folder: for the PNGs.
-        system: with the weights `samples` were drawn from.
+        system: its prior and encoder are asked; its generators are not, as other processes may hold them.
         dataset: the real data.
         samples: (n, *shape), and the generators (n,) that made them.
+        images: of each generator, as `generator_images` gives them; none for points.
         records: all records of the run.
         title: of the run, on every figure.
     """
@@ -53,8 +56,8 @@ def draw_figures(
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
         figures["samples_by_encoder"] = plots.encoder_scatter(x.flatten(1), posterior.argmax(dim=1).cpu(), title)
-    if len(dataset.shape) == 3:
-        figures["samples_grid"] = plots.image_grid(_rows(system, prior), title)
+    if images:
+        figures["samples_grid"] = plots.image_grid(images, title)
     for name, prefixes in (("losses", [*system.players()]), ("evaluation", ["eval"])):
         steps, terms = _columns(records, prefixes)
         terms = {name: values for name, values in terms.items() if not DETAIL.search(name)}
@@ -76,8 +79,15 @@ def _columns(records: Sequence[Record], prefixes: Sequence[str]) -> tuple[list[i
     return [step for step, _ in rows], {name: [metrics[name] for _, metrics in rows] for name in names}
 
 
-def _rows(system: System, prior: Tensor | None) -> list[tuple[str, Tensor]]:
-    """Images of each generator, the one with most mass first."""
+def generator_images(system: System, shards: World) -> list[tuple[str, Tensor]]:
+    """A title and `PER_ROW` images (PER_ROW, *shape) of each generator, the one with most mass first.
+
+    Where the ensemble is spread over `shards`, all of them call this, and rank 0 gets the images.
+    """
+    prior = system.prior()
     masses = [1.0] if prior is None else prior.tolist()
     order = sorted(range(system.K), key=lambda k: -masses[k])
-    return [(f"G{k}  r = {masses[k]:.3f}", draw_samples(system, PER_ROW, seed=0, generator=k)[0].cpu()) for k in order]
+    return [
+        (f"G{k}  r = {masses[k]:.3f}", draw_samples(system, PER_ROW, seed=0, generator=k, shards=shards)[0].cpu())
+        for k in order
+    ]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +14,10 @@ from torch import Tensor
 from toposampler.config import TrainingConfig
 from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
-from toposampler.systems import Batch, System
+from toposampler.losses.batch import Batch, Noise
+from toposampler.systems import System
 from toposampler.training.parameters import FlatPlayer
-from toposampler.training.world import World
+from toposampler.training.placement import ENSEMBLE, Placement
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
@@ -24,46 +27,56 @@ class Loop:
 
     One outer iteration is `critic_steps` steps of the critic and one of every other player. For each: freeze the
     others, compute the loss, ONE backward, average the flat gradient over the workers, step. All that is random in an
-    iteration is drawn at once, for the global batch, by every worker alike; each then works on its own share of it. So
-    the result is that of one process on the global batch, whatever the number of workers.
+    iteration is drawn at once, for the global batch, by every worker alike; each then works on its own rows of it. So
+    the result is that of one process on the global batch, whatever the number of workers and their placement. The
+    loop waits for a GPU only where generators are drawn from a learned prior, once an iteration, and in `drain_terms`.
 
     Args:
-        system: on the CPU, freshly initialised (alike on every worker).
+        system: on the CPU, freshly initialised (alike on every worker; of a sharded ensemble this worker's part).
         dataset: whole on every worker; moved to the device.
         config: the `training` section.
         seed: of the noise and of the order of the data.
         device: where to compute.
-        world: the process group.
+        placement: the process group, and what of the system each process holds.
     """
 
     def __init__(
-        self, system: System, dataset: Dataset, config: TrainingConfig, seed: int, device: torch.device, world: World
+        self,
+        system: System,
+        dataset: Dataset,
+        config: TrainingConfig,
+        seed: int,
+        device: torch.device,
+        placement: Placement,
     ) -> None:
-        self.config, self.device, self.world = config, device, world
+        self.config, self.device, self.placement, self.world = config, device, placement, placement.world
         self.system = system.to(device, DTYPES[config.precision])
         self.data = dataset.x.to(device, DTYPES[config.precision])
         self.sampler = Sampler(len(self.data), seed=seed, device=device)
         self.rng = torch.Generator(device).manual_seed(seed)
         self.step = 0
-        self.players = {name: FlatPlayer(player) for name, player in system.players().items()}
+        local = {"generator": ENSEMBLE} if placement.sharded else {}
+        self.players = {name: FlatPlayer(player, local.get(name)) for name, player in system.players().items()}
         self.average = torch.cat(self._averaged_values())
-        self._history: list[tuple[int, str, list[str], Tensor]] = []
+        self.phase: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
+        """told what is being done, for a profiler"""
+        self._history: list[tuple[int, str, list[str], Tensor]] = []  # loss terms since `drain_terms`
         for player in self.players.values():
             player.freeze(True)
 
     def iteration(self) -> None:
         """One outer iteration: the critic's steps, then one step of every other player."""
         critic, *others = self.players
-        n_critic = self.config.critic_steps
-        noise, real = self._draw(n_critic + 1)
-        with torch.no_grad(), self._autocast():
-            critic_noise = {name: x[:n_critic].flatten(0, 1) for name, x in noise.items()}
-            fake = self.system.generate(critic_noise).to(real.dtype).view_as(real[:n_critic])
-        for i in range(n_critic):
-            self._move(critic, self._batch(noise, real, i, fake[i]))
+        with self.phase("draw"):
+            batches, noise = self._draw(self.config.critic_steps + 1)
+        with self.phase("fakes for the critic"):
+            for_critic = self._with_fakes(batches[:-1], noise)
+        for batch in for_critic:
+            self._move(critic, batch)
         for name in others:
-            self._move(name, self._batch(noise, real, n_critic, None))
-        self._advance()
+            self._move(name, batches[-1])
+        with self.phase("moving average"):
+            self._advance()
 
     def _advance(self) -> None:
         """The end of an outer iteration: update the moving average, count the step."""
@@ -71,12 +84,42 @@ class Loop:
             average.lerp_(values, 1 - self._ema_decay())
         self.step += 1
 
-    def _draw(self, batches: int) -> tuple[dict[str, Tensor], Tensor]:
-        """This worker's share of the noise (batches, n, ...) and of the data (batches, n, *shape) of an iteration."""
-        size = self.batch_size
-        noise = {name: self.world.share(x) for name, x in self.system.draw(batches, size, self.rng).items()}
-        indices = self.world.share(self.sampler.next(batches * size).view(batches, size))
-        return noise, self.data[indices]
+    def _draw(self, batches: int) -> tuple[list[Batch], Noise]:
+        """This worker's rows of the global batches of an iteration, and the noise of all of them in one piece."""
+        n = self.batch_size
+        noise = self.system.draw(batches, n, self.rng, training=True)
+        owner = self.placement.owner(noise["c"])
+        indices = self.sampler.next(batches * n)
+        sizes = [n] * batches
+        noise = {name: x.flatten(0, 1) for name, x in noise.items()}
+        if self.world.size > 1:
+            mine = owner == self.world.rank
+            sizes, rows = mine.sum(dim=1).tolist(), mine.flatten().nonzero().squeeze(1)
+            noise = {name: x[rows.to(x.device)] for name, x in noise.items()}
+            indices = indices[rows.to(indices.device)]
+        real = self.data[indices].split(sizes)
+        parts = {name: x.split(sizes) for name, x in noise.items()}
+        share = n / self.world.size
+        drawn = [
+            Batch(
+                real=real[i],
+                noise={name: part[i] for name, part in parts.items()},
+                fake=None,
+                step=self.step,
+                total_steps=self.config.generator_steps,
+                equal_share=None if sizes[i] == share else share,
+                gather=partial(self.world.gather, owner=owner[i]),
+            )
+            for i in range(batches)
+        ]
+        return drawn, noise
+
+    def _with_fakes(self, batches: list[Batch], noise: Noise) -> list[Batch]:
+        """The batches with what the generators make of `noise`, which starts with theirs: in one go, no gradient."""
+        sizes = [len(batch.real) for batch in batches]
+        with torch.no_grad(), self._autocast():
+            fakes = self.system.generate({name: x[: sum(sizes)] for name, x in noise.items()}).to(self.data.dtype)
+        return [replace(batch, fake=fake) for batch, fake in zip(batches, fakes.split(sizes), strict=True)]
 
     @property
     def batch_size(self) -> int:
@@ -89,20 +132,19 @@ class Loop:
         grown = self.step >= self.config.batch_growth_from * self.config.generator_steps
         return self.config.batch_size * (self.config.batch_growth if grown else 1)
 
-    def _batch(self, noise: dict[str, Tensor], real: Tensor, i: int, fake: Tensor | None) -> Batch:
-        of_step = {name: x[i] for name, x in noise.items()}
-        return Batch(real[i], of_step, fake, self.step, self.config.generator_steps, self.world.gather)
-
     def _move(self, name: str, batch: Batch) -> None:
         player = self.players[name]
         player.freeze(False)
-        with self._autocast():
+        with self.phase(f"{name}: loss"), self._autocast():
             terms = player.loss(batch)
-        values = torch.stack(list(terms.values()))
-        values.sum().backward()
+        with self.phase(f"{name}: backward"):
+            values = torch.stack(list(terms.values()))
+            values.sum().backward()
         player.freeze(True)
-        self.world.average_(player.gradients)
-        player.step(self._learning_rate_scale())
+        with self.phase(f"{name}: average over workers"):
+            player.average_gradients(self.world)
+        with self.phase(f"{name}: step"):
+            player.step(self._learning_rate_scale())
         self._history.append((self.step, name, list(terms), values.detach()))
 
     def _autocast(self) -> AbstractContextManager[None]:
@@ -145,7 +187,9 @@ class Loop:
                 step, terms, _ = records[int(bad.nonzero()[0])]
                 value = dict(zip(terms, values[bad][0].tolist(), strict=True))
                 raise TrainingStoppedError(f"the loss of the {name} is not finite at generator step {step}: {value}")
-            if not torch.isfinite(self.players[name].values).all():
+            finite = torch.isfinite(self.players[name].values).all().float()
+            self.world.average_(finite)  # of other workers' generators this one knows nothing
+            if finite < 1:
                 raise TrainingStoppedError(f"a parameter of the {name} is not finite at generator step {self.step}")
             means |= {f"{name}/{term}": v for term, v in zip(records[0][1], values.mean(0).tolist(), strict=True)}
         self._history.clear()
@@ -154,7 +198,7 @@ class Loop:
     def check_replicas(self) -> None:
         """Raises TrainingStoppedError if a player's parameters differ in one bit between workers."""
         for name, player in self.players.items():
-            if not self.world.agree(player.values):
+            if not self.world.agree(player.shared):
                 raise TrainingStoppedError(
                     f"the replicas of the {name} have drifted apart by generator step {self.step}"
                 )
@@ -172,18 +216,26 @@ class Loop:
                 values.copy_(before)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that an exact continuation needs, as tensors, numbers and strings."""
-        return {
+        """All that an exact continuation on any number of workers needs, as tensors, numbers and strings.
+
+        Every rank calls it; where the ensemble is sharded, only what rank 0 gets is whole.
+        """
+        for *_, values in self._history:
+            self.world.average_(values)
+        state = {
             "step": self.step,
             "system": self.system.state_dict(),
             "average": self.average,
             "moments": {name: dict(player.moments()) for name, player in self.players.items()},
             "rng": self.rng.get_state(),
             "sampler": self.sampler.state_dict(),
+            "history": [[step, name, terms, values] for step, name, terms, values in self._history],
         }
+        return self.placement.whole_state(state, self.system)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave."""
+        """Continue from what `state_dict` gave to rank 0."""
+        state = self.placement.part_state(state, self.system)
         self.step = state["step"]
         self.system.load_state_dict(state["system"])
         self.average.copy_(state["average"])
@@ -191,3 +243,5 @@ class Loop:
             player.load_moments(state["moments"][name])
         self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
+        history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
+        self._history = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

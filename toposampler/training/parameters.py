@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toposampler.systems import Player
+from toposampler.training.world import World
 
 
 class FlatPlayer:
@@ -16,9 +17,13 @@ class FlatPlayer:
 
     The modules keep working as before, on views. Small networks spend their time on launching kernels; this way a step
     launches one per module instead of several per parameter.
+
+    Args:
+        player: what to step.
+        local: its first module, if that is no replica: other workers hold other weights.
     """
 
-    def __init__(self, player: Player) -> None:
+    def __init__(self, player: Player, local: str | None = None) -> None:
         self.loss = player.loss
         self.parameters = [p for module in player.modules.values() for p in module.parameters()]
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
@@ -33,6 +38,8 @@ class FlatPlayer:
             flat.grad = self.gradients[start:end]
             optimiser = player.optimisers[name]
             groups.append({"params": [flat], "lr": optimiser.learning_rate, "betas": optimiser.betas})
+        assert local in (None, next(iter(self.ranges))), "what is shared with other workers lies in one piece"
+        self.n_local = 0 if local is None else self.ranges[local][1]
         self._adam = torch.optim.Adam(groups, fused=True)
         self._learning_rates = [group["lr"] for group in groups]
         position = 0
@@ -49,6 +56,17 @@ class FlatPlayer:
     def module_values(self, name: str) -> Tensor:
         """The flat parameters of one module, a view."""
         return self.values[slice(*self.ranges[name])]
+
+    @property
+    def shared(self) -> Tensor:
+        """The flat parameters that every worker holds, a view."""
+        return self.values[self.n_local :]
+
+    def average_gradients(self, world: World) -> None:
+        """The mean over workers of `gradients`, where those of a local module are this worker's part of it already."""
+        world.average_(self.gradients[self.n_local :])
+        if self.n_local:
+            self.gradients[: self.n_local] /= world.size
 
     def step(self, learning_rate_scale: float) -> None:
         """One step of Adam down `gradients`, which are zero afterwards."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,8 @@ from tqdm import tqdm
 from toposampler.records import Record, read_records
 
 MAIN_METRIC = "eval/off_manifold_0.05"
+NEWEST = 20
+"""records that speed is measured over: older ones may lie before a restart"""
 
 
 class Display(Protocol):
@@ -74,7 +77,7 @@ class Progress:
         self._path = path
         earlier = read_records(path)  # a resumed run goes on from here
         self._offset = earlier[-1].end if earlier else 0
-        self._first: Record | None = None  # the first of this process: speed is the mean since then
+        self._newest: deque[Record] = deque(maxlen=NEWEST)
         self._metric = ""
         first_step = earlier[-1].step if earlier else 0
         self._display: Display = Bar(stream, first_step, total_steps) if stream.isatty() else Lines(stream, total_steps)
@@ -83,9 +86,9 @@ class Progress:
         """Read the new records and show the newest state."""
         for record in read_records(self._path, self._offset):
             self._offset = record.end
-            self._first = self._first or record
+            self._newest.append(record)
             self._metric = main_metric(record) or self._metric
-            self._display.show(record.step, speed(self._first, record), self._metric)
+            self._display.show(record.step, speed(self._newest[0], record), self._metric)
 
     def __enter__(self) -> Self:
         return self

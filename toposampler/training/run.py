@@ -7,6 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
+from toposampler.nn.ensemble import sharded
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
@@ -29,16 +31,15 @@ from toposampler.training.checkpoint import (
     save_checkpoint,
 )
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
-from toposampler.training.figures import draw_figures
+from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.loop import Loop
+from toposampler.training.placement import Placement
+from toposampler.training.profile import profiled
 from toposampler.training.sampling import draw_samples
+from toposampler.training.stopping import ShouldStop, Stopping
 from toposampler.training.world import World
 
 OnCheckpoint = Callable[[int, Path], None]
-ShouldStop = Callable[[], bool]
-
-POLL_S = 0.25
-"""seconds between two looks whether the run is to stop; every look is a word from rank 0 to all"""
 
 log = logging.getLogger(__name__)
 
@@ -105,13 +106,17 @@ class Run:
     def __init__(
         self, config: RunConfig, world: World, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
     ) -> None:
-        self.config, self.world, self.on_checkpoint, self.should_stop = config, world, on_checkpoint, should_stop
+        self.config, self.world, self.on_checkpoint = config, world, on_checkpoint
+        self.stopping = Stopping(world, should_stop)
         self.folder = run_folder(config)
         self.dataset = check(config) if world.rank == 0 else config.data.load()
+        placement = Placement(world, config.cluster.placement == "sharded")
+        self.shards = placement.shards
         torch.manual_seed(config.seed)
-        system = config.system.build(self.dataset.shape)
+        with sharded(self.shards.rank, self.shards.size):
+            system = config.system.build(self.dataset.shape)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
-        self.loop = Loop(system, self.dataset, config.training, config.seed, device, world)
+        self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()
         self.seconds_before = 0.0
         self.started = time.monotonic()
@@ -137,69 +142,104 @@ class Run:
 
     def train(self) -> dict[str, Any] | None:
         """Step to the end; see `train`."""
-        training, last = self.config.training, self.config.training.generator_steps
+        last = self.config.training.generator_steps
+        log.info("at step %d of %d, workers: %d", self.loop.step, last, self.world.size)
+        profiles = self.config.cluster.profile
+        profile = profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None)
         try:
-            while self.loop.step < last:
-                self.loop.iteration()
-                step = self.loop.step
-                evaluates = step % training.evaluate_every == 0 and step < last
-                saves = step % training.checkpoint_every == 0 or step == last
-                if step % training.log_every == 0 or evaluates or saves:
-                    self._record(evaluates)
-                if saves:
-                    self._checkpoint()
+            with profile as iteration_ends:
+                while self.loop.step < last:
+                    self.loop.iteration()
+                    iteration_ends()
+                    self._look_up()
         except TrainingStoppedError as error:
             good = checkpoints(self.folder / "checkpoints")
             raise TrainingStoppedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
-        return self._finish() if self.world.rank == 0 else None
+        return self._finish()
+
+    def _look_up(self) -> None:
+        """After an iteration: evaluate, record and save as it is time for, and hear whether to stop."""
+        training, step, last = self.config.training, self.loop.step, self.config.training.generator_steps
+        evaluates = step % training.evaluate_every == 0 and step < last
+        saves = step % training.checkpoint_every == 0 or step == last
+        if step % training.log_every == 0 or evaluates or saves:
+            self._record(evaluates)
+        if saves:
+            self._checkpoint()
+        if self.stopping.after(step):
+            if not saves:
+                self._checkpoint()
+            raise RunInterruptedError(f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}")
 
     def _record(self, evaluates: bool) -> None:
         """Fetch the loss terms (on every rank: they are averaged over all) and write a line of metrics.jsonl."""
         metrics = self.loop.drain_terms()
-        if self.world.rank == 0:
-            prior = self.loop.system.prior()
-            if prior is not None:
-                metrics |= {f"mass/{k}": mass for k, mass in enumerate(prior.tolist())}
-            if evaluates:
-                scores, _ = self._evaluate(self.config.training.evaluation_samples // 5)
-                metrics |= {f"eval/{name}": value for name, value in scores.items()}
-            self.records.write(self.loop.step, metrics)
+        prior = self.loop.system.prior()
+        if prior is not None:
+            metrics |= {f"mass/{k}": mass for k, mass in enumerate(prior.tolist())}
+        if evaluates:
+            samples = self._samples(self.config.training.evaluation_samples // 5)
+            if self.world.rank == 0:
+                metrics |= {f"eval/{name}": value for name, value in self._scores(*samples).items()}
+        self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
 
-    def _evaluate(self, n: int) -> tuple[dict[str, float], tuple[Tensor, Tensor]]:
-        """The metrics of n samples of the averaged generators against n real ones, and the samples and their makers."""
+    def _samples(self, n: int) -> tuple[Tensor, Tensor]:
+        """n samples of the averaged generators, and their makers: on the CPU, of rank 0; every rank calls it."""
         with self.loop.averaged() as system:
-            samples, ids = draw_samples(system, n, self.config.seed)
-            samples, ids, prior = samples.float().cpu(), ids.cpu(), system.prior()
-        if not torch.isfinite(samples).all():
+            samples, ids = draw_samples(system, n, self.config.seed, shards=self.shards)
+        samples = samples.float().cpu()
+        if not self.world.first(bool(torch.isfinite(samples).all())):
             raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
+        return samples, ids
+
+    def _scores(self, samples: Tensor, ids: Tensor) -> dict[str, float]:
+        """The metrics of samples against as many real ones."""
+        prior = self.loop.system.prior()
         prior = None if prior is None else prior.cpu()
-        scores = evaluate(self.dataset, samples, ids, prior, self.config.seed, max_real=n)
-        return scores, (samples, ids)
+        return evaluate(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
 
     def _checkpoint(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
         self.loop.check_replicas()
-        path = self.folder / "checkpoints" / checkpoint_name(self.loop.step)
-        if self.world.rank == 0:
-            state = {
-                "config": self.config.model_dump(mode="json"),
-                "shape": list(self.dataset.shape),
-                "data": self.digest,
-                "seconds": self.seconds,
-                "loop": self.loop.state_dict(),
-            }
-            save_checkpoint(path, state)
+        state = {
+            "config": self.config.model_dump(mode="json"),
+            "shape": list(self.dataset.shape),
+            "data": self.digest,
+            "seconds": self.seconds,
+            "loop": self.loop.state_dict(),
+        }
+        path = self._checkpoint_path()
+        self._on_disk(path.name, lambda: save_checkpoint(path, state))
         if self.on_checkpoint is not None:
             self.on_checkpoint(self.loop.step, path)
 
-    def _finish(self) -> dict[str, Any]:
-        """Evaluate, draw the figures, and write samples.npz and, last of all, result.json."""
+    def _checkpoint_path(self) -> Path:
+        return self.folder / "checkpoints" / checkpoint_name(self.loop.step)
+
+    def _on_disk(self, what: str, write: Callable[[], None]) -> None:
+        """Have rank 0 `write`. If its disk is full, or away, every rank stops, and none waits for another."""
+        fault = None
+        if self.world.rank == 0:
+            try:
+                write()
+            except (OSError, RuntimeError) as error:  # torch's zip writer raises the second
+                fault = f"{what} cannot be written to {self.folder} at generator step {self.loop.step}: {error}"
+        if fault := self.world.first(fault):
+            raise TrainingStoppedError(fault)
+
+    def _finish(self) -> dict[str, Any] | None:
+        """Evaluate, draw the figures, and write samples.npz and, last of all, result.json: rank 0, from all samples."""
+        samples, ids = self._samples(self.config.training.evaluation_samples)
+        with self.loop.averaged() as system:
+            images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
+        if self.world.rank > 0:
+            return None
         self.records.close()
-        scores, (samples, ids) = self._evaluate(self.config.training.evaluation_samples)
+        scores = self._scores(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
         records = read_records(self.folder / "metrics.jsonl")
-        with self.loop.averaged() as system:
-            draw_figures(self.folder / "figures", system, self.dataset, (samples, ids), records, self.config.name)
+        figures = self.folder / "figures"
+        draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, self.config.name)
         prior = self.loop.system.prior()
         result = {
             "metrics": scores,

@@ -1,4 +1,8 @@
-"""The process group training runs in: this process's rank, averages over ranks, and a check that replicas agree."""
+"""The process group training runs in: this process's rank, averages over ranks, and rows of a batch put together.
+
+A batch is whole for every process, and each row has an owner, the rank that works on it: `owner` (n,) int64 on the CPU,
+known to all ranks alike. Any rank may own any number of rows.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-
-
-class _Gather(torch.autograd.Function):
-    """See `World.gather`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, rank: int, size: int) -> Tensor:
-        ctx.rank, ctx.size = rank, size
-        parts = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size)]
-        dist.all_gather(parts, x.contiguous())
-        return torch.stack(parts, dim=1).flatten(0, 1)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return gradient[ctx.rank :: ctx.size] * ctx.size, None, None
 
 
 @dataclass(frozen=True)
@@ -39,23 +28,28 @@ class World:
             return World(dist.get_rank(), dist.get_world_size())
         return World()
 
-    def share(self, x: Tensor) -> Tensor:
-        """This rank's samples of batches (batches, n, ...) that every rank holds whole: rank, rank + size, ..."""
-        return x[:, self.rank :: self.size]
-
-    def gather(self, x: Tensor) -> Tensor:
-        """The inverse of `share`, with gradient: this rank's rows (n, ...) to those of all ranks (n size, ...).
-
-        Every rank computes the same loss on the result, and gradients are averaged over ranks: the gradient by a
-        rank's own rows is therefore multiplied by the number of ranks.
-        """
-        return x if self.size == 1 else _Gather.apply(x, self.rank, self.size)
-
     def average_(self, x: Tensor) -> None:
         """Replace x by its mean over all ranks, in place."""
         if self.size > 1:
             dist.all_reduce(x)
             x /= self.size
+
+    def gather(self, x: Tensor, owner: Tensor) -> Tensor:
+        """The rows (n, ...) of the whole batch, with gradient, from the rows x that each rank owns.
+
+        Every rank computes the same loss on the result, and gradients are averaged over ranks: the gradient by a
+        rank's own rows is therefore multiplied by the number of ranks.
+        """
+        return x if self.size == 1 else _Gather.apply(x, owner, self)
+
+    def collect(self, x: Tensor, owner: Tensor) -> Tensor:
+        """As `gather`, without gradient and on rank 0 only; (0, ...) on the others, which need no room for it."""
+        if self.size == 1:
+            return x
+        mine = _on_the_wire(_padded(x, owner))
+        parts = [torch.empty_like(mine) for _ in range(self.size)] if self.rank == 0 else None
+        dist.gather(mine, parts)
+        return x[:0] if parts is None else _in_order(parts, owner).to(x.device)
 
     def first(self, value: Any) -> Any:
         """The `value` that rank 0 has, on every rank."""
@@ -81,3 +75,40 @@ class World:
         verdict = torch.tensor([float(same)], device=x.device)
         dist.all_reduce(verdict, op=dist.ReduceOp.MIN)
         return bool(verdict.item())
+
+
+ONE_PROCESS = World()
+
+
+class _Gather(torch.autograd.Function):
+    """See `World.gather`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, owner: Tensor, world: World) -> Tensor:
+        ctx.rows, ctx.size = (owner == world.rank).nonzero().squeeze(1).to(x.device), world.size
+        mine = _on_the_wire(_padded(x, owner))
+        parts = [torch.empty_like(mine) for _ in range(world.size)]
+        dist.all_gather(parts, mine)
+        return _in_order(parts, owner).to(x.device)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient[ctx.rows] * ctx.size, None, None
+
+
+def _padded(x: Tensor, owner: Tensor) -> Tensor:
+    """x with as many rows as the rank with most of them has: what ranks send each other is of one size."""
+    most = int(torch.bincount(owner).max())
+    return torch.cat([x, x.new_zeros(most - len(x), *x.shape[1:])]).contiguous()
+
+
+def _in_order(parts: list[Tensor], owner: Tensor) -> Tensor:
+    """The rows of all ranks' padded parts, in the order of the batch."""
+    counts = torch.bincount(owner, minlength=len(parts)).tolist()
+    by_rank = torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+    return by_rank[owner.argsort(stable=True).argsort().to(by_rank.device)]
+
+
+def _on_the_wire(x: Tensor) -> Tensor:
+    """x where the process group can take it from: gloo gathers on the CPU only."""
+    return x.cpu() if dist.get_backend() == "gloo" else x

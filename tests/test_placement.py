@@ -1,0 +1,209 @@
+"""Where generators live never changes what is computed: one process, replicas and shards give the same numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from toposampler.nn import networks
+from toposampler.nn.ensemble import GeneratorEnsemble, sharded
+from toposampler.training import RunConfig, load_model, train
+from toposampler.training.config import run_folder
+from toposampler.training.loop import Loop
+from toposampler.training.placement import Placement
+from toposampler.training.world import World
+
+MakeConfig = Callable[..., RunConfig]
+K, ITERATIONS = 6, 20
+
+
+def make_loop(config: RunConfig, placement: Placement) -> Loop:
+    dataset = config.data.load()
+    torch.manual_seed(config.seed)
+    with sharded(placement.shards.rank, placement.shards.size):
+        system = config.system.build(dataset.shape)
+    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), placement)
+
+
+def numbers(state: dict[str, Any]) -> Tensor:
+    """All weights, moving averages and moments of a loop's state in one vector.
+
+    But for the constant of the critic: it cancels in every loss, and Adam makes steps of the rounding of its gradient.
+    """
+    weights = [x for name, x in state["system"].items() if name != "critic.head.bias"]
+    moments = [x for player in state["moments"].values() for module in player.values() for x in module.values()]
+    return torch.cat([x.flatten().double() for x in (*weights, state["average"], *moments)])
+
+
+def stepped(loop: Loop, iterations: int) -> tuple[dict[str, Any], dict[str, float]]:
+    """The whole state after so many iterations, and the loss terms."""
+    for _ in range(iterations):
+        loop.iteration()
+    loop.check_replicas()
+    return copy.deepcopy(loop.state_dict()), loop.drain_terms()
+
+
+def _worker(rank: int, size: int, configs: dict[str, RunConfig], folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group{size}", rank=rank, world_size=size)
+    for name, config in configs.items():
+        for spread in (False, True):
+            loop = make_loop(config, Placement(World.current(), spread))
+            state, terms = stepped(loop, ITERATIONS)
+            if rank == 0:
+                torch.save((state, terms), f"{folder}/{name}_{size}_{spread}.pt")
+    dist.barrier()  # gloo may abort a process that leaves while another still listens
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_sharded_replicated_and_one_process_are_the_same(size: int, make_config: MakeConfig, tmp_path: Path) -> None:
+    """Parameters, prior and encoder among them, moving averages and Adam's moments agree to 1e-10 in float64."""
+    small = {"training__precision": "fp64", "system__n_generators": K}
+    configs = {
+        f"{system}_{draw}": make_config(system, training__batch_size=batch, system__draw=draw, **small)
+        for system, draw, batch in [
+            ("dmgan_pl", "systematic", 12),
+            ("dmgan_pl", "random", 9),  # workers without a single row, now and then
+            ("dmgan_pl", "equal", 12),
+            ("dmgan", "equal", 32),  # K does not divide the batch
+            ("topo_dmgan", "systematic", 12),
+        ]
+    }
+    mp.spawn(_worker, args=(size, configs, str(tmp_path)), nprocs=size)
+    for name, config in configs.items():
+        alone, terms = stepped(make_loop(config, Placement()), ITERATIONS)
+        for spread in (False, True):
+            state, logged = torch.load(tmp_path / f"{name}_{size}_{spread}.pt", weights_only=True)
+            assert (numbers(state) - numbers(alone)).abs().max() < 1e-10, (name, spread)
+            assert logged == pytest.approx(terms, rel=1e-8), (name, spread)
+        start = numbers(make_loop(config, Placement()).state_dict())
+        assert (numbers(alone)[: len(start)] - start).abs().max() > 1e-3, "the comparison is of networks that moved"
+
+
+def _resuming_worker(rank: int, size: int, config: RunConfig, spread: bool, start: str | None, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group_{size}_{spread}", rank=rank, world_size=size)
+    loop = make_loop(config, Placement(World.current(), spread))
+    if start is not None:
+        loop.load_state_dict(torch.load(start, weights_only=True))
+    state, _ = stepped(loop, ITERATIONS // 2)
+    if rank == 0:
+        torch.save(state, f"{folder}/resumed_{size}_{spread}.pt")
+    dist.barrier()  # gloo may abort a process that leaves while another still listens
+    dist.destroy_process_group()
+
+
+def test_a_state_goes_on_with_any_number_of_workers_in_any_placement(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Four shards of six generators stop half-way; two, three replicas and one process end as if they had not."""
+    config = make_config("topo_dmgan", training__precision="fp64", system__n_generators=K)
+    mp.spawn(_resuming_worker, args=(4, config, True, None, str(tmp_path)), nprocs=4)
+    half = str(tmp_path / "resumed_4_True.pt")
+    uninterrupted, _ = stepped(make_loop(config, Placement()), ITERATIONS)
+    for size, spread in [(2, True), (3, False)]:
+        mp.spawn(_resuming_worker, args=(size, config, spread, half, str(tmp_path)), nprocs=size)
+        state = torch.load(tmp_path / f"resumed_{size}_{spread}.pt", weights_only=True)
+        assert state["system"].keys() == uninterrupted["system"].keys()
+        assert (numbers(state) - numbers(uninterrupted)).abs().max() < 1e-10, (size, spread)
+    alone = make_loop(config, Placement())
+    alone.load_state_dict(torch.load(half, weights_only=True))
+    state, _ = stepped(alone, ITERATIONS // 2)
+    assert (numbers(state) - numbers(uninterrupted)).abs().max() < 1e-10
+
+
+def _training_worker(rank: int, size: int, config: RunConfig, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
+    train(config)
+    dist.barrier()  # gloo may abort a process that leaves while another still listens
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_sharded_run_leaves_what_any_run_leaves(images: bool, make_config: MakeConfig, tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"cluster__placement": "sharded", "cluster__num_workers": 2, "system__n_generators": 5}
+    if images:
+        np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), dtype=np.uint8))
+        keys |= {"data": {"name": "npy", "path": str(tmp_path / "images.npy")}, "training__generator_steps": 10}
+    config = make_config("dmgan_pl", **keys)
+    mp.spawn(_training_worker, args=(2, config, str(tmp_path)), nprocs=2)
+    folder = run_folder(config)
+    assert {"samples_by_generator.png", "prior.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    assert (folder / "figures" / "samples_grid.png").exists() == images
+    model = load_model(folder)
+    assert model.system.generators.n_held == 5  # type: ignore[union-attr]
+    with np.load(folder / "samples.npz") as written:
+        samples, ids = model.sample(200, seed=config.seed)
+        assert np.array_equal(written["generators"], ids.numpy())
+        assert np.abs(written["samples"] - samples.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+def test_a_shard_holds_its_generators_only_as_they_start_in_the_whole(shape: tuple[int, ...]) -> None:
+    def make() -> GeneratorEnsemble:
+        torch.manual_seed(0)
+        return GeneratorEnsemble(lambda: networks.generator(shape, 3, 4), K)
+
+    whole, after = make(), torch.rand(1)
+    z, c = torch.randn(20, 3), torch.arange(20) % K
+    expected = whole(z, c)
+    for rank in range(4):
+        with sharded(rank, 4):
+            shard = make()
+        assert torch.equal(torch.rand(1), after), "the random state goes on as in the whole"
+        assert all(torch.equal(a, b[rank::4]) for a, b in zip(shard.stacked, whole.stacked, strict=True))
+        rows = c % 4 == rank
+        assert torch.allclose(shard(z[rows], c[rows]), expected[rows], atol=1e-6)
+        nothing = shard(z[:0], c[:0])
+        assert nothing.shape == (0, *shape)
+        nothing.sum().backward()
+
+
+class Questions(TorchDispatchMode):
+    """Notes the operations that make the CPU wait for a GPU: those whose result, or its shape, the CPU must know.
+
+    Numbers without a fraction are not counted: the ids of generators, and what follows from them, are on the CPU.
+    """
+
+    ASK = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default", "bincount", "multinomial")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        of_device = any(isinstance(x, Tensor) and (x.is_floating_point() or x.dtype == torch.bool) for x in args)
+        if of_device and any(name in str(func) for name in self.ASK):
+            self.asked.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("images", [False, True])
+@pytest.mark.parametrize("system", ["dmgan_pl", "topo_dmgan"])
+def test_the_hot_loop_asks_the_device_nothing(
+    system: str, images: bool, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    keys: dict[str, Any] = {"system__draw": "equal", "system__n_generators": 4}
+    if images:
+        np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), dtype=np.uint8))
+        keys["data"] = {"name": "npy", "path": str(tmp_path / "images.npy")}
+    if system == "topo_dmgan":
+        keys |= {"system__topology_weight": 0, "system__noise__kind": "none"}  # a signature does wait
+    loop = make_loop(make_config(system, **keys), Placement())
+    loop.iteration()
+    with Questions() as questions:
+        loop.iteration()
+    assert questions.asked == []
+    with Questions() as questions:
+        loop.drain_terms()
+    assert questions.asked, "here it does, and the test would have seen it"

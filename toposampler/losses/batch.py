@@ -1,0 +1,54 @@
+"""What a loss sees: this worker's rows of a global batch, and the means over all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+Terms = dict[str, Tensor]
+Noise = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """This worker's n rows of the global batch of one step."""
+
+    real: Tensor
+    """(n, *shape): samples of the data"""
+    noise: Noise
+    """tensors (n, ...): all that is random in the step, by name, as drawn by `System.draw`"""
+    fake: Tensor | None
+    """(n, *shape): generated from `noise` without gradient, for critics; None for all other players"""
+    step: int
+    """generator steps done"""
+    total_steps: int
+    """generator steps of the whole run"""
+    equal_share: float | None = None
+    """rows of the global batch divided by the number of workers; None: n, as every worker has as many"""
+    gather: Callable[[Tensor], Tensor] = lambda x: x
+    """this worker's rows (n, ...) to those of the global batch, with gradient, for losses that are no mean over
+    samples: their value must not depend on the number of workers"""
+
+    def fakes(self) -> Tensor:
+        """`fake`, for losses that are only ever given a batch with fakes."""
+        if self.fake is None:
+            raise ValueError("this batch has no fakes: only the critic's batches do")
+        return self.fake
+
+    def mean(self, values: Tensor) -> Tensor:
+        """This worker's part of the mean over the global batch: values (n, ...) of its rows to (...).
+
+        The mean of the workers' parts is the mean over the batch, however unequal their shares; gradients follow.
+        """
+        return values.mean(dim=0) if self.equal_share is None else values.sum(dim=0) / self.equal_share
+
+    def expectation(self, values: Tensor) -> Tensor:
+        """As `mean`, of values (n,) that depend on the generators c: over c ~ r(c), whatever c was drawn from."""
+        return self.mean(self.weighed(values))
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """values (n,) of generated samples, each times what it counts in an expectation over c ~ r(c)."""
+        weight = self.noise.get("weight")
+        return values if weight is None else weight * values

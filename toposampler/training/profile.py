@@ -1,0 +1,64 @@
+"""Where an iteration's time goes: a few iterations under torch's profiler, as a trace and as a table."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
+
+from toposampler.training.loop import Loop
+
+WARM_UP, RECORDED = 20, 5
+"""iterations before the recorded ones, which are slower than all others, and those recorded"""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def profiled(loop: Loop, folder: Path) -> Iterator[Callable[[], None]]:
+    """Record iterations of `loop` while the block runs; what is yielded is to be called after each of them.
+
+    Writes, for every rank, `worker_RANK.json` (a trace for chrome://tracing or ui.perfetto.dev) and `worker_RANK.txt`
+    (the table) to `folder`.
+    """
+    phases: list[str] = []
+
+    def phase(name: str) -> AbstractContextManager[Any]:
+        if name not in phases:
+            phases.append(name)
+        return record_function(name)
+
+    def write(recorded: profile) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        trace = folder / f"worker_{loop.world.rank}.json"
+        recorded.export_chrome_trace(str(trace))
+        text = table(recorded, phases)
+        trace.with_suffix(".txt").write_text(text + "\n")
+        log.info("profile of worker %d: %s\n%s", loop.world.rank, trace, text)
+
+    quiet, loop.phase = loop.phase, phase
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
+    when = schedule(wait=WARM_UP - 2, warmup=2, active=RECORDED, repeat=1)
+    with profile(activities=activities, schedule=when, on_trace_ready=write) as running:
+        yield running.step
+    loop.phase = quiet
+
+
+def table(recorded: profile, phases: list[str]) -> str:
+    """Milliseconds an iteration of each phase, on the CPU and on the device, and its share of the whole."""
+    events = {event.key: event for event in recorded.key_averages() if event.key in phases}
+    whole = sum(event.cpu_time_total for event in events.values())
+    rows = [f"{'an iteration':36}{'times':>6}{'CPU ms':>10}{'GPU ms':>10}{'share':>8}"]
+    for name in phases:
+        event = events[name]
+        cpu, device = event.cpu_time_total, event.device_time_total
+        rows.append(
+            f"{name:36}{event.count // RECORDED:>6}{cpu / RECORDED / 1e3:>10.3f}{device / RECORDED / 1e3:>10.3f}"
+            f"{cpu / whole:>8.1%}"
+        )
+    return "\n".join([*rows, f"{'all':36}{'':>6}{whole / RECORDED / 1e3:>10.3f}"])

@@ -1,0 +1,41 @@
+"""Hearing that a run is to stop: rank 0 is told, and all ranks stop after the same step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from toposampler.training.world import World
+
+ShouldStop = Callable[[], bool]
+
+POLL_S = 0.25
+"""seconds between two looks; every look is a word from rank 0 to all"""
+
+
+class Stopping:
+    """Asks `should_stop` on rank 0 a few times a second.
+
+    Clocks of different ranks differ, so none looks at its own: rank 0 tells, with each answer, after how many steps to
+    ask again.
+    """
+
+    def __init__(self, world: World, should_stop: ShouldStop) -> None:
+        self._world, self._should_stop = world, should_stop
+        self._seen: tuple[int, float] | None = None  # step and time of the last look
+        self._next = 0
+
+    def after(self, step: int) -> bool:
+        """Whether to stop after generator step `step`; every rank calls this after every step."""
+        if step < self._next:
+            return False
+        asked = self._world.rank == 0 and self._should_stop()
+        stop, self._next = self._world.first((asked, step + self._steps_to_the_next_look(step)))
+        return bool(stop)
+
+    def _steps_to_the_next_look(self, step: int) -> int:
+        """Steps made in `POLL_S`, judged by those since the last look; at least 1."""
+        before, self._seen = self._seen, (step, time.monotonic())
+        if before is None:
+            return 1
+        return max(1, round((step - before[0]) * POLL_S / max(self._seen[1] - before[1], 1e-9)))

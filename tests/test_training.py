@@ -24,6 +24,7 @@ from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_checkpoint
 from toposampler.training.config import run_folder
+from toposampler.training.profile import WARM_UP
 from toposampler.training.run import Run
 from toposampler.training.world import World
 
@@ -177,7 +178,7 @@ def test_resume_with_another_config_is_refused_and_says_what_differs(make_config
 
 def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: MakeConfig) -> None:
     config = make_config("dmgan_pl")
-    run = Run(config, World(), on_checkpoint=None, should_stop=lambda: False)
+    run = Run(config, World(), on_checkpoint=None, should_stop=lambda: None)
     run.on_checkpoint = lambda step, path: run.loop.data.fill_(torch.nan)  # after the first checkpoint, at step 5
     good = run_folder(config) / "checkpoints" / "step_00000005.pt"
     with pytest.raises(TrainingStoppedError, match=rf"critic is not finite at generator step 5.*{good}"):
@@ -192,7 +193,7 @@ def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on_from_there(make_con
     train(whole)
     asked_at = time.monotonic() + 0.4
     with pytest.raises(RunInterruptedError, match=r"stopped after generator step (\d+); checkpoint: .*step_0*\1\.pt"):
-        train(stopped, should_stop=lambda: time.monotonic() > asked_at)
+        train(stopped, should_stop=lambda: "stop" if time.monotonic() > asked_at else None)
     assert time.monotonic() < asked_at + 5
     (saved,) = checkpoints(run_folder(stopped) / "checkpoints")
     assert 0 < read_checkpoint(saved)["loop"]["step"] < 400
@@ -214,12 +215,11 @@ def test_a_full_disk_stops_the_run_and_leaves_it_ready_to_go_on(name: str, make_
         else:
             file.symlink_to("/dev/full")
 
-    run = Run(stopped, World(), fill_the_disk, should_stop=lambda: False)
+    run = Run(stopped, World(), fill_the_disk, should_stop=lambda: None)
     good = run_folder(stopped) / "checkpoints" / "step_00000005.pt"
     with pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
         run.train()
-    if file.is_symlink():
-        file.unlink()
+    assert not file.is_symlink(), "what was written in vain keeps no room"
     train(stopped)
     assert same(final_state(whole), final_state(stopped))
     metrics = [[r.metrics for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, stopped)]
@@ -230,6 +230,7 @@ def test_a_profile_is_a_trace_and_a_table(make_config: MakeConfig, caplog: pytes
     caplog.set_level("INFO")
     config = make_config("dmgan_pl", cluster__profile=True, training__generator_steps=40)
     train(config)
+    assert "no profile" not in caplog.text
     folder = run_folder(config) / "profile"
     assert json.loads((folder / "worker_0.json").read_text())["traceEvents"]
     table = (folder / "worker_0.txt").read_text()
@@ -237,6 +238,41 @@ def test_a_profile_is_a_trace_and_a_table(make_config: MakeConfig, caplog: pytes
     assert times["draw"] == times["generator: loss"] == times["moving average"] == 1
     assert times["critic: backward"] == config.training.critic_steps
     assert table in caplog.text + "\n"
+
+
+@pytest.mark.parametrize(("steps", "recorded"), [(10, 0), (20, 0), (22, 2)])
+def test_a_profile_of_a_run_that_ends_too_soon(
+    steps: int, recorded: int, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config("dmgan_pl", cluster__profile=True, training__generator_steps=steps)
+    train(config)
+    assert (f"no profile: it begins after {WARM_UP} iterations" in caplog.text) == (recorded == 0)
+    file = run_folder(config) / "profile" / "worker_0.txt"
+    assert file.exists() == (recorded > 0)
+    if recorded:
+        assert [line.split()[1] for line in file.read_text().splitlines() if line.startswith("draw")] == ["1"]
+
+
+def test_a_disk_that_is_full_at_the_end_leaves_a_run_whose_results_can_be_written_again(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config("dmgan_pl")
+    run_folder(config).mkdir()
+    file = run_folder(config) / "samples.npz"
+    file.symlink_to("/dev/full")
+    with pytest.raises(TrainingStoppedError, match=r"training is complete, but its results .* No space left"):
+        train(config)
+    file.unlink()
+    result = train(config)
+    assert result is not None
+    assert result["generator_steps"] == 20
+
+
+@pytest.mark.parametrize("draw", ["random", "systematic", "equal"])
+def test_a_prior_that_is_not_a_number_is_reported_whatever_draws_from_it(draw: str, make_config: MakeConfig) -> None:
+    config = make_config("dmgan_pl", system__draw=draw, system__prior__learning_rate=1e38, training__log_every=20)
+    with pytest.raises(TrainingStoppedError, match="is not finite"):
+        train(config)
 
 
 def test_an_unwritable_output_folder_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:

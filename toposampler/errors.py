@@ -21,4 +21,15 @@ class RunInterruptedError(Exception):
     """Somebody asked a run to stop, and it did, with a checkpoint.
 
     The message names the step and the checkpoint. Exit code 130 or 143, by the signal that asked.
+
+    Args:
+        message: for the user.
+        reason: what the run was told when it was asked, the same on every rank.
     """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message, reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[0])

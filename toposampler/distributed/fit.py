@@ -15,8 +15,9 @@ from toposampler.distributed.resources import per_worker
 from toposampler.distributed.worker import Outcome, train_worker
 from toposampler.training.config import RunConfig, run_folder
 
-SILENCE_S = 120
-"""Seconds a worker waits for the others in an all-reduce before it counts them as lost."""
+SILENCE_S = 600
+"""Seconds a worker waits for the others before it counts them as lost: those that die are noticed at once, and rank 0
+may be long at an evaluation."""
 MAX_STARTS = 60
 """Times Ray Train tries in vain to start the workers, some five seconds each, before it gives the run up."""
 RESIZE_EVERY_S = 60.0

@@ -13,7 +13,9 @@ def information(logits: Tensor, batch: Batch) -> Tensor:
 
     Up to the constant entropy of r, minus a lower bound of the mutual information I(c; x).
     """
-    return batch.expectation(F.cross_entropy(logits, batch.noise["c"].to(logits.device), reduction="none"))
+    return batch.expectation(
+        F.cross_entropy(logits, batch.noise["c"].to(logits.device, non_blocking=True), reduction="none")
+    )
 
 
 def cross_entropy(posterior: Tensor, log_prior: Tensor, batch: Batch) -> Tensor:

@@ -16,9 +16,14 @@ POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid)
 _shard: ContextVar[tuple[int, int]] = ContextVar("shard", default=(0, 1))
 
 
+def home(c: Tensor, shards: int) -> Tensor:
+    """Which of so many shards holds generators c (...): generators 0, 1, 2, ... are dealt out in turn."""
+    return c % shards
+
+
 @contextmanager
 def sharded(rank: int, size: int) -> Iterator[None]:
-    """Ensembles that are made in the block hold generators rank, rank + size, rank + 2 size, ... only.
+    """Ensembles that are made in the block hold the generators at home (`home`) in shard `rank` of `size` only.
 
     The others are made and dropped one by one, so that those held start as they would in a whole ensemble.
     """
@@ -82,13 +87,13 @@ class GeneratorEnsemble(nn.Module):
         slot[order] = torch.arange(len(c)) - (counts.cumsum(0) - counts)[c[order]]
         row = (counts > 0).cumsum(0) - 1
         capacity = int(counts.max())
-        index = (row[c] * capacity + slot).to(z.device)
+        index = (row[c] * capacity + slot).to(z.device, non_blocking=True)
 
         h = z.new_zeros(len(in_use) * capacity, z.shape[1]).index_copy(0, index, z)
         h = h.view(len(in_use), capacity, z.shape[1])
         stacked = list(self.stacked)
         if len(in_use) < self.n_held:
-            in_use = in_use.to(z.device)
+            in_use = in_use.to(z.device, non_blocking=True)
             stacked = [weights.index_select(0, in_use) for weights in stacked]
         for layer in self._template[0]:
             if isinstance(layer, nn.Linear):
@@ -101,7 +106,7 @@ class GeneratorEnsemble(nn.Module):
     def _sliced(self, z: Tensor, c: Tensor) -> Tensor:
         """One generator after the other, each on its own samples; generators without samples cost nothing."""
         order = c.argsort()
-        slices = z[order.to(z.device)].split(torch.bincount(c, minlength=self.n_held).tolist())
+        slices = z[order.to(z.device, non_blocking=True)].split(torch.bincount(c, minlength=self.n_held).tolist())
         members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
         x = torch.cat([self._member(s, w) for s, w in zip(slices, members, strict=True) if len(s)])
-        return x.index_select(0, order.argsort().to(z.device))
+        return x.index_select(0, order.argsort().to(z.device, non_blocking=True))

@@ -31,7 +31,8 @@ def draw_generators(probabilities: Tensor, size: tuple[int, int], draw: Draw, rn
     """
     batches, n = size
     if draw == "random":
-        ids = torch.multinomial(probabilities, batches * n, replacement=True, generator=rng)
+        odds = probabilities.nan_to_num(1.0)  # NaN is reported by the loop's guard, and multinomial would raise
+        ids = torch.multinomial(odds, batches * n, replacement=True, generator=rng)
         return ids.view(batches, n).cpu()
     offset = torch.rand((batches, 1), generator=rng, device=rng.device, dtype=probabilities.dtype)
     below_one = 1 - torch.finfo(offset.dtype).eps

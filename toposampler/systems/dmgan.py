@@ -111,7 +111,7 @@ class DMGAN(System):
         """See `System.draw`; with `draw: equal` a sample weighs K r(c) in training."""
         noise = super().draw(batches, n, rng, training)
         if training and self.config.draw == "equal":
-            noise["weight"] = self.K * self.prior()[noise["c"].to(rng.device)]
+            noise["weight"] = self.K * self.prior()[noise["c"].to(rng.device, non_blocking=True)]
         return noise
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:

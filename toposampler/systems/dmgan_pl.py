@@ -113,7 +113,7 @@ class DMGANPL(DMGAN):
         if batch.step < self.prior_config.entropy_decay_from * batch.total_steps or self.K == 1:
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
-        hits = (found == batch.noise["c"].to(found.device)).to(self.accurate_steps.dtype)
+        hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
         accuracy = batch.gather(batch.weighed(hits)).mean()
         self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 

@@ -31,11 +31,18 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        torch.save({"schema": SCHEMA, **state}, file)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"schema": SCHEMA, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError):
+        temporary.unlink(missing_ok=True)  # a part of a file would keep a full disk full
+        raise
     temporary.replace(path)
+    for left in path.parent.glob("step_*.tmp"):
+        if left.name < path.name:  # by a process that was killed
+            left.unlink(missing_ok=True)
     kept = [other for other in checkpoints(path.parent) if other.name <= path.name][-KEEP:]
     for other in set(checkpoints(path.parent)) - set(kept):  # older ones, and damaged ones that were passed by
         other.unlink(missing_ok=True)

@@ -60,33 +60,47 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _work_can_be_shared(self) -> Self:
-        size, workers = self.training.batch_size, self.cluster.num_workers
-        if size < workers:
-            raise ValueError(
-                f"training.batch_size ({size}) is less than cluster.num_workers ({workers}): the workers share the "
-                "global batch, and one of them would have nothing to do"
-            )
+        size = self.training.batch_size
         if size < self.system.least_batch:
             raise ValueError(
                 f"training.batch_size ({size}) is too small: this system needs at least {self.system.least_batch} "
                 "samples, one more than the bars it compares (system.topology_bars)"
-            )
-        if self.system.couples_samples and workers > 1:
-            raise ValueError(
-                f"this system normalises over its batch, which {workers} workers would cut apart: "
-                "set cluster.num_workers 1, or system.encoder_norm none"
             )
         if self.cluster.placement == "sharded" and not self.system.has_ensemble:
             raise ValueError(
                 f"cluster.placement sharded needs a system with an ensemble of generators, and {self.system.name} has "
                 "one network: set cluster.placement replicated"
             )
-        if self.cluster.placement == "sharded" and workers > self.system.K:
-            raise ValueError(
-                f"cluster.placement sharded: {self.system.K} generators cannot live on {workers} workers; set "
-                f"cluster.num_workers to {self.system.K} or less"
-            )
+        if fault := _too_many_workers(self, self.cluster.num_workers):
+            raise ValueError(fault)
         return self
+
+
+def _too_many_workers(config: RunConfig, workers: int) -> str | None:
+    """Why so many workers cannot share the work of a run; None if they can."""
+    size = config.training.batch_size
+    if size < workers:
+        return (
+            f"training.batch_size ({size}) is less than cluster.num_workers ({workers}): the workers share the global "
+            "batch, and one of them would have nothing to do"
+        )
+    if config.system.couples_samples and workers > 1:
+        return (
+            f"this system normalises over its batch, which {workers} workers would cut apart: "
+            "set cluster.num_workers 1, or system.encoder_norm none"
+        )
+    if config.cluster.placement == "sharded" and workers > config.system.K:
+        return (
+            f"cluster.placement sharded: {config.system.K} generators cannot live on {workers} workers; set "
+            f"cluster.num_workers to {config.system.K} or less"
+        )
+    return None
+
+
+def check_workers(config: RunConfig, workers: int) -> None:
+    """Raises UserError unless `workers` processes, as many as there really are, can share the work of the run."""
+    if fault := _too_many_workers(config, workers):
+        raise UserError(fault)
 
 
 def run_folder(config: RunConfig) -> Path:

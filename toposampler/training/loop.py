@@ -19,6 +19,9 @@ from toposampler.systems import System
 from toposampler.training.parameters import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
 
+Terms = tuple[int, str, list[str], Tensor]
+"""generator step, player, names of its loss terms, and their values (terms,)"""
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
@@ -29,7 +32,8 @@ class Loop:
     others, compute the loss, ONE backward, average the flat gradient over the workers, step. All that is random in an
     iteration is drawn at once, for the global batch, by every worker alike; each then works on its own rows of it. So
     the result is that of one process on the global batch, whatever the number of workers and their placement. The
-    loop waits for a GPU only where generators are drawn from a learned prior, once an iteration, and in `drain_terms`.
+    loop reads nothing back from a GPU but generator ids that are drawn from a learned prior, once an iteration, and what
+    `drain_terms` tells.
 
     Args:
         system: on the CPU, freshly initialised (alike on every worker; of a sharded ensemble this worker's part).
@@ -60,7 +64,8 @@ class Loop:
         self.average = torch.cat(self._averaged_values())
         self.phase: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
         """told what is being done, for a profiler"""
-        self._history: list[tuple[int, str, list[str], Tensor]] = []  # loss terms since `drain_terms`
+        self._history: list[Terms] = []  # of this worker, since `drain_terms` or `_settle_terms`
+        self._settled: list[Terms] = []  # the means over workers of those before
         for player in self.players.values():
             player.freeze(True)
 
@@ -95,8 +100,8 @@ class Loop:
         if self.world.size > 1:
             mine = owner == self.world.rank
             sizes, rows = mine.sum(dim=1).tolist(), mine.flatten().nonzero().squeeze(1)
-            noise = {name: x[rows.to(x.device)] for name, x in noise.items()}
-            indices = indices[rows.to(indices.device)]
+            noise = {name: x[rows.to(x.device, non_blocking=True)] for name, x in noise.items()}
+            indices = indices[rows.to(indices.device, non_blocking=True)]
         real = self.data[indices].split(sizes)
         parts = {name: x.split(sizes) for name, x in noise.items()}
         share = n / self.world.size
@@ -175,13 +180,13 @@ class Loop:
         Losses are fetched from the device here, in bulk, and nowhere else. Raises TrainingStoppedError, naming the step
         and the player, if one was not finite, or if a parameter is not.
         """
+        self._settle_terms()
         means: dict[str, float] = {}
         for name in self.players:
-            records = [(step, terms, values) for step, player, terms, values in self._history if player == name]
+            records = [(step, terms, values) for step, player, terms, values in self._settled if player == name]
             if not records:
                 continue
             values = torch.stack([v for _, _, v in records])
-            self.world.average_(values)
             bad = (~torch.isfinite(values)).any(dim=1)
             if bad.any():
                 step, terms, _ = records[int(bad.nonzero()[0])]
@@ -192,8 +197,18 @@ class Loop:
             if finite < 1:
                 raise TrainingStoppedError(f"a parameter of the {name} is not finite at generator step {self.step}")
             means |= {f"{name}/{term}": v for term, v in zip(records[0][1], values.mean(0).tolist(), strict=True)}
-        self._history.clear()
+        self._settled.clear()
         return means
+
+    def _settle_terms(self) -> None:
+        """Replace this worker's loss terms by their means over all workers, which a checkpoint can hold."""
+        for name in self.players:
+            own = [entry for entry in self._history if entry[1] == name]
+            if own:
+                values = torch.stack([entry[3] for entry in own])
+                self.world.average_(values)
+                self._settled += [(*entry[:3], mean) for entry, mean in zip(own, values, strict=True)]
+        self._history.clear()
 
     def check_replicas(self) -> None:
         """Raises TrainingStoppedError if a player's parameters differ in one bit between workers."""
@@ -220,8 +235,7 @@ class Loop:
 
         Every rank calls it; where the ensemble is sharded, only what rank 0 gets is whole.
         """
-        for *_, values in self._history:
-            self.world.average_(values)
+        self._settle_terms()
         state = {
             "step": self.step,
             "system": self.system.state_dict(),
@@ -229,7 +243,7 @@ class Loop:
             "moments": {name: dict(player.moments()) for name, player in self.players.items()},
             "rng": self.rng.get_state(),
             "sampler": self.sampler.state_dict(),
-            "history": [[step, name, terms, values] for step, name, terms, values in self._history],
+            "history": [[*entry] for entry in self._settled],
         }
         return self.placement.whole_state(state, self.system)
 
@@ -244,4 +258,4 @@ class Loop:
         self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
         history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
-        self._history = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]
+        self._settled = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.nn.ensemble import GeneratorEnsemble, home
 from toposampler.systems import System
 from toposampler.training.world import ONE_PROCESS, World
 
@@ -38,14 +38,16 @@ class Placement:
 
     def owner(self, c: Tensor) -> Tensor:
         """The rank that works on each row: of generator ids c (..., n) on the CPU, as (..., n) int64."""
-        return c % self.world.size if self.sharded else (torch.arange(c.shape[-1]) % self.world.size).expand_as(c)
+        if self.sharded:
+            return home(c, self.world.size)
+        return (torch.arange(c.shape[-1]) % self.world.size).expand_as(c)
 
     def whole_state(self, state: State, system: System) -> State:
         """The state of a loop with the whole ensemble in it, from that of each worker's; only rank 0's is whole."""
         if not self.sharded:
             return state
-        home = torch.arange(system.K) % self.world.size
-        return _map_ensemble(state, system, lambda members: self.world.collect(members, home))
+        homes = home(torch.arange(system.K), self.world.size)
+        return _map_ensemble(state, system, lambda members: self.world.collect(members, homes))
 
     def part_state(self, state: State, system: System) -> State:
         """The inverse: the state of a loop with this worker's generators only."""
@@ -73,10 +75,11 @@ def _map_ensemble(state: State, system: System, change: Callable[[Tensor], Tenso
     parts = ensemble.split([n_changed * size for size in sizes])
     stacked = {name: x.view(n_changed, *shape) for name, x, shape in zip(names, parts, shapes, strict=True)}
     own, others = state["average"].tensor_split([n_members * sum(sizes)])
+    average = changed(own)
     generator = state["moments"]["generator"]
     moments = {key: changed(x) if x.dim() else x for key, x in generator[ENSEMBLE].items()}  # Adam's step is a number
     return state | {
         "system": state["system"] | stacked,
-        "average": torch.cat([changed(own), others]),
+        "average": torch.cat([average, others.to(average.device)]),
         "moments": state["moments"] | {"generator": generator | {ENSEMBLE: moments}},
     }

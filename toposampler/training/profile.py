@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import ProfilerAction, ProfilerActivity, profile, record_function, schedule
 
 from toposampler.training.loop import Loop
 
 WARM_UP, RECORDED = 20, 5
 """iterations before the recorded ones, which are slower than all others, and those recorded"""
+
+RECORDING = (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)
 
 log = logging.getLogger(__name__)
 
@@ -33,32 +35,43 @@ def profiled(loop: Loop, folder: Path) -> Iterator[Callable[[], None]]:
             phases.append(name)
         return record_function(name)
 
+    recorded_iterations = 0
+
+    def step() -> None:
+        nonlocal recorded_iterations
+        recorded_iterations += running.current_action in RECORDING
+        running.step()
+
     def write(recorded: profile) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        if recorded_iterations == 0:  # the run was stopped just then
+            return
+        text = table(recorded, phases, recorded_iterations)
         trace = folder / f"worker_{loop.world.rank}.json"
-        recorded.export_chrome_trace(str(trace))
-        text = table(recorded, phases)
-        trace.with_suffix(".txt").write_text(text + "\n")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            recorded.export_chrome_trace(str(trace))
+            trace.with_suffix(".txt").write_text(text + "\n")
+        except (OSError, RuntimeError) as error:
+            log.warning("the profile cannot be written to %s: %s", folder, error)
         log.info("profile of worker %d: %s\n%s", loop.world.rank, trace, text)
 
     quiet, loop.phase = loop.phase, phase
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
     when = schedule(wait=WARM_UP - 2, warmup=2, active=RECORDED, repeat=1)
     with profile(activities=activities, schedule=when, on_trace_ready=write) as running:
-        yield running.step
+        yield step
     loop.phase = quiet
+    if recorded_iterations == 0:
+        log.warning("no profile: it begins after %d iterations, and there were fewer", WARM_UP)
 
 
-def table(recorded: profile, phases: list[str]) -> str:
+def table(recorded: profile, phases: list[str], iterations: int) -> str:
     """Milliseconds an iteration of each phase, on the CPU and on the device, and its share of the whole."""
     events = {event.key: event for event in recorded.key_averages() if event.key in phases}
     whole = sum(event.cpu_time_total for event in events.values())
     rows = [f"{'an iteration':36}{'times':>6}{'CPU ms':>10}{'GPU ms':>10}{'share':>8}"]
-    for name in phases:
-        event = events[name]
-        cpu, device = event.cpu_time_total, event.device_time_total
-        rows.append(
-            f"{name:36}{event.count // RECORDED:>6}{cpu / RECORDED / 1e3:>10.3f}{device / RECORDED / 1e3:>10.3f}"
-            f"{cpu / whole:>8.1%}"
-        )
-    return "\n".join([*rows, f"{'all':36}{'':>6}{whole / RECORDED / 1e3:>10.3f}"])
+    for name, event in sorted(events.items(), key=lambda item: phases.index(item[0])):
+        cpu, device = event.cpu_time_total / iterations / 1e3, event.device_time_total / iterations / 1e3
+        share = event.cpu_time_total / whole
+        rows.append(f"{name:36}{event.count / iterations:>6.3g}{cpu:>10.3f}{device:>10.3f}{share:>8.1%}")
+    return "\n".join([*rows, f"{'all':36}{'':>6}{whole / iterations / 1e3:>10.3f}"])

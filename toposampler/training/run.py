@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from toposampler.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from toposampler.training.config import RunConfig, differences, load_config, run_folder
+from toposampler.training.config import RunConfig, check_workers, differences, load_config, run_folder
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
@@ -40,6 +40,7 @@ from toposampler.training.stopping import ShouldStop, Stopping
 from toposampler.training.world import World
 
 OnCheckpoint = Callable[[int, Path], None]
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -69,35 +70,48 @@ def check(config: RunConfig) -> Dataset:
 
 
 def train(
-    config: RunConfig, on_checkpoint: OnCheckpoint | None = None, should_stop: ShouldStop = lambda: False
+    config: RunConfig, on_checkpoint: OnCheckpoint | None = None, should_stop: ShouldStop = lambda: None
 ) -> dict[str, Any] | None:
     """Train to the end, from the newest good checkpoint of the run if there is one.
 
     Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
-    with the same configuration and sees the same folder; rank 0 writes to it.
+    with the same configuration and sees the same folder and the same data; rank 0 writes to it.
 
     Args:
         config: of the run.
         on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
-        should_stop: asked on rank 0 a few times a second; once it is true, the run ends with a checkpoint.
+        should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
 
-    Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike: UserError as `check`
-    does; TrainingStoppedError if a loss or parameter is not finite, replicas drift apart, or the run's folder cannot be
-    written to; RunInterruptedError if it was asked to stop.
+    Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
+    rank 0 after the last step): UserError as `check` does, or if workers read different data; TrainingStoppedError if a
+    loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
+    RunInterruptedError if it was asked to stop.
     """
     world = World.current()
-    run, fault = None, None
+    run = _alike(world, lambda: Run(config, world, on_checkpoint, should_stop))
+    digests = world.all_values(run.digest)
+    for rank, digest in enumerate(digests):
+        if digest != digests[0]:
+            raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
+    newest = _alike(world, lambda: newest_checkpoint(run.folder / "checkpoints") if world.rank == 0 else None)
+    if path := world.first(newest):
+        _alike(world, lambda: run.resume(path))
+    return run.train()
+
+
+def _alike(world: World, action: Callable[[], Result]) -> Result:
+    """The result of `action` on this rank; where it fails on one, all raise UserError: else they would wait for it."""
+    result, fault = None, None
     try:
-        run = Run(config, world, on_checkpoint, should_stop)
+        result = action()
     except UserError as error:
-        fault = error
-    # A rank that fails alone would leave the others waiting for it.
+        fault = str(error)
+    except OSError as error:
+        fault = f"the run's folder or data: {error}"
     for rank, other in enumerate(world.all_values(fault)):
         if other is not None:
-            raise UserError(str(other) if world.size == 1 else f"worker {rank}: {other}")
-    assert run is not None
-    run.resume()
-    return run.train()
+            raise UserError(other if world.size == 1 else f"worker {rank}: {other}")
+    return cast(Result, result)
 
 
 class Run:
@@ -108,6 +122,7 @@ class Run:
     ) -> None:
         self.config, self.world, self.on_checkpoint = config, world, on_checkpoint
         self.stopping = Stopping(world, should_stop)
+        check_workers(config, world.size)
         self.folder = run_folder(config)
         self.dataset = check(config) if world.rank == 0 else config.data.load()
         placement = Placement(world, config.cluster.placement == "sharded")
@@ -124,11 +139,8 @@ class Run:
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 
-    def resume(self) -> None:
-        """Go on from the newest checkpoint that rank 0 can read, if there is one."""
-        path = self.world.first(newest_checkpoint(self.folder / "checkpoints") if self.world.rank == 0 else None)
-        if path is None:
-            return
+    def resume(self, path: Path) -> None:
+        """Go on from the checkpoint `path`."""
         state = read_checkpoint(path)
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
@@ -166,10 +178,11 @@ class Run:
             self._record(evaluates)
         if saves:
             self._checkpoint()
-        if self.stopping.after(step):
+        if reason := self.stopping.after(step):
             if not saves:
                 self._checkpoint()
-            raise RunInterruptedError(f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}")
+            message = f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}"
+            raise RunInterruptedError(message, reason)
 
     def _record(self, evaluates: bool) -> None:
         """Fetch the loss terms (on every rank: they are averaged over all) and write a line of metrics.jsonl."""
@@ -234,6 +247,15 @@ class Run:
             images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
         if self.world.rank > 0:
             return None
+        try:
+            return self._write_results(samples, ids, images)
+        except OSError as error:
+            raise TrainingStoppedError(
+                f"training is complete, but its results cannot be written to {self.folder}: {error}; the same command "
+                "writes them again"
+            ) from None
+
+    def _write_results(self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]]) -> dict[str, Any]:
         self.records.close()
         scores = self._scores(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())

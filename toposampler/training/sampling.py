@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from toposampler.losses.batch import Noise
+from toposampler.nn.ensemble import home
 from toposampler.systems import System
 from toposampler.training.world import ONE_PROCESS, World
 
@@ -20,7 +21,7 @@ def draw_samples(
     """Samples (n, *shape) on the system's device, and the ids (n,) int64, on the CPU, of the generators that made them.
 
     The same seed gives the same samples. `generator` asks one generator alone; None draws them from the prior. Where
-    the ensemble is spread over `shards`, all of them call this, and rank 0 gets the samples, (0, *shape) the others.
+    the ensemble is spread over `shards`, all of them call this; rank 0 gets the samples, on the CPU, the others none.
     """
     device = next(system.parameters()).device
     rng = torch.Generator(device).manual_seed(seed)
@@ -37,6 +38,6 @@ def draw_samples(
 def _generate(system: System, noise: Noise, shards: World) -> Tensor:
     if shards.size == 1:
         return system.generate(noise)
-    home = noise["c"] % shards.size
-    rows = (home == shards.rank).nonzero().squeeze(1)
-    return shards.collect(system.generate({name: x[rows.to(x.device)] for name, x in noise.items()}), home)
+    homes = home(noise["c"], shards.size)
+    rows = (homes == shards.rank).nonzero().squeeze(1)
+    return shards.collect(system.generate({name: x[rows.to(x.device)] for name, x in noise.items()}), homes)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from toposampler.training.world import World
 
-ShouldStop = Callable[[], bool]
+ShouldStop = Callable[[], str | None]
 
 POLL_S = 0.25
 """seconds between two looks; every look is a word from rank 0 to all"""
@@ -25,13 +25,13 @@ class Stopping:
         self._seen: tuple[int, float] | None = None  # step and time of the last look
         self._next = 0
 
-    def after(self, step: int) -> bool:
-        """Whether to stop after generator step `step`; every rank calls this after every step."""
+    def after(self, step: int) -> str | None:
+        """Why to stop after generator step `step`, or None to go on; every rank calls this after every step."""
         if step < self._next:
-            return False
-        asked = self._world.rank == 0 and self._should_stop()
-        stop, self._next = self._world.first((asked, step + self._steps_to_the_next_look(step)))
-        return bool(stop)
+            return None
+        reason = self._should_stop() if self._world.rank == 0 else None
+        reason, self._next = self._world.first((reason, step + self._steps_to_the_next_look(step)))
+        return reason
 
     def _steps_to_the_next_look(self, step: int) -> int:
         """Steps made in `POLL_S`, judged by those since the last look; at least 1."""

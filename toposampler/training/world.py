@@ -43,13 +43,13 @@ class World:
         return x if self.size == 1 else _Gather.apply(x, owner, self)
 
     def collect(self, x: Tensor, owner: Tensor) -> Tensor:
-        """As `gather`, without gradient and on rank 0 only; (0, ...) on the others, which need no room for it."""
+        """As `gather`, without gradient, on rank 0 only, and there on the CPU; others get (0, ...), and need no room."""
         if self.size == 1:
-            return x
+            return x.cpu()
         mine = _on_the_wire(_padded(x, owner))
         parts = [torch.empty_like(mine) for _ in range(self.size)] if self.rank == 0 else None
         dist.gather(mine, parts)
-        return x[:0] if parts is None else _in_order(parts, owner).to(x.device)
+        return x[:0].cpu() if parts is None else _in_order([part.cpu() for part in parts], owner)
 
     def first(self, value: Any) -> Any:
         """The `value` that rank 0 has, on every rank."""

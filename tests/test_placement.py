@@ -15,6 +15,7 @@ import torch.multiprocessing as mp
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from toposampler.errors import UserError
 from toposampler.nn import networks
 from toposampler.nn.ensemble import GeneratorEnsemble, sharded
 from toposampler.training import RunConfig, load_model, train
@@ -38,7 +39,8 @@ def make_loop(config: RunConfig, placement: Placement) -> Loop:
 def numbers(state: dict[str, Any]) -> Tensor:
     """All weights, moving averages and moments of a loop's state in one vector.
 
-    But for the constant of the critic: it cancels in every loss, and Adam makes steps of the rounding of its gradient.
+    But for the constant of the critic: it all but cancels in every loss, and Adam makes steps of the rounding of its
+    gradient.
     """
     weights = [x for name, x in state["system"].items() if name != "critic.head.bias"]
     moments = [x for player in state["moments"].values() for module in player.values() for x in module.values()]
@@ -169,10 +171,60 @@ def test_a_shard_holds_its_generators_only_as_they_start_in_the_whole(shape: tup
         nothing.sum().backward()
 
 
-class Questions(TorchDispatchMode):
-    """Notes the operations that make the CPU wait for a GPU: those whose result, or its shape, the CPU must know.
+def _differing_worker(rank: int, size: int, configs: list[RunConfig], folder: str) -> None:
+    """Train what this rank is configured for, and write down how that ends."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
+    try:
+        train(configs[rank])
+        ended = "trained"
+    except UserError as error:
+        ended = str(error)
+    Path(folder, f"ended_{rank}").write_text(ended)
+    dist.barrier()
+    dist.destroy_process_group()
 
-    Numbers without a fraction are not counted: the ids of generators, and what follows from them, are on the CPU.
+
+def ends(configs: list[RunConfig], folder: Path) -> list[str]:
+    mp.spawn(_differing_worker, args=(len(configs), configs, str(folder)), nprocs=len(configs))
+    return [(folder / f"ended_{rank}").read_text() for rank in range(len(configs))]
+
+
+@pytest.mark.parametrize("fault", ["other data", "no data", "other data than the checkpoint's"])
+def test_a_fault_that_one_rank_sees_alone_ends_all(fault: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(50, 2))
+    files = [tmp_path / f"{rank}.npy" for rank in range(2)]
+    for file in files:
+        np.save(file, points)
+    configs = [make_config("dmgan_pl", data={"name": "npy", "path": str(file)}) for file in files]
+    if fault == "other data than the checkpoint's":
+        train(configs[0])
+        for file in files:
+            np.save(file, points + 1)
+    elif fault == "other data":
+        np.save(files[1], points + 1)
+    else:
+        files[1].unlink()
+    expected = {
+        "other data": "worker 1 reads other data than worker 0",
+        "no data": "worker 1: ",
+        "other data than the checkpoint's": "worker 0: the data has changed since",
+    }
+    for ended in ends(configs, tmp_path):
+        assert ended.startswith(expected[fault])
+
+
+def test_more_processes_than_can_share_the_work_are_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Whatever the configuration says of workers: torchrun may have started others."""
+    config = make_config("dmgan_pl", cluster__placement="sharded", system__n_generators=1)
+    assert all("1 generators cannot live on 2 workers" in ended for ended in ends([config] * 2, tmp_path))
+
+
+class Questions(TorchDispatchMode):
+    """Notes the operations that read a number, or a shape, back from the device.
+
+    Whole numbers are not counted: the ids of generators, and what follows from them, are on the CPU. What a copy of
+    them to a GPU does cannot be seen on a CPU.
     """
 
     ASK = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "equal.default", "bincount", "multinomial")
@@ -190,9 +242,7 @@ class Questions(TorchDispatchMode):
 
 @pytest.mark.parametrize("images", [False, True])
 @pytest.mark.parametrize("system", ["dmgan_pl", "topo_dmgan"])
-def test_the_hot_loop_asks_the_device_nothing(
-    system: str, images: bool, make_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_the_hot_loop_reads_nothing_back(system: str, images: bool, make_config: MakeConfig, tmp_path: Path) -> None:
     keys: dict[str, Any] = {"system__draw": "equal", "system__n_generators": 4}
     if images:
         np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), dtype=np.uint8))

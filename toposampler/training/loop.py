@@ -32,8 +32,8 @@ class Loop:
     others, compute the loss, ONE backward, average the flat gradient over the workers, step. All that is random in an
     iteration is drawn at once, for the global batch, by every worker alike; each then works on its own rows of it. So
     the result is that of one process on the global batch, whatever the number of workers and their placement. The
-    loop reads nothing back from a GPU but generator ids that are drawn from a learned prior, once an iteration, and what
-    `drain_terms` tells.
+    loop reads nothing back from a GPU but generator ids that are drawn from a learned prior, once an iteration, and
+    what `drain_terms` tells.
 
     Args:
         system: on the CPU, freshly initialised (alike on every worker; of a sharded ensemble this worker's part).

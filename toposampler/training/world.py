@@ -43,7 +43,7 @@ class World:
         return x if self.size == 1 else _Gather.apply(x, owner, self)
 
     def collect(self, x: Tensor, owner: Tensor) -> Tensor:
-        """As `gather`, without gradient, on rank 0 only, and there on the CPU; others get (0, ...), and need no room."""
+        """As `gather`, without gradient, on the CPU, and on rank 0 only; (0, ...) on the others, which need no room."""
         if self.size == 1:
             return x.cpu()
         mine = _on_the_wire(_padded(x, owner))

@@ -32,11 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from runs import write_results
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from runs import write_results
 from toposampler.config import TrainingConfig, to_yaml, validate
 from toposampler.data import Dataset
 from toposampler.nn.ensemble import sharded

@@ -237,7 +237,7 @@ def test_a_population_exploits_its_best_and_moves_their_constants(
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)  # four starts of a worker group; a hang would be for ever
-@pytest.mark.parametrize("placement", ["replicated"])
+@pytest.mark.parametrize("placement", ["replicated", "sharded"])
 def test_trials_of_two_workers_do_not_hang_on_two_cpus(
     write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path, placement: str
 ) -> None:

@@ -20,7 +20,6 @@ from statistics import fmean
 from typing import Any
 
 from runs import side_by_side, trained, write_results
-
 from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder

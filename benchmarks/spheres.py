@@ -26,9 +26,9 @@ from typing import Any
 
 import spheres_figures as figures
 import torch
-from runs import side_by_side, trained, write_results
 from torch import Tensor
 
+from runs import side_by_side, trained, write_results
 from toposampler import plots
 from toposampler.data.spheres import SpheresConfig
 from toposampler.metrics.homeomorphism import bi_lipschitz, continuity, trustworthiness

@@ -18,7 +18,6 @@ from statistics import median
 from typing import Any
 
 from runs import write_results
-
 from toposampler.config import to_yaml, validate
 from toposampler.plots import best_over_steps
 from toposampler.records import read_records

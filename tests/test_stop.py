@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import threading
 import time
@@ -76,7 +77,7 @@ def test_files_of_a_killed_driver_do_not_stop_the_next(tmp_path: Path) -> None:
 
 def test_an_interruption_that_comes_by_way_of_ray(tmp_path: Path) -> None:
     with pytest.raises(StoppedBySignalError, match="step 5"), stoppable(tmp_path, lambda: True):
-        raise RunInterruptedError("stopped after generator step 5")
+        raise RunInterruptedError("stopped after generator step 5", "stop")
 
 
 def test_compiled_code_that_loses_the_exception_of_a_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +148,12 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
 ) -> None:
     context, saved = SimpleNamespace(preemption_info=None), []
 
-    def train(config: RunConfig, on_checkpoint: object, should_stop: Callable[[], bool]) -> dict[str, int]:
+    def train(config: RunConfig, on_checkpoint: object, should_stop: Callable[[], str | None]) -> dict[str, int]:
         for step in range(6):
             context.preemption_info = "node 7" if step >= 2 else context.preemption_info
-            if should_stop():
+            if reason := should_stop():
                 saved.append(step)
-                raise RunInterruptedError(f"step {step}")
+                raise RunInterruptedError(f"step {step}", reason)
         return {"generator_steps": 6}
 
     monkeypatch.setattr(worker, "get_train_context", lambda: SimpleNamespace(preemption_context=context))
@@ -163,3 +164,17 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
     (tmp_path / "stop").touch()
     with pytest.raises(RunInterruptedError):
         preempted(make_config("wgan_gp"), tmp_path)
+
+
+def test_a_rank_that_does_not_see_the_request_yet_stops_for_the_reason_that_rank_0_gave(
+    make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object) -> None:
+        raise RunInterruptedError("stopped after generator step 5", "stop")
+
+    context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
+    monkeypatch.setattr(worker, "get_train_context", lambda: context)
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(RunInterruptedError) as caught:  # and not a second call, which would wait for the others
+        worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
+    assert pickle.loads(pickle.dumps(caught.value)).reason == "stop"

@@ -18,6 +18,8 @@ from typing import Any
 from toposampler.errors import RunInterruptedError
 from toposampler.files import write_atomically
 
+STOP = "stop"
+"""why a run ends that is asked to by its driver; it also ends for a moment when a node is about to go"""
 GRACE_S = 20.0
 """seconds a run may take to save a checkpoint when it is asked to stop"""
 LOOK_EVERY_S = 0.1
@@ -27,7 +29,7 @@ class StoppedBySignalError(RunInterruptedError):
     """A run ended with a checkpoint because its driver got a signal."""
 
     def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
+        super().__init__(message, STOP)
         self.number = number
 
 

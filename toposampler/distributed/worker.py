@@ -13,7 +13,7 @@ from ray.train.v2._internal.execution.context import get_train_context
 
 from toposampler.config import validate
 from toposampler.distributed.events import log_events
-from toposampler.distributed.stop import answer, is_asked
+from toposampler.distributed.stop import STOP, answer, is_asked
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.run import train
@@ -50,11 +50,15 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
     Ray Train starts the group again when the node is gone. Raises RunInterruptedError if the run is asked to stop.
     """
     preemption = _Preemption()
+
+    def should_stop() -> str | None:
+        return STOP if is_asked(folder) else "preemption" if preemption.is_new() else None
+
     while True:
         try:
-            return train(config, report_checkpoint, lambda: is_asked(folder) or preemption.is_new())
-        except RunInterruptedError:
-            if is_asked(folder):
+            return train(config, report_checkpoint, should_stop)
+        except RunInterruptedError as error:
+            if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
                 raise
             log.info("a node of this run is about to be taken away: saved a checkpoint, and going on until then")
 

@@ -10,7 +10,7 @@ options:
   --submit http://HOST:8265
                           hand this command, with the current folder, to the Ray cluster that has its dashboard there;
                           print the job's log until it ends, and end with its exit code (Ctrl-C leaves it running)
-  --no-wait               with --submit: only say how to follow and to stop the job
+  --wait, --no-wait       with --submit: wait for its end (the default), or only say how to follow and to stop the job
 
 Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with RAY_ADDRESS set, it trains on
 that cluster. A run that was stopped goes on from its newest checkpoint when it is submitted again.
@@ -35,6 +35,8 @@ from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, load_config, run_folder
 
+RUNS = RunConfig.model_fields["output"].default
+ONCE = ("--resume", "--submit")
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
 
 EXIT_CODES = """\
@@ -69,6 +71,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
         return 0 if arguments else 2
     stopped_by: list[int] = []
+    command: Command | None = None
 
     def stop(number: int, _: object) -> None:
         stopped_by.append(number)
@@ -83,7 +86,7 @@ def main(arguments: list[str]) -> int:
         if command.dry_run:
             print(to_yaml(config))
         elif command.address:
-            return submitted(command.address, config, arguments, command.wait)
+            return submitted(command, config)
         else:
             print("\n".join(ending(config, launch(config))))
     except UserError as error:
@@ -96,33 +99,34 @@ def main(arguments: list[str]) -> int:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         return 128 + error.number
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 128 + stopped_by[0]
+        if command is None or command.address is None:
+            print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return 128 + (stopped_by or [signal.SIGINT])[0]
     return 0
 
 
 def parse(arguments: list[str]) -> Command:
     """Take a command line apart. Raises UserError for one that cannot be."""
     command, rest = Command(), list(arguments)
+    given: set[str] = set()
     while rest:
-        match argument := rest.pop(0):
+        argument = rest.pop(0)
+        option, _, value = argument.partition("=")
+        if option in ONCE and option in given:
+            raise UserError(f"{option} is given twice")
+        given.add(option)
+        match option:
             case "--dry-run":
                 command.dry_run = True
             case "--wait" | "--no-wait":
-                command.wait = argument == "--wait"
+                command.wait = option == "--wait"
             case "--profile":
                 command.overrides += ["--cluster.profile", "true"]
-            case "--resume" | "--submit":
-                if not rest or rest[0].startswith("-"):
-                    what = (
-                        "the name of a run" if argument == "--resume" else "an address, such as http://127.0.0.1:8265"
-                    )
-                    raise UserError(f"{argument} needs {what}")
-                if argument == "--resume":
-                    command.resume = rest.pop(0)
-                else:
-                    command.address = rest.pop(0)
-            case _ if argument.startswith("-"):  # a key, with its value if that is an argument of its own
+            case "--resume":
+                command.resume = value or _value_of(option, rest, "the name of a run")
+            case "--submit":
+                command.address = value or _value_of(option, rest, "an address, such as http://127.0.0.1:8265")
+            case _ if option.startswith("-"):  # a key, with its value if that is an argument of its own
                 command.overrides += [argument, *([rest.pop(0)] if "=" not in argument and rest else [])]
             case _ if command.path is None:
                 command.path = Path(argument)
@@ -132,37 +136,57 @@ def parse(arguments: list[str]) -> Command:
         raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
+    if {"--wait", "--no-wait"} & given and command.address is None:
+        raise UserError("--wait and --no-wait say what to do after --submit http://HOST:8265, which is not given")
+    if command.address is not None and not command.address.startswith(("http://", "https://")):
+        raise UserError(f"--submit {command.address}: the dashboard's address starts with http:// or https://")
     return command
+
+
+def _value_of(option: str, rest: list[str], what: str) -> str:
+    """The argument after `option`, taken off `rest`. Raises UserError if there is none."""
+    if not rest or rest[0].startswith("-"):
+        raise UserError(f"{option} needs {what}")
+    return rest.pop(0)
 
 
 def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
     if command.path is not None:
         return load_config(command.path, command.overrides)
-    output = Path(parse_overrides(command.overrides).get("output", RunConfig.model_fields["output"].default))
-    path = output / str(command.resume) / "config.yaml"
-    if not path.exists():
-        names = ", ".join(sorted(there.parent.name for there in output.glob("*/config.yaml"))) or "none"
-        raise UserError(f"--resume {command.resume}: {path} does not exist; the runs in {output} (--output): {names}")
-    return load_config(path, ["--output", str(output), *command.overrides])  # wherever it lay when it was begun
+    name, output = str(command.resume), parse_overrides(command.overrides).get("output", RUNS)
+    if Path(name).name != name:
+        raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
+    if not isinstance(output, str | int):
+        raise UserError(f"output: input should be a valid string (got {output!r})")
+    folder = Path(str(output))
+    if not (folder / name / "config.yaml").exists():
+        names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
+        raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
+    # Wherever it lay when it was begun, and whatever it was called.
+    return load_config(folder / name / "config.yaml", ["--output", str(folder), *command.overrides, "--name", name])
 
 
-def submitted(address: str, config: RunConfig, arguments: list[str], wait: bool) -> int:
-    """Submit this command as a Ray job; its exit code, or 0 at once unless `wait`."""
-    script = Path(__file__).resolve()
+def submitted(command: Command, config: RunConfig) -> int:
+    """Submit `command` as a Ray job; its exit code, or 0 at once unless it is waited for."""
+    script, address = Path(__file__).resolve(), str(command.address)
     if not script.is_relative_to(Path.cwd()):
         raise UserError(f"--submit sends the current folder: change to {script.parents[1]}, which holds this script")
-    at = arguments.index("--submit")
-    rest = [a for a in arguments[:at] + arguments[at + 2 :] if a not in ("--wait", "--no-wait")]
-    submission = submit(address, config, ["python", str(script.relative_to(Path.cwd())), *rest])
+    if command.resume and not Path(config.output).is_absolute():
+        raise UserError(
+            f"--resume with --submit: {config.output} is not sent along; give --output a path on the cluster"
+        )
+    what = ["--resume", command.resume] if command.resume else [str(command.path)]
+    job = ["python", str(script.relative_to(Path.cwd())), *what, *command.overrides]
+    submission = submit(address, config, job)
     print(f"job      {submission}\n{how_to_follow(address, submission)}", flush=True)
-    if not wait:
+    if not command.wait:
         return 0
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
         print(f"the job goes on; to stop it: ray job stop --address {address} {submission}", file=sys.stderr)
-        return 130
+        raise
 
 
 def keys() -> Iterator[str]:

@@ -41,6 +41,9 @@ def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
         (["c.yaml", "--submit", "--no-wait"], "--submit needs an address"),
         (["c.yaml", "--resume", "run"], "leave c.yaml out"),
         (["c.yaml", "d.yaml"], "unexpected argument 'd.yaml'"),
+        (["c.yaml", "--submit=http://h:1", "--submit", "http://h:2"], "--submit is given twice"),
+        (["c.yaml", "--no-wait"], "--wait and --no-wait say what to do after --submit"),
+        (["c.yaml", "--submit", "h:8265"], "--submit h:8265: the dashboard's address starts with http://"),
     ],
 )
 def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str], message: str) -> None:
@@ -54,6 +57,41 @@ def test_resume_goes_on_as_configured_wherever_the_folder_lies_now(script: Modul
     (tmp_path / "mine" / "config.yaml").write_text(to_yaml(begun))
     config = script.load(script.parse(["--resume", "mine", "--output", str(tmp_path), "--cluster.num_workers", "2"]))
     assert (config.seed, config.cluster.num_workers, run_folder(config)) == (7, 2, tmp_path / "mine")
+
+
+def test_options_take_an_equals_sign_too(script: ModuleType) -> None:
+    command = script.parse(["--resume=mine", "--submit=http://h:8265"])
+    assert (command.resume, command.address) == ("mine", "http://h:8265")
+
+
+def test_resume_works_on_the_folder_that_is_named(script: ModuleType, tmp_path: Path) -> None:
+    begun = load_config(ROOT / CONFIG, ["--output", str(tmp_path), "--name", "mine"])
+    (tmp_path / "copied").mkdir()
+    (tmp_path / "copied" / "config.yaml").write_text(to_yaml(begun))
+    config = script.load(script.parse(["--resume", "copied", "--output", str(tmp_path)]))
+    assert run_folder(config) == tmp_path / "copied"
+    for name in ("sub/mine", str(tmp_path / "mine"), ".."):
+        with pytest.raises(UserError, match=r"is no path; give the folder|holds no run"):
+            script.load(script.parse(["--resume", name]))
+
+
+@pytest.mark.parametrize(
+    ("output", "message"), [("7", "7/x holds no run"), ("null", "output: input should be a valid")]
+)
+def test_an_output_that_is_no_text(script: ModuleType, output: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        script.load(script.parse(["--resume", "x", "--output", output]))
+
+
+def test_runs_that_are_not_sent_cannot_be_gone_on_with(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text(to_yaml(load_config(ROOT / CONFIG, ["--name", "mine"])))
+    monkeypatch.setattr(script, "submit", lambda *_: pytest.fail("submitted"))
+    relative = os.path.relpath(tmp_path, ROOT)
+    assert script.main(["--resume", "mine", "--output", relative, "--submit", "http://h:8265"]) == 2
+    assert f"{relative} is not sent along; give --output a path on the cluster" in capsys.readouterr().err
 
 
 def test_resume_of_no_run_names_those_that_exist(
@@ -133,3 +171,9 @@ def test_a_job_knows_the_commit_it_was_submitted_from(monkeypatch: pytest.Monkey
     assert git_commit() == "abc"
     monkeypatch.delenv(COMMIT)
     assert git_commit() is None
+
+
+def test_a_machine_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv(COMMIT, "abc")
+    assert git_commit() == "abc"

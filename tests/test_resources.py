@@ -148,3 +148,12 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
     metrics.touch()
     watch.refresh()
     assert capsys.readouterr().err == "", "it goes on"
+
+
+def test_a_watch_minds_no_lost_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def nodes() -> list[Node]:
+        raise RuntimeError("Failed to connect to GCS")
+
+    monkeypatch.setattr("toposampler.distributed.room.nodes", nodes)
+    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
+    Watch(ClusterConfig(), tmp_path / "metrics.jsonl").refresh()

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -141,6 +142,17 @@ def test_ray_s_own_messages_are_cut_to_a_line_each(capsys: pytest.CaptureFixture
             }
         )
     assert capsys.readouterr().err == "ray: Raylet is terminated.\n"
+
+
+def test_a_run_in_another_thread_than_the_main_one_leaves_signals_alone(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    with ThreadPoolExecutor(1) as pool:
+
+        def work() -> bool:
+            with stoppable(tmp_path, has_begun=lambda: True):
+                return (tmp_path / "stop").exists()
+
+        assert pool.submit(work).result() is False
 
 
 def test_an_announced_preemption_saves_once_and_training_goes_on(

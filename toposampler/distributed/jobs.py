@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -28,8 +29,11 @@ LOOK_EVERY_S = 0.5
 def git_commit() -> str | None:
     """The commit of this code, where it lies in a git checkout or was submitted from one."""
     here = str(Path(__file__).parent)
-    git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    return git.stdout.strip() if git.returncode == 0 else os.environ.get(COMMIT)
+    with suppress(OSError):  # no git at all
+        git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        if git.returncode == 0:
+            return git.stdout.strip()
+    return os.environ.get(COMMIT)
 
 
 def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
@@ -66,8 +70,8 @@ def follow(address: str, submission: str) -> int:
 
     Raises UserError if the cluster is gone.
     """
-    client = JobSubmissionClient(address)
     try:
+        client = JobSubmissionClient(address)
         asyncio.run(_print_log(client, submission))
         while not (job := client.get_job_info(submission)).status.is_terminal():
             time.sleep(LOOK_EVERY_S)

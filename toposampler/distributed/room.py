@@ -9,6 +9,7 @@ from pathlib import Path
 import ray
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
+from ray.exceptions import RayError
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
@@ -51,7 +52,7 @@ def wait_for_resources(config: ClusterConfig, place: str) -> None:
         if config.wait_s:
             request_resources(bundles=[])
     if short:
-        raise UserError(f"{short}\n  waited {seconds:g} s; cluster.wait_s {config.wait_s:g} makes it longer or shorter")
+        raise UserError(f"{short}\n  waited {seconds:g} s; set cluster.wait_s to wait for it longer")
 
 
 def _wait(config: ClusterConfig, place: str, seconds: float) -> str | None:
@@ -81,7 +82,10 @@ class Watch:
         written = self._metrics.stat().st_mtime if self._metrics.exists() else 0.0
         if time.time() - max(written, self._begun) < STILL_S:
             return
-        there = [Node(node.name, node.total, node.total) for node in nodes()]  # the run itself may use them
+        try:
+            there = [Node(node.name, node.total, node.total) for node in nodes()]  # the run itself may use them
+        except (RayError, RuntimeError, ConnectionError):  # Ray is gone, or going: others tell of that
+            return
         short = shortage(self._config, there, "the cluster") or ""
         if short and short != self._told:
             tqdm.write(f"the run stands still until machines are back: {short}", file=sys.stderr)

@@ -8,6 +8,7 @@ The driver writes `stop`. Rank 0 looks for it a few times a second, training sav
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,6 +59,9 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     """
     for name in ("stop", "stopped"):  # from before: they outlive the driver, whose workers may still look
         (folder / name).unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
     stop = _Stop(folder, has_begun)
     handlers: dict[int, Any] = {
         signal.SIGINT: signal.signal(signal.SIGINT, stop.ask),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import threading
 import time
@@ -76,7 +77,30 @@ def test_files_of_a_killed_driver_do_not_stop_the_next(tmp_path: Path) -> None:
 
 def test_an_interruption_that_comes_by_way_of_ray(tmp_path: Path) -> None:
     with pytest.raises(StoppedBySignalError, match="step 5"), stoppable(tmp_path, lambda: True):
-        raise RunInterruptedError("stopped after generator step 5")
+        raise RunInterruptedError("stopped after generator step 5", "stop")
+
+
+def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    handler, raised = signal.getsignal(signal.SIGTERM), []
+
+    def run() -> None:
+        try:
+            with stoppable(tmp_path, lambda: True):
+                assert not is_asked(tmp_path), "files of before are forgotten all the same"
+                assert signal.getsignal(signal.SIGTERM) is handler
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert raised == []
+
+
+def test_the_error_of_a_stop_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(StoppedBySignalError("step 5", signal.SIGINT)))
+    assert (type(error), str(error), error.number, error.reason) == (StoppedBySignalError, "step 5", 2, "stop")
 
 
 def test_compiled_code_that_loses_the_exception_of_a_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,12 +171,12 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
 ) -> None:
     context, saved = SimpleNamespace(preemption_info=None), []
 
-    def train(config: RunConfig, on_checkpoint: object, should_stop: Callable[[], bool]) -> dict[str, int]:
+    def train(config: RunConfig, on_checkpoint: object, should_stop: Callable[[], str | None]) -> dict[str, int]:
         for step in range(6):
             context.preemption_info = "node 7" if step >= 2 else context.preemption_info
-            if should_stop():
+            if reason := should_stop():
                 saved.append(step)
-                raise RunInterruptedError(f"step {step}")
+                raise RunInterruptedError(f"step {step}", reason)
         return {"generator_steps": 6}
 
     monkeypatch.setattr(worker, "get_train_context", lambda: SimpleNamespace(preemption_context=context))
@@ -163,3 +187,22 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
     (tmp_path / "stop").touch()
     with pytest.raises(RunInterruptedError):
         preempted(make_config("wgan_gp"), tmp_path)
+
+
+def test_what_rank_0_has_said_decides_whatever_a_rank_sees_for_itself(
+    make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = ["preemption", "stop"]
+
+    def train(*_: object) -> None:
+        reason = told.pop(0)
+        # This rank sees the file of a stop when it is told of a preemption, and not yet when it is told of a stop.
+        (tmp_path / "stop").touch() if reason == "preemption" else (tmp_path / "stop").unlink()
+        raise RunInterruptedError("step 3", reason)
+
+    context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
+    monkeypatch.setattr(worker, "get_train_context", lambda: context)
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(RunInterruptedError) as caught:
+        worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
+    assert (caught.value.reason, told) == ("stop", [])

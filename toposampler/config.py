@@ -101,7 +101,10 @@ class TrainingConfig(Section):
 
 
 class ClusterConfig(Section):
-    """What is asked of Ray, and how the work is laid out on it. None of it changes what is computed."""
+    """What is asked of Ray, and how the work is laid out on it.
+
+    None of it changes what is computed but `use_gpu`: a GPU draws other random numbers than a CPU.
+    """
 
     num_workers: int = Field(1, ge=1)
     """processes that share the work"""

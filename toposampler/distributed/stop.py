@@ -8,6 +8,7 @@ The driver writes `stop`. Rank 0 looks for it a few times a second, training sav
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,13 +22,16 @@ from toposampler.files import write_atomically
 GRACE_S = 20.0
 """seconds a run may take to save a checkpoint when it is asked to stop"""
 LOOK_EVERY_S = 0.1
+STOP = "stop"
+"""why a run ends that is asked by the file `stop`: what RunInterruptedError has as its reason"""
 
 
 class StoppedBySignalError(RunInterruptedError):
     """A run ended with a checkpoint because its driver got a signal."""
 
     def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
+        super().__init__(message, STOP)
+        self.args = (message, number)  # what it is made of anew when it is unpickled
         self.number = number
 
 
@@ -53,9 +57,14 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     Raises in the block StoppedBySignalError once the checkpoint is there. What the signal's handler from before does is
     left for a second signal, for a first one while `has_begun()` is false (there is nothing to save), and for a run
     that gives no answer within `GRACE_S` seconds.
+
+    Outside the main thread, where Python allows no handlers, signals are left alone.
     """
     for name in ("stop", "stopped"):  # from before: they outlive the driver, whose workers may still look
         (folder / name).unlink(missing_ok=True)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     stop = _Stop(folder, has_begun)
     handlers: dict[int, Any] = {
         signal.SIGINT: signal.signal(signal.SIGINT, stop.ask),

@@ -13,12 +13,15 @@ from ray.train.v2._internal.execution.context import get_train_context
 
 from toposampler.config import validate
 from toposampler.distributed.events import log_events
-from toposampler.distributed.stop import answer, is_asked
+from toposampler.distributed.stop import STOP, answer, is_asked
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.run import train
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
+
+PREEMPTION = "preemption"
+"""why training ends, only to go on: beside `STOP`, what RunInterruptedError has as its reason"""
 
 log = logging.getLogger(__name__)
 
@@ -50,11 +53,18 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
     Ray Train starts the group again when the node is gone. Raises RunInterruptedError if the run is asked to stop.
     """
     preemption = _Preemption()
+
+    def should_stop() -> str | None:
+        if is_asked(folder):
+            return STOP
+        return PREEMPTION if preemption.is_new() else None
+
     while True:
         try:
-            return train(config, report_checkpoint, lambda: is_asked(folder) or preemption.is_new())
-        except RunInterruptedError:
-            if is_asked(folder):
+            return train(config, report_checkpoint, should_stop)
+        except RunInterruptedError as error:
+            # The reason that rank 0 gave, and not what is so by now: ranks that looked for themselves might disagree.
+            if error.reason != PREEMPTION:
                 raise
             log.info("a node of this run is about to be taken away: saved a checkpoint, and going on until then")
 

@@ -5,12 +5,14 @@
 
 options:
   --dry-run               show what would run, with every key, and start nothing
-  --resume NAME           go on with the run NAME as it was configured, instead of a CONFIG.yaml
+  --resume NAME           go on with the run in the folder NAME of --output as it was configured, instead of a
+                          CONFIG.yaml
   --profile               the same as --cluster.profile true
   --submit http://HOST:8265
                           hand this command, with the current folder, to the Ray cluster that has its dashboard there;
                           print the job's log until it ends, and end with its exit code (Ctrl-C leaves it running)
-  --wait, --no-wait       with --submit: wait for its end (the default), or only say how to follow and to stop the job
+  --wait, --no-wait       with --submit: follow the job to its end (the default); or only say how to follow and to
+                          stop it
 
 Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with RAY_ADDRESS set, it trains on
 that cluster. A run that was stopped goes on from its newest checkpoint when it is submitted again.
@@ -18,15 +20,17 @@ that cluster. A run that was stopped goes on from its newest checkpoint when it 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toposampler.config import describe, parse_overrides, to_yaml
+from toposampler.config import Section, describe, parse_overrides, to_yaml, validate
 from toposampler.distributed.jobs import follow, how_to_follow, submit
 from toposampler.distributed.launch import launch
 from toposampler.distributed.resources import description
@@ -35,9 +39,13 @@ from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, load_config, run_folder
 
-RUNS = RunConfig.model_fields["output"].default
-ONCE = ("--resume", "--submit")
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
+
+OPTIONS = ("--dry-run", "--profile", "--wait", "--no-wait")
+OPTIONS_WITH_VALUE = {
+    "--resume": "the name of a run",
+    "--submit": "an address, such as http://127.0.0.1:8265",
+}
 
 EXIT_CODES = """\
 exit codes:
@@ -57,12 +65,24 @@ class Command:
     path: Path | None = None
     """CONFIG.yaml"""
     overrides: list[str] = field(default_factory=list)
-    """`--key value`, as they stand"""
+    """`--key value`, as they stand, or `--key=value`"""
     resume: str | None = None
     address: str | None = None
     """of the dashboard that the command is submitted to"""
     dry_run: bool = False
     wait: bool = True
+
+    @property
+    def to_submit(self) -> list[str]:
+        """The arguments with which a job does what this does, but for submitting."""
+        what = ["--resume", self.resume] if self.resume is not None else [str(self.path)]
+        return [*what, *self.overrides]
+
+
+class Place(Section):
+    """Of a configuration, where its run lies."""
+
+    output: str = RunConfig.model_fields["output"].default
 
 
 def main(arguments: list[str]) -> int:
@@ -71,7 +91,6 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
         return 0 if arguments else 2
     stopped_by: list[int] = []
-    command: Command | None = None
 
     def stop(number: int, _: object) -> None:
         stopped_by.append(number)
@@ -86,7 +105,7 @@ def main(arguments: list[str]) -> int:
         if command.dry_run:
             print(to_yaml(config))
         elif command.address:
-            return submitted(command, config)
+            return submitted(command, command.address, config)
         else:
             print("\n".join(ending(config, launch(config))))
     except UserError as error:
@@ -98,95 +117,109 @@ def main(arguments: list[str]) -> int:
     except StoppedBySignalError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         return 128 + error.number
+    except UnfollowedError as error:
+        print(error, file=sys.stderr)
+        return 128 + stopped_by[0]
     except KeyboardInterrupt:
-        if command is None or command.address is None:
-            print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 128 + (stopped_by or [signal.SIGINT])[0]
+        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return 128 + stopped_by[0]
     return 0
 
 
 def parse(arguments: list[str]) -> Command:
     """Take a command line apart. Raises UserError for one that cannot be."""
     command, rest = Command(), list(arguments)
-    given: set[str] = set()
+    options: dict[str, str | None] = {}
     while rest:
         argument = rest.pop(0)
-        option, _, value = argument.partition("=")
-        if option in ONCE and option in given:
-            raise UserError(f"{option} is given twice")
-        given.add(option)
-        match option:
-            case "--dry-run":
-                command.dry_run = True
-            case "--wait" | "--no-wait":
-                command.wait = option == "--wait"
-            case "--profile":
-                command.overrides += ["--cluster.profile", "true"]
-            case "--resume":
-                command.resume = value or _value_of(option, rest, "the name of a run")
-            case "--submit":
-                command.address = value or _value_of(option, rest, "an address, such as http://127.0.0.1:8265")
-            case _ if option.startswith("-"):  # a key, with its value if that is an argument of its own
-                command.overrides += [argument, *([rest.pop(0)] if "=" not in argument and rest else [])]
-            case _ if command.path is None:
-                command.path = Path(argument)
-            case _:
-                raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
+        name, equals, value = argument.partition("=")
+        if argument in OPTIONS or name in OPTIONS_WITH_VALUE:
+            if name in options:
+                raise UserError(f"{name} is given twice: leave one of them out")
+            if name in OPTIONS_WITH_VALUE and not equals:
+                value = rest.pop(0) if rest and not rest[0].startswith("-") else ""
+            if name in OPTIONS_WITH_VALUE and not value:
+                raise UserError(f"{name} needs {OPTIONS_WITH_VALUE[name]}")
+            options[name] = value
+            command.overrides += ["--cluster.profile", "true"] if name == "--profile" else []
+        elif argument.startswith("-"):  # a key, with its value if that is an argument of its own
+            takes = not equals and rest and not rest[0].startswith("--")
+            command.overrides += [argument, *([rest.pop(0)] if takes else [])]
+        elif command.path is None:
+            command.path = Path(argument)
+        else:
+            raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
+    command.resume, command.address = options.get("--resume"), options.get("--submit")
+    command.dry_run, command.wait = "--dry-run" in options, "--no-wait" not in options
+    check_options(command, options.keys())
+    return command
+
+
+def check_options(command: Command, given: Collection[str]) -> None:
+    """Raises UserError for options that do not go together, and for values that they cannot have."""
     if command.path is None and command.resume is None:
         raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
-    if {"--wait", "--no-wait"} & given and command.address is None:
-        raise UserError("--wait and --no-wait say what to do after --submit http://HOST:8265, which is not given")
-    if command.address is not None and not command.address.startswith(("http://", "https://")):
-        raise UserError(f"--submit {command.address}: the dashboard's address starts with http:// or https://")
-    return command
-
-
-def _value_of(option: str, rest: list[str], what: str) -> str:
-    """The argument after `option`, taken off `rest`. Raises UserError if there is none."""
-    if not rest or rest[0].startswith("-"):
-        raise UserError(f"{option} needs {what}")
-    return rest.pop(0)
+    if command.resume is not None and Path(command.resume).name != command.resume:
+        where = Path(command.resume)
+        right = f": --resume {where.name}" if where.name else ""
+        right += f" --output {where.parent}" if where.name and where.parent.name else ""
+        raise UserError(f"--resume {command.resume} must be a name; the folder that holds the run is --output{right}")
+    if command.address is not None and not re.match("https?://[^/]", command.address):
+        right = "http://HEAD:8265" if "://" in command.address else f"http://{command.address}"
+        raise UserError(f"--submit {command.address} must begin with http:// or https://, such as {right}")
+    if {"--wait", "--no-wait"} <= set(given):
+        raise UserError("--wait and --no-wait are given: leave one of them out")
+    if command.address is None and (alone := {"--wait", "--no-wait"} & set(given)):
+        raise UserError(f"{alone.pop()} is for --submit, which it tells whether to follow the job: leave it out")
 
 
 def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
     if command.path is not None:
         return load_config(command.path, command.overrides)
-    name, output = str(command.resume), parse_overrides(command.overrides).get("output", RUNS)
-    if Path(name).name != name:
-        raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
-    if not isinstance(output, str | int):
-        raise UserError(f"output: input should be a valid string (got {output!r})")
-    folder = Path(str(output))
-    if not (folder / name / "config.yaml").exists():
-        names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
-        raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
-    # Wherever it lay when it was begun, and whatever it was called.
-    return load_config(folder / name / "config.yaml", ["--output", str(folder), *command.overrides, "--name", name])
+    overrides = parse_overrides(command.overrides)
+    output = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
+    resume = f"--resume {command.resume}"
+    if (name := str(overrides.get("name", command.resume))) != command.resume:
+        raise UserError(f"{resume} goes on with the run of that name: leave --name {name} out")
+    if command.address and not output.is_absolute():
+        raise UserError(
+            f"{resume}: a job has a working folder of its own, without the runs in {output}; give --output an absolute "
+            "path that the nodes of the cluster see"
+        )
+    path = output / str(command.resume) / "config.yaml"
+    if not path.exists():
+        names = ", ".join(sorted(there.parent.name for there in output.glob("*/config.yaml"))) or "none"
+        raise UserError(f"{resume}: {path} does not exist; the runs in {output} (--output): {names}")
+    # Wherever it lay and whatever it was called when it was begun. In quotes: a name may look like a number.
+    here = {"output": str(output), "name": command.resume}
+    quoted = [part for key, value in here.items() for part in (f"--{key}", json.dumps(value, ensure_ascii=False))]
+    return load_config(path, [*command.overrides, *quoted])
 
 
-def submitted(command: Command, config: RunConfig) -> int:
-    """Submit `command` as a Ray job; its exit code, or 0 at once unless it is waited for."""
-    script, address = Path(__file__).resolve(), str(command.address)
+class UnfollowedError(Exception):
+    """A signal ended this process, which followed a job, and not the job."""
+
+
+def submitted(command: Command, address: str, config: RunConfig) -> int:
+    """Submit `command` as a Ray job; its exit code, or 0 at once if it does not wait.
+
+    Raises UnfollowedError if it is interrupted while it waits.
+    """
+    script = Path(__file__).resolve()
     if not script.is_relative_to(Path.cwd()):
         raise UserError(f"--submit sends the current folder: change to {script.parents[1]}, which holds this script")
-    if command.resume and not Path(config.output).is_absolute():
-        raise UserError(
-            f"--resume with --submit: {config.output} is not sent along; give --output a path on the cluster"
-        )
-    what = ["--resume", command.resume] if command.resume else [str(command.path)]
-    job = ["python", str(script.relative_to(Path.cwd())), *what, *command.overrides]
-    submission = submit(address, config, job)
+    submission = submit(address, config, ["python", str(script.relative_to(Path.cwd())), *command.to_submit])
     print(f"job      {submission}\n{how_to_follow(address, submission)}", flush=True)
     if not command.wait:
         return 0
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
-        print(f"the job goes on; to stop it: ray job stop --address {address} {submission}", file=sys.stderr)
-        raise
+        stop = f"ray job stop --address {address} {submission}"
+        raise UnfollowedError(f"the job goes on; to stop it: {stop}") from None
 
 
 def keys() -> Iterator[str]:

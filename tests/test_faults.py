@@ -304,10 +304,9 @@ def test_the_newest_checkpoint_is_damaged(
 ) -> None:
     reference, folder = undisturbed(1, "replicated"), tmp_path / "run"
     third = folder / "checkpoints" / f"step_{3 * CHECKPOINT_EVERY:08d}.pt"
+    config = load_config(ROOT / CONFIG, options(tmp_path))
     with pytest.raises(RunInterruptedError):
-        train_here(
-            load_config(ROOT / CONFIG, options(tmp_path)), should_stop=lambda: "stop" if third.exists() else None
-        )
+        train_here(config, should_stop=lambda: "stop" if third.exists() else None)
     newest = checkpoints(folder / "checkpoints")[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
     recovery = Recovery(folder)

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.fit import backend, scaling
 from toposampler.distributed.resources import Node, description, on_this_machine, shortage, workers_on
-from toposampler.distributed.room import Watch, _wait
+from toposampler.distributed.room import Watch, _wait, nodes, wait_for_resources
+from toposampler.errors import UserError
 
 
 def node(name: str, free: dict[str, float] | None = None, **total: float) -> Node:
@@ -94,6 +96,25 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
     assert len(lines) == 3, "with the node and the keys"
 
 
+@pytest.mark.parametrize(
+    ("wait_s", "free", "said"),
+    [
+        (0.0, 1.0, "\n  set cluster.wait_s to the seconds to wait for it"),
+        (0.0, 0.0, "\n  waited 0.01 s for what others use; set cluster.wait_s to the seconds to wait for it"),
+        (0.02, 1.0, "\n  waited 0.02 s; cluster.wait_s 0.02 makes it longer or shorter"),
+    ],
+)
+def test_a_refusal_says_how_to_wait(monkeypatch: pytest.MonkeyPatch, wait_s: float, free: float, said: str) -> None:
+    # With 0 free, the node has room for the run once others are gone.
+    there = [node("a", CPU=1.0 if free else 2.0, free={"CPU": free})]
+    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: there)
+    monkeypatch.setattr("toposampler.distributed.room.request_resources", lambda bundles: None)
+    monkeypatch.setattr("toposampler.distributed.room.SETTLE_S", 0.01)
+    with pytest.raises(UserError) as caught:
+        wait_for_resources(ClusterConfig(num_workers=2, wait_s=wait_s), "here")
+    assert str(caught.value).endswith(said)
+
+
 def test_a_description_names_shares_ranges_and_placement() -> None:
     config = ClusterConfig(
         num_workers=4, min_workers=2, use_gpu=True, gpus_per_worker=0.25, resources_per_worker={"disk": 1},
@@ -150,10 +171,15 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
     assert capsys.readouterr().err == "", "it goes on"
 
 
-def test_a_watch_minds_no_lost_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def nodes() -> list[Node]:
-        raise RuntimeError("Failed to connect to GCS")
-
-    monkeypatch.setattr("toposampler.distributed.room.nodes", nodes)
+def test_a_run_is_not_ended_by_a_look_at_a_cluster_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
-    Watch(ClusterConfig(), tmp_path / "metrics.jsonl").refresh()
+    watch = Watch(ClusterConfig(num_workers=2), tmp_path / "metrics.jsonl")
+    with pytest.raises(RaySystemError):
+        nodes()  # what Ray raises where it is not connected, for real
+    watch.refresh()
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: [node("a", CPU=1.0)])
+    watch.refresh()
+    assert "stands still" in capsys.readouterr().err

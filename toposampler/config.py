@@ -103,7 +103,7 @@ class TrainingConfig(Section):
 class ClusterConfig(Section):
     """What is asked of Ray, and how the work is laid out on it.
 
-    None of it changes what is computed, but for `use_gpu`: a GPU draws other random numbers than a CPU.
+    None of it changes what is computed but `use_gpu`: a GPU draws other random numbers than a CPU.
     """
 
     num_workers: int = Field(1, ge=1)

@@ -10,10 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from aiohttp import ClientError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from toposampler.errors import UserError
@@ -29,11 +29,11 @@ LOOK_EVERY_S = 0.5
 def git_commit() -> str | None:
     """The commit of this code, where it lies in a git checkout or was submitted from one."""
     here = str(Path(__file__).parent)
-    with suppress(OSError):  # no git at all
+    try:
         git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        if git.returncode == 0:
-            return git.stdout.strip()
-    return os.environ.get(COMMIT)
+    except OSError:  # there is no git on this machine
+        return os.environ.get(COMMIT)
+    return git.stdout.strip() if git.returncode == 0 else os.environ.get(COMMIT)
 
 
 def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
@@ -75,7 +75,7 @@ def follow(address: str, submission: str) -> int:
         asyncio.run(_print_log(client, submission))
         while not (job := client.get_job_info(submission)).status.is_terminal():
             time.sleep(LOOK_EVERY_S)
-    except (ConnectionError, RuntimeError) as error:
+    except (OSError, ClientError, RuntimeError) as error:  # requests' errors are OSErrors, aiohttp's only in part
         raise UserError(
             f"the log of {submission} has broken off: {error}\n{how_to_follow(address, submission)}"
         ) from None

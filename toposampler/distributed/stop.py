@@ -19,11 +19,11 @@ from typing import Any
 from toposampler.errors import RunInterruptedError
 from toposampler.files import write_atomically
 
-STOP = "stop"
-"""why a run ends that is asked to by its driver; it also ends for a moment when a node is about to go"""
 GRACE_S = 20.0
 """seconds a run may take to save a checkpoint when it is asked to stop"""
 LOOK_EVERY_S = 0.1
+STOP = "stop"
+"""why a run ends that is asked by the file `stop`: what RunInterruptedError has as its reason"""
 
 
 class StoppedBySignalError(RunInterruptedError):
@@ -31,6 +31,7 @@ class StoppedBySignalError(RunInterruptedError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message, STOP)
+        self.args = (message, number)  # what it is made of anew when it is unpickled
         self.number = number
 
 
@@ -56,10 +57,12 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     Raises in the block StoppedBySignalError once the checkpoint is there. What the signal's handler from before does is
     left for a second signal, for a first one while `has_begun()` is false (there is nothing to save), and for a run
     that gives no answer within `GRACE_S` seconds.
+
+    Outside the main thread, where Python allows no handlers, signals are left alone.
     """
     for name in ("stop", "stopped"):  # from before: they outlive the driver, whose workers may still look
         (folder / name).unlink(missing_ok=True)
-    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
     stop = _Stop(folder, has_begun)

@@ -18,7 +18,9 @@ that cluster. A run that was stopped goes on from its newest checkpoint when it 
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toposampler.config import describe, parse_overrides, to_yaml
+from toposampler.config import Section, describe, parse_overrides, to_yaml, validate
 from toposampler.distributed.jobs import follow, how_to_follow, submit
 from toposampler.distributed.launch import launch
 from toposampler.distributed.resources import description
@@ -35,7 +37,6 @@ from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, load_config, run_folder
 
-RUNS = RunConfig.model_fields["output"].default
 ONCE = ("--resume", "--submit")
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
 
@@ -63,6 +64,12 @@ class Command:
     """of the dashboard that the command is submitted to"""
     dry_run: bool = False
     wait: bool = True
+
+
+class Place(Section):
+    """Of a configuration, where its run lies."""
+
+    output: str = RunConfig.model_fields["output"].default
 
 
 def main(arguments: list[str]) -> int:
@@ -111,9 +118,11 @@ def parse(arguments: list[str]) -> Command:
     given: set[str] = set()
     while rest:
         argument = rest.pop(0)
-        option, _, value = argument.partition("=")
+        option, equals, value = argument.partition("=")
         if option in ONCE and option in given:
-            raise UserError(f"{option} is given twice")
+            raise UserError(f"{option} is given twice: leave one of them out")
+        if option in ONCE and equals:
+            rest.insert(0, value)
         given.add(option)
         match option:
             case "--dry-run":
@@ -123,11 +132,12 @@ def parse(arguments: list[str]) -> Command:
             case "--profile":
                 command.overrides += ["--cluster.profile", "true"]
             case "--resume":
-                command.resume = value or _value_of(option, rest, "the name of a run")
+                command.resume = _value_of(option, rest, "the name of a run")
             case "--submit":
-                command.address = value or _value_of(option, rest, "an address, such as http://127.0.0.1:8265")
+                command.address = _value_of(option, rest, "an address, such as http://127.0.0.1:8265")
             case _ if option.startswith("-"):  # a key, with its value if that is an argument of its own
-                command.overrides += [argument, *([rest.pop(0)] if "=" not in argument and rest else [])]
+                takes = not equals and rest and not rest[0].startswith("--")
+                command.overrides += [argument, *([rest.pop(0)] if takes else [])]
             case _ if command.path is None:
                 command.path = Path(argument)
             case _:
@@ -138,14 +148,19 @@ def parse(arguments: list[str]) -> Command:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
     if {"--wait", "--no-wait"} & given and command.address is None:
         raise UserError("--wait and --no-wait say what to do after --submit http://HOST:8265, which is not given")
-    if command.address is not None and not command.address.startswith(("http://", "https://")):
-        raise UserError(f"--submit {command.address}: the dashboard's address starts with http:// or https://")
+    if {"--wait", "--no-wait"} <= given:
+        raise UserError("--wait and --no-wait are both given: leave one of them out")
+    if command.address is not None and not re.match("https?://[^/]", command.address):
+        right = "http://HEAD:8265" if "://" in command.address else f"http://{command.address}"
+        raise UserError(
+            f"--submit {command.address}: the dashboard's address starts with http:// or https://, such as {right}"
+        )
     return command
 
 
 def _value_of(option: str, rest: list[str], what: str) -> str:
     """The argument after `option`, taken off `rest`. Raises UserError if there is none."""
-    if not rest or rest[0].startswith("-"):
+    if not rest or not rest[0] or rest[0].startswith("-"):
         raise UserError(f"{option} needs {what}")
     return rest.pop(0)
 
@@ -154,17 +169,22 @@ def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
     if command.path is not None:
         return load_config(command.path, command.overrides)
-    name, output = str(command.resume), parse_overrides(command.overrides).get("output", RUNS)
+    name, overrides = str(command.resume), parse_overrides(command.overrides)
     if Path(name).name != name:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
-    if not isinstance(output, str | int):
-        raise UserError(f"output: input should be a valid string (got {output!r})")
-    folder = Path(str(output))
+    if (other := str(overrides.get("name", name))) != name:
+        raise UserError(f"--resume {name} goes on with the run of that name: leave --name {other} out")
+    folder = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
+    if command.address and not folder.is_absolute():
+        raise UserError(
+            f"--resume with --submit: {folder} is not sent along; give --output an absolute path on the cluster"
+        )
     if not (folder / name / "config.yaml").exists():
         names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
         raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
-    # Wherever it lay when it was begun, and whatever it was called.
-    return load_config(folder / name / "config.yaml", ["--output", str(folder), *command.overrides, "--name", name])
+    # Wherever it lay when it was begun, and whatever it was called. Quoted, for names that look like numbers.
+    here = [json.dumps(text, ensure_ascii=False) for text in (str(folder), name)]
+    return load_config(folder / name / "config.yaml", [*command.overrides, "--output", here[0], "--name", here[1]])
 
 
 def submitted(command: Command, config: RunConfig) -> int:
@@ -172,10 +192,6 @@ def submitted(command: Command, config: RunConfig) -> int:
     script, address = Path(__file__).resolve(), str(command.address)
     if not script.is_relative_to(Path.cwd()):
         raise UserError(f"--submit sends the current folder: change to {script.parents[1]}, which holds this script")
-    if command.resume and not Path(config.output).is_absolute():
-        raise UserError(
-            f"--resume with --submit: {config.output} is not sent along; give --output a path on the cluster"
-        )
     what = ["--resume", command.resume] if command.resume else [str(command.path)]
     job = ["python", str(script.relative_to(Path.cwd())), *what, *command.overrides]
     submission = submit(address, config, job)

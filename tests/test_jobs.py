@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import aiohttp
 import pytest
+import requests
 from processes import CONFIG, ROOT
 from ray.job_submission import JobStatus
 
 from toposampler.config import to_yaml
-from toposampler.distributed.jobs import COMMIT, exit_code, git_commit
+from toposampler.distributed import jobs
+from toposampler.distributed.jobs import COMMIT, exit_code, follow, git_commit
 from toposampler.errors import UserError
 from toposampler.training import load_config
 from toposampler.training.config import run_folder
+from toposampler.training.run import check
 
 
 @pytest.fixture
@@ -43,7 +48,10 @@ def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
         (["c.yaml", "d.yaml"], "unexpected argument 'd.yaml'"),
         (["c.yaml", "--submit=http://h:1", "--submit", "http://h:2"], "--submit is given twice"),
         (["c.yaml", "--no-wait"], "--wait and --no-wait say what to do after --submit"),
-        (["c.yaml", "--submit", "h:8265"], "--submit h:8265: the dashboard's address starts with http://"),
+        (["c.yaml", "--no-wait", "--wait", "--submit", "http://h:1"], "--wait and --no-wait are both given"),
+        (["c.yaml", "--submit", "h:8265"], "--submit h:8265: the dashboard's address starts .* such as http://h:8265"),
+        (["c.yaml", "--submit=ray://h:10001"], "address starts with http.* such as http://HEAD:8265"),
+        (["--resume=", "x"], "--resume needs the name of a run"),
     ],
 )
 def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str], message: str) -> None:
@@ -62,21 +70,30 @@ def test_resume_goes_on_as_configured_wherever_the_folder_lies_now(script: Modul
 def test_options_take_an_equals_sign_too(script: ModuleType) -> None:
     command = script.parse(["--resume=mine", "--submit=http://h:8265"])
     assert (command.resume, command.address) == ("mine", "http://h:8265")
+    command = script.parse(["c.yaml", "--seed", "--submit", "http://h:8265"])
+    assert command.address == "http://h:8265", "an option is no value of a key"
+    with pytest.raises(UserError, match="--seed needs a value"):
+        script.load(script.parse(["--resume", "mine", "--seed", "--output", "x"]))
 
 
 def test_resume_works_on_the_folder_that_is_named(script: ModuleType, tmp_path: Path) -> None:
     begun = load_config(ROOT / CONFIG, ["--output", str(tmp_path), "--name", "mine"])
-    (tmp_path / "copied").mkdir()
-    (tmp_path / "copied" / "config.yaml").write_text(to_yaml(begun))
-    config = script.load(script.parse(["--resume", "copied", "--output", str(tmp_path)]))
-    assert run_folder(config) == tmp_path / "copied"
+    for name in ("copied", "1e3", "null"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(to_yaml(begun))
+        config = script.load(script.parse(["--resume", name, "--output", str(tmp_path)]))
+        assert run_folder(config) == tmp_path / name
+        check(config)  # does not take it for another run
+    with pytest.raises(UserError, match="leave --name other out"):
+        script.load(script.parse(["--resume", "copied", "--output", str(tmp_path), "--name", "other"]))
     for name in ("sub/mine", str(tmp_path / "mine"), ".."):
         with pytest.raises(UserError, match=r"is no path; give the folder|holds no run"):
             script.load(script.parse(["--resume", name]))
 
 
 @pytest.mark.parametrize(
-    ("output", "message"), [("7", "7/x holds no run"), ("null", "output: input should be a valid")]
+    ("output", "message"),
+    [("7", "7/x holds no run"), ("1.5", r"1\.5/x holds"), ("null", "output: input .*string"), ("true", "got True")],
 )
 def test_an_output_that_is_no_text(script: ModuleType, output: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -88,10 +105,16 @@ def test_runs_that_are_not_sent_cannot_be_gone_on_with(
 ) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text(to_yaml(load_config(ROOT / CONFIG, ["--name", "mine"])))
-    monkeypatch.setattr(script, "submit", lambda *_: pytest.fail("submitted"))
+    sent: list[list[str]] = []
+    monkeypatch.setattr(script, "submit", lambda _, __, command: sent.append(command))
     relative = os.path.relpath(tmp_path, ROOT)
-    assert script.main(["--resume", "mine", "--output", relative, "--submit", "http://h:8265"]) == 2
-    assert f"{relative} is not sent along; give --output a path on the cluster" in capsys.readouterr().err
+    submit = ["--submit=http://h:8265", "--no-wait", "--profile"]
+    assert script.main(["--resume", "mine", "--output", relative, *submit]) == 2
+    assert f"{relative} is not sent along; give --output an absolute path on" in capsys.readouterr().err
+    assert sent == []
+    assert script.main(["--resume=mine", *submit, f"--output={tmp_path}"]) == 0
+    rest = ["--resume", "mine", "--cluster.profile", "true", f"--output={tmp_path}"]
+    assert sent == [["python", "ray_jobs/train.py", *rest]]
 
 
 def test_resume_of_no_run_names_those_that_exist(
@@ -134,21 +157,45 @@ def test_a_relative_output_of_a_job_is_warned_of(
     assert "warning: that folder goes when the Ray job is cleaned up" in capsys.readouterr().out
 
 
-def test_ctrl_c_while_waiting_leaves_the_job_running(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_waiting_leaves_the_job_running(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int, code: int
 ) -> None:
-    def follow(*_: object) -> int:
-        raise KeyboardInterrupt
+    handlers: dict[int, Callable[[int, object], None]] = {}
 
+    def follow(*_: object) -> int:
+        handlers[number](number, None)
+        return 0
+
+    monkeypatch.setattr("signal.signal", handlers.__setitem__)
     monkeypatch.setattr(script, "submit", lambda *_: "run-1")
     monkeypatch.setattr(script, "follow", follow)
-    assert script.main([CONFIG, "--submit", "http://h:8265"]) == 130
+    assert script.main([CONFIG, "--submit", "http://h:8265"]) == code
     assert "the job goes on; to stop it: ray job stop --address http://h:8265 run-1" in capsys.readouterr().err
 
 
 def test_nobody_at_the_address(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main([CONFIG, "--submit", "http://127.0.0.1:9", "--no-wait"]) == 2
     assert "--submit: the job cannot be submitted to http://127.0.0.1:9 (" in capsys.readouterr().err
+
+
+def test_a_cluster_that_is_gone_before_its_job_is_followed() -> None:
+    with pytest.raises(UserError, match="the log of run-1 has broken off"):
+        follow("http://127.0.0.1:9", "run-1")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionResetError("gone"), requests.exceptions.ReadTimeout("gone"), aiohttp.ServerDisconnectedError("gone")],
+)
+def test_a_log_that_breaks_off_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    async def print_log(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(jobs, "JobSubmissionClient", lambda _: None)
+    monkeypatch.setattr(jobs, "_print_log", print_log)
+    with pytest.raises(UserError, match="the log of run-1 has broken off: gone"):
+        follow("http://h:8265", "run-1")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.fit import backend, scaling
 from toposampler.distributed.resources import Node, description, on_this_machine, shortage, workers_on
-from toposampler.distributed.room import Watch, _wait
+from toposampler.distributed.room import Watch, _wait, nodes, wait_for_resources
+from toposampler.errors import UserError
 
 
 def node(name: str, free: dict[str, float] | None = None, **total: float) -> Node:
@@ -94,6 +96,15 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
     assert len(lines) == 3, "with the node and the keys"
 
 
+@pytest.mark.parametrize(("wait_s", "waited"), [(0.0, ""), (0.02, "waited 0.02 s; ")])
+def test_a_refusal_says_how_to_wait(monkeypatch: pytest.MonkeyPatch, wait_s: float, waited: str) -> None:
+    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: [node("a", CPU=1.0)])
+    monkeypatch.setattr("toposampler.distributed.room.request_resources", lambda bundles: None)
+    with pytest.raises(UserError) as caught:
+        wait_for_resources(ClusterConfig(num_workers=2, wait_s=wait_s), "here")
+    assert str(caught.value).endswith(f"\n  {waited}set cluster.wait_s to the seconds to wait for it")
+
+
 def test_a_description_names_shares_ranges_and_placement() -> None:
     config = ClusterConfig(
         num_workers=4, min_workers=2, use_gpu=True, gpus_per_worker=0.25, resources_per_worker={"disk": 1},
@@ -151,9 +162,7 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
 
 
 def test_a_watch_minds_no_lost_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def nodes() -> list[Node]:
-        raise RuntimeError("Failed to connect to GCS")
-
-    monkeypatch.setattr("toposampler.distributed.room.nodes", nodes)
+    with pytest.raises(RaySystemError):
+        nodes()  # what Ray raises where it is not connected, for real
     monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
     Watch(ClusterConfig(), tmp_path / "metrics.jsonl").refresh()

@@ -155,6 +155,11 @@ def test_a_run_in_another_thread_than_the_main_one_leaves_signals_alone(tmp_path
         assert pool.submit(work).result() is False
 
 
+def test_the_error_of_a_stop_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(StoppedBySignalError("step 5", signal.SIGINT)))
+    assert (type(error), str(error), error.number, error.reason) == (StoppedBySignalError, "step 5", 2, "stop")
+
+
 def test_an_announced_preemption_saves_once_and_training_goes_on(
     make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,3 +195,20 @@ def test_a_rank_that_does_not_see_the_request_yet_stops_for_the_reason_that_rank
     with pytest.raises(RunInterruptedError) as caught:  # and not a second call, which would wait for the others
         worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
     assert pickle.loads(pickle.dumps(caught.value)).reason == "stop"
+
+
+def test_a_rank_that_sees_a_request_which_rank_0_has_not_seen_goes_on_as_the_others_do(
+    make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = ["preemption", "stop"]
+
+    def train(*_: object) -> None:
+        raise RunInterruptedError("step 3", reasons.pop(0))
+
+    (tmp_path / "stop").touch()
+    context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
+    monkeypatch.setattr(worker, "get_train_context", lambda: context)
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(RunInterruptedError):
+        worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
+    assert reasons == []

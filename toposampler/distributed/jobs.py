@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from aiohttp import ClientError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from toposampler.errors import UserError
@@ -75,7 +76,7 @@ def follow(address: str, submission: str) -> int:
         asyncio.run(_print_log(client, submission))
         while not (job := client.get_job_info(submission)).status.is_terminal():
             time.sleep(LOOK_EVERY_S)
-    except (ConnectionError, RuntimeError) as error:
+    except (OSError, ClientError, RuntimeError) as error:  # requests' errors are OSErrors, aiohttp's only in part
         raise UserError(
             f"the log of {submission} has broken off: {error}\n{how_to_follow(address, submission)}"
         ) from None

@@ -35,7 +35,8 @@ def launch(config: RunConfig) -> dict[str, Any]:
     """Train `config`, or go on with it, and return its result. A complete run is not trained again: that is printed.
 
     Raises UserError for bad input, before a cluster starts wherever that can be seen; TrainingStoppedError; and
-    StoppedBySignalError, with a checkpoint of this moment, at the first SIGINT or SIGTERM while it trains.
+    StoppedBySignalError, with a checkpoint of this moment, at the first SIGINT or SIGTERM while it trains (in the main
+    thread; from another one the caller's handlers stand).
     """
     config = absolute(config)
     check(config)

@@ -9,7 +9,7 @@ from pathlib import Path
 import ray
 from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
-from ray.exceptions import RayError
+from ray.exceptions import RaySystemError
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
@@ -52,7 +52,8 @@ def wait_for_resources(config: ClusterConfig, place: str) -> None:
         if config.wait_s:
             request_resources(bundles=[])
     if short:
-        raise UserError(f"{short}\n  waited {seconds:g} s; set cluster.wait_s to wait for it longer")
+        waited = f"waited {seconds:g} s; " if seconds else ""
+        raise UserError(f"{short}\n  {waited}set cluster.wait_s to the seconds to wait for it")
 
 
 def _wait(config: ClusterConfig, place: str, seconds: float) -> str | None:
@@ -84,7 +85,7 @@ class Watch:
             return
         try:
             there = [Node(node.name, node.total, node.total) for node in nodes()]  # the run itself may use them
-        except (RayError, RuntimeError, ConnectionError):  # Ray is gone, or going: others tell of that
+        except RaySystemError:  # all that these raise: not connected, or no longer. Others tell of that
             return
         short = shortage(self._config, there, "the cluster") or ""
         if short and short != self._told:

@@ -31,6 +31,7 @@ class StoppedBySignalError(RunInterruptedError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message, STOP)
+        self.args = (message, number)  # what it is made of anew when it is unpickled
         self.number = number
 
 
@@ -56,6 +57,8 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     Raises in the block StoppedBySignalError once the checkpoint is there. What the signal's handler from before does is
     left for a second signal, for a first one while `has_begun()` is false (there is nothing to save), and for a run
     that gives no answer within `GRACE_S` seconds.
+
+    Outside the main thread, where Python allows no handlers, signals are left alone.
     """
     for name in ("stop", "stopped"):  # from before: they outlive the driver, whose workers may still look
         (folder / name).unlink(missing_ok=True)

@@ -49,4 +49,4 @@ def adopt(config: RunConfig, donor: Path) -> None:
 
 def may_change(key: str) -> bool:
     """Whether the dotted `key` may differ between a run and the one it goes on from."""
-    return key in ("name", "seed") or bool(MAY_CHANGE.fullmatch(key) or ADOPTABLE.fullmatch(key))
+    return key == "seed" or bool(MAY_CHANGE.fullmatch(key) or ADOPTABLE.fullmatch(key))

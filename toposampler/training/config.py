@@ -31,9 +31,10 @@ else:
     AnyData = Annotated[Union[DATA], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
     AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]  # noqa: UP007
 
-MAY_CHANGE = re.compile(r"output|tracking\..*|cluster\.(?!use_gpu).*|data\.(path|labels|root|download)")
-"""keys that a run may be resumed with other values of: where it runs, where it is recorded, and where the same data
-lies. A GPU draws other random numbers than a CPU, so `cluster.use_gpu` is none of them."""
+MAY_CHANGE = re.compile(r"name|output|tracking\..*|cluster\.(?!use_gpu).*|data\.(path|labels|root|download)")
+"""keys that a run may be resumed with other values of: where it runs, where it is recorded, what it is called (its
+folder may have been renamed or copied), and where the same data lies. A GPU draws other random numbers than a CPU, so
+`cluster.use_gpu` is none of them."""
 
 
 class RunConfig(Section):

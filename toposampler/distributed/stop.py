@@ -31,7 +31,6 @@ class StoppedBySignalError(RunInterruptedError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message, STOP)
-        self.args = (message, number)  # what it is made of anew when it is unpickled
         self.number = number
 
 

@@ -5,14 +5,12 @@
 
 options:
   --dry-run               show what would run, with every key, and start nothing
-  --resume NAME           go on with the run in the folder NAME of --output as it was configured, instead of a
-                          CONFIG.yaml
+  --resume NAME           go on with the run NAME as it was configured, instead of a CONFIG.yaml
   --profile               the same as --cluster.profile true
   --submit http://HOST:8265
                           hand this command, with the current folder, to the Ray cluster that has its dashboard there;
                           print the job's log until it ends, and end with its exit code (Ctrl-C leaves it running)
-  --wait, --no-wait       with --submit: follow the job to its end (the default); or only say how to follow and to
-                          stop it
+  --wait, --no-wait       with --submit: wait for its end (the default), or only say how to follow and to stop the job
 
 Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with RAY_ADDRESS set, it trains on
 that cluster. A run that was stopped goes on from its newest checkpoint when it is submitted again.
@@ -25,7 +23,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,13 +37,8 @@ from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, load_config, run_folder
 
+ONCE = ("--resume", "--submit")
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
-
-OPTIONS = ("--dry-run", "--profile", "--wait", "--no-wait")
-OPTIONS_WITH_VALUE = {
-    "--resume": "the name of a run",
-    "--submit": "an address, such as http://127.0.0.1:8265",
-}
 
 EXIT_CODES = """\
 exit codes:
@@ -65,18 +58,12 @@ class Command:
     path: Path | None = None
     """CONFIG.yaml"""
     overrides: list[str] = field(default_factory=list)
-    """`--key value`, as they stand, or `--key=value`"""
+    """`--key value`, as they stand"""
     resume: str | None = None
     address: str | None = None
     """of the dashboard that the command is submitted to"""
     dry_run: bool = False
     wait: bool = True
-
-    @property
-    def to_submit(self) -> list[str]:
-        """The arguments with which a job does what this does, but for submitting."""
-        what = ["--resume", self.resume] if self.resume is not None else [str(self.path)]
-        return [*what, *self.overrides]
 
 
 class Place(Section):
@@ -91,6 +78,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
         return 0 if arguments else 2
     stopped_by: list[int] = []
+    command: Command | None = None
 
     def stop(number: int, _: object) -> None:
         stopped_by.append(number)
@@ -105,7 +93,7 @@ def main(arguments: list[str]) -> int:
         if command.dry_run:
             print(to_yaml(config))
         elif command.address:
-            return submitted(command, command.address, config)
+            return submitted(command, config)
         else:
             print("\n".join(ending(config, launch(config))))
     except UserError as error:
@@ -117,109 +105,104 @@ def main(arguments: list[str]) -> int:
     except StoppedBySignalError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
         return 128 + error.number
-    except UnfollowedError as error:
-        print(error, file=sys.stderr)
-        return 128 + stopped_by[0]
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 128 + stopped_by[0]
+        if command is None or command.address is None:
+            print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+        return 128 + (stopped_by or [signal.SIGINT])[0]
     return 0
 
 
 def parse(arguments: list[str]) -> Command:
     """Take a command line apart. Raises UserError for one that cannot be."""
     command, rest = Command(), list(arguments)
-    options: dict[str, str | None] = {}
+    given: set[str] = set()
     while rest:
         argument = rest.pop(0)
-        name, equals, value = argument.partition("=")
-        if argument in OPTIONS or name in OPTIONS_WITH_VALUE:
-            if name in options:
-                raise UserError(f"{name} is given twice: leave one of them out")
-            if name in OPTIONS_WITH_VALUE and not equals:
-                value = rest.pop(0) if rest and not rest[0].startswith("-") else ""
-            if name in OPTIONS_WITH_VALUE and not value:
-                raise UserError(f"{name} needs {OPTIONS_WITH_VALUE[name]}")
-            options[name] = value
-            command.overrides += ["--cluster.profile", "true"] if name == "--profile" else []
-        elif argument.startswith("-"):  # a key, with its value if that is an argument of its own
-            takes = not equals and rest and not rest[0].startswith("--")
-            command.overrides += [argument, *([rest.pop(0)] if takes else [])]
-        elif command.path is None:
-            command.path = Path(argument)
-        else:
-            raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
-    command.resume, command.address = options.get("--resume"), options.get("--submit")
-    command.dry_run, command.wait = "--dry-run" in options, "--no-wait" not in options
-    check_options(command, options.keys())
-    return command
-
-
-def check_options(command: Command, given: Collection[str]) -> None:
-    """Raises UserError for options that do not go together, and for values that they cannot have."""
+        option, equals, value = argument.partition("=")
+        if option in ONCE and option in given:
+            raise UserError(f"{option} is given twice: leave one of them out")
+        if option in ONCE and equals:
+            rest.insert(0, value)
+        given.add(option)
+        match option:
+            case "--dry-run":
+                command.dry_run = True
+            case "--wait" | "--no-wait":
+                command.wait = option == "--wait"
+            case "--profile":
+                command.overrides += ["--cluster.profile", "true"]
+            case "--resume":
+                command.resume = _value_of(option, rest, "the name of a run")
+            case "--submit":
+                command.address = _value_of(option, rest, "an address, such as http://127.0.0.1:8265")
+            case _ if option.startswith("-"):  # a key, with its value if that is an argument of its own
+                takes = not equals and rest and not rest[0].startswith("--")
+                command.overrides += [argument, *([rest.pop(0)] if takes else [])]
+            case _ if command.path is None:
+                command.path = Path(argument)
+            case _:
+                raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
     if command.path is None and command.resume is None:
         raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
-    if command.resume is not None and Path(command.resume).name != command.resume:
-        where = Path(command.resume)
-        right = f": --resume {where.name}" if where.name else ""
-        right += f" --output {where.parent}" if where.name and where.parent.name else ""
-        raise UserError(f"--resume {command.resume} must be a name; the folder that holds the run is --output{right}")
+    if {"--wait", "--no-wait"} & given and command.address is None:
+        raise UserError("--wait and --no-wait say what to do after --submit http://HOST:8265, which is not given")
+    if {"--wait", "--no-wait"} <= given:
+        raise UserError("--wait and --no-wait are both given: leave one of them out")
     if command.address is not None and not re.match("https?://[^/]", command.address):
         right = "http://HEAD:8265" if "://" in command.address else f"http://{command.address}"
-        raise UserError(f"--submit {command.address} must begin with http:// or https://, such as {right}")
-    if {"--wait", "--no-wait"} <= set(given):
-        raise UserError("--wait and --no-wait are given: leave one of them out")
-    if command.address is None and (alone := {"--wait", "--no-wait"} & set(given)):
-        raise UserError(f"{alone.pop()} is for --submit, which it tells whether to follow the job: leave it out")
+        raise UserError(
+            f"--submit {command.address}: the dashboard's address starts with http:// or https://, such as {right}"
+        )
+    return command
+
+
+def _value_of(option: str, rest: list[str], what: str) -> str:
+    """The argument after `option`, taken off `rest`. Raises UserError if there is none."""
+    if not rest or not rest[0] or rest[0].startswith("-"):
+        raise UserError(f"{option} needs {what}")
+    return rest.pop(0)
 
 
 def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
     if command.path is not None:
         return load_config(command.path, command.overrides)
-    overrides = parse_overrides(command.overrides)
-    output = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
-    resume = f"--resume {command.resume}"
-    if (name := str(overrides.get("name", command.resume))) != command.resume:
-        raise UserError(f"{resume} goes on with the run of that name: leave --name {name} out")
-    if command.address and not output.is_absolute():
+    name, overrides = str(command.resume), parse_overrides(command.overrides)
+    if Path(name).name != name:
+        raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
+    if (other := str(overrides.get("name", name))) != name:
+        raise UserError(f"--resume {name} goes on with the run of that name: leave --name {other} out")
+    folder = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
+    if command.address and not folder.is_absolute():
         raise UserError(
-            f"{resume}: a job has a working folder of its own, without the runs in {output}; give --output an absolute "
-            "path that the nodes of the cluster see"
+            f"--resume with --submit: {folder} is not sent along; give --output an absolute path on the cluster"
         )
-    path = output / str(command.resume) / "config.yaml"
-    if not path.exists():
-        names = ", ".join(sorted(there.parent.name for there in output.glob("*/config.yaml"))) or "none"
-        raise UserError(f"{resume}: {path} does not exist; the runs in {output} (--output): {names}")
-    # Wherever it lay and whatever it was called when it was begun. In quotes: a name may look like a number.
-    here = {"output": str(output), "name": command.resume}
-    quoted = [part for key, value in here.items() for part in (f"--{key}", json.dumps(value, ensure_ascii=False))]
-    return load_config(path, [*command.overrides, *quoted])
+    if not (folder / name / "config.yaml").exists():
+        names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
+        raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
+    # Wherever it lay when it was begun, and whatever it was called. Quoted, for names that look like numbers.
+    here = [json.dumps(text, ensure_ascii=False) for text in (str(folder), name)]
+    return load_config(folder / name / "config.yaml", [*command.overrides, "--output", here[0], "--name", here[1]])
 
 
-class UnfollowedError(Exception):
-    """A signal ended this process, which followed a job, and not the job."""
-
-
-def submitted(command: Command, address: str, config: RunConfig) -> int:
-    """Submit `command` as a Ray job; its exit code, or 0 at once if it does not wait.
-
-    Raises UnfollowedError if it is interrupted while it waits.
-    """
-    script = Path(__file__).resolve()
+def submitted(command: Command, config: RunConfig) -> int:
+    """Submit `command` as a Ray job; its exit code, or 0 at once unless it is waited for."""
+    script, address = Path(__file__).resolve(), str(command.address)
     if not script.is_relative_to(Path.cwd()):
         raise UserError(f"--submit sends the current folder: change to {script.parents[1]}, which holds this script")
-    submission = submit(address, config, ["python", str(script.relative_to(Path.cwd())), *command.to_submit])
+    what = ["--resume", command.resume] if command.resume else [str(command.path)]
+    job = ["python", str(script.relative_to(Path.cwd())), *what, *command.overrides]
+    submission = submit(address, config, job)
     print(f"job      {submission}\n{how_to_follow(address, submission)}", flush=True)
     if not command.wait:
         return 0
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
-        stop = f"ray job stop --address {address} {submission}"
-        raise UnfollowedError(f"the job goes on; to stop it: {stop}") from None
+        print(f"the job goes on; to stop it: ray job stop --address {address} {submission}", file=sys.stderr)
+        raise
 
 
 def keys() -> Iterator[str]:

@@ -20,7 +20,7 @@ from toposampler.distributed import jobs
 from toposampler.distributed.jobs import COMMIT, exit_code, follow, git_commit
 from toposampler.errors import UserError
 from toposampler.training import load_config
-from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.config import run_folder
 from toposampler.training.run import check
 
 
@@ -31,27 +31,11 @@ def script(load_job: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatc
     return load_job("train")
 
 
-@pytest.fixture
-def begun(tmp_path: Path) -> Callable[..., RunConfig]:
-    """Make a folder below `tmp_path` that holds a run, configured under another name or elsewhere."""
-
-    def begin(folder: str, *overrides: str) -> RunConfig:
-        config = load_config(ROOT / CONFIG, ["--output", str(tmp_path), "--name", "mine", "--seed", "7", *overrides])
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "config.yaml").write_text(to_yaml(config))
-        return config
-
-    return begin
-
-
 def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
     command = script.parse(["c.yaml", "--seed", "5", "--submit", "http://h:8265", "--no-wait", "--profile", "--a=b"])
     assert command.path == Path("c.yaml")
     assert command.overrides == ["--seed", "5", "--cluster.profile", "true", "--a=b"]
     assert (command.address, command.wait, command.dry_run, command.resume) == ("http://h:8265", False, False, None)
-    command = script.parse(["--resume=mine", "--submit=https://h/a=b", "--wait", "--dry-run", "--seed", "-1"])
-    assert (command.resume, command.address, command.wait, command.dry_run) == ("mine", "https://h/a=b", True, True)
-    assert command.overrides == ["--seed", "-1"]
 
 
 @pytest.mark.parametrize(
@@ -62,17 +46,12 @@ def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
         (["c.yaml", "--submit", "--no-wait"], "--submit needs an address"),
         (["c.yaml", "--resume", "run"], "leave c.yaml out"),
         (["c.yaml", "d.yaml"], "unexpected argument 'd.yaml'"),
-        (["--resume="], "--resume needs the name of a run"),
-        (["--resume", "runs/mine"], "must be a name; .* is --output: --resume mine --output runs"),
-        (["--resume", "/shared/mine"], "must be a name; .*: --resume mine --output /shared"),
-        (["--resume", "mine/"], "must be a name; .* --output: --resume mine$"),
-        (["c.yaml", "--submit", "head:8265"], "--submit head:8265 must begin with http.*, such as http://head:8265"),
-        (["c.yaml", "--submit=ray://head:10001"], "must begin with http.*, such as http://HEAD:8265"),
-        (["c.yaml", "--submit", "http://a:1", "--submit=http://b:1"], "--submit is given twice"),
-        (["--resume", "a", "--resume", "b"], "--resume is given twice"),
-        (["c.yaml", "--no-wait"], "--no-wait is for --submit"),
-        (["c.yaml", "--wait"], "--wait is for --submit"),
-        (["c.yaml", "--submit", "http://a:1", "--wait", "--no-wait"], "--wait and --no-wait are given"),
+        (["c.yaml", "--submit=http://h:1", "--submit", "http://h:2"], "--submit is given twice"),
+        (["c.yaml", "--no-wait"], "--wait and --no-wait say what to do after --submit"),
+        (["c.yaml", "--no-wait", "--wait", "--submit", "http://h:1"], "--wait and --no-wait are both given"),
+        (["c.yaml", "--submit", "h:8265"], "--submit h:8265: the dashboard's address starts .* such as http://h:8265"),
+        (["c.yaml", "--submit=ray://h:10001"], "address starts with http.* such as http://HEAD:8265"),
+        (["--resume=", "x"], "--resume needs the name of a run"),
     ],
 )
 def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str], message: str) -> None:
@@ -80,42 +59,62 @@ def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str],
         script.parse(arguments)
 
 
-def test_resume_goes_on_as_configured_wherever_the_folder_lies_now(
-    script: ModuleType, tmp_path: Path, begun: Callable[..., RunConfig]
-) -> None:
-    begun("mine", "--output", "/elsewhere")
+def test_resume_goes_on_as_configured_wherever_the_folder_lies_now(script: ModuleType, tmp_path: Path) -> None:
+    begun = load_config(ROOT / CONFIG, ["--output", "/elsewhere", "--name", "mine", "--seed", "7"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text(to_yaml(begun))
     config = script.load(script.parse(["--resume", "mine", "--output", str(tmp_path), "--cluster.num_workers", "2"]))
     assert (config.seed, config.cluster.num_workers, run_folder(config)) == (7, 2, tmp_path / "mine")
 
 
-@pytest.mark.parametrize("folder", ["copy", "1e3", "null"])
-def test_resume_goes_on_in_the_folder_it_opens_whatever_the_run_was_called(
-    script: ModuleType, tmp_path: Path, begun: Callable[..., RunConfig], folder: str
-) -> None:
-    begun(folder)
-    config = script.load(script.parse(["--resume", folder, "--output", str(tmp_path)]))
-    assert (config.seed, run_folder(config)) == (7, tmp_path / folder)
-    check(config)  # does not take it for another run
+def test_options_take_an_equals_sign_too(script: ModuleType) -> None:
+    command = script.parse(["--resume=mine", "--submit=http://h:8265"])
+    assert (command.resume, command.address) == ("mine", "http://h:8265")
+    command = script.parse(["c.yaml", "--seed", "--submit", "http://h:8265"])
+    assert command.address == "http://h:8265", "an option is no value of a key"
+    with pytest.raises(UserError, match="--seed needs a value"):
+        script.load(script.parse(["--resume", "mine", "--seed", "--output", "x"]))
+
+
+def test_resume_works_on_the_folder_that_is_named(script: ModuleType, tmp_path: Path) -> None:
+    begun = load_config(ROOT / CONFIG, ["--output", str(tmp_path), "--name", "mine"])
+    for name in ("copied", "1e3", "null"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(to_yaml(begun))
+        config = script.load(script.parse(["--resume", name, "--output", str(tmp_path)]))
+        assert run_folder(config) == tmp_path / name
+        check(config)  # does not take it for another run
     with pytest.raises(UserError, match="leave --name other out"):
-        script.load(script.parse(["--resume", folder, "--output", str(tmp_path), "--name", "other"]))
+        script.load(script.parse(["--resume", "copied", "--output", str(tmp_path), "--name", "other"]))
+    for name in ("sub/mine", str(tmp_path / "mine"), ".."):
+        with pytest.raises(UserError, match=r"is no path; give the folder|holds no run"):
+            script.load(script.parse(["--resume", name]))
 
 
-def test_resume_reads_output_as_a_configuration_does(
-    script: ModuleType, tmp_path: Path, begun: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [("7", "7/x holds no run"), ("1.5", r"1\.5/x holds"), ("null", "output: input .*string"), ("true", "got True")],
+)
+def test_an_output_that_is_no_text(script: ModuleType, output: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        script.load(script.parse(["--resume", "x", "--output", output]))
+
+
+def test_runs_that_are_not_sent_cannot_be_gone_on_with(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    begun("7/mine")
-    config = script.load(script.parse(["--resume", "mine", "--output", "7"]))
-    assert (config.output, run_folder(config)) == ("7", tmp_path / "7" / "mine")
-    for value in ("null", "[1]"):
-        with pytest.raises(UserError, match=r"output: input should be a valid string \(got (None|\[1\])\)"):
-            script.load(script.parse(["--resume", "mine", "--output", value]))
-
-
-def test_a_job_cannot_resume_what_is_not_sent_with_it(script: ModuleType, begun: Callable[..., RunConfig]) -> None:
-    for output in ([], ["--output", "runs"]):
-        with pytest.raises(UserError, match=r"--resume mine: a job .* without the runs in runs; give --output an abs"):
-            script.load(script.parse(["--resume", "mine", "--submit", "http://h:8265", *output]))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.yaml").write_text(to_yaml(load_config(ROOT / CONFIG, ["--name", "mine"])))
+    sent: list[list[str]] = []
+    monkeypatch.setattr(script, "submit", lambda _, __, command: sent.append(command))
+    relative = os.path.relpath(tmp_path, ROOT)
+    submit = ["--submit=http://h:8265", "--no-wait", "--profile"]
+    assert script.main(["--resume", "mine", "--output", relative, *submit]) == 2
+    assert f"{relative} is not sent along; give --output an absolute path on" in capsys.readouterr().err
+    assert sent == []
+    assert script.main(["--resume=mine", *submit, f"--output={tmp_path}"]) == 0
+    rest = ["--resume", "mine", "--cluster.profile", "true", f"--output={tmp_path}"]
+    assert sent == [["python", "ray_jobs/train.py", *rest]]
 
 
 def test_resume_of_no_run_names_those_that_exist(
@@ -129,11 +128,7 @@ def test_resume_of_no_run_names_those_that_exist(
 
 
 def test_what_is_submitted_is_the_same_command_and_checked_before(
-    script: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    tmp_path: Path,
-    begun: Callable[..., RunConfig],
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent = []
 
@@ -152,12 +147,6 @@ def test_what_is_submitted_is_the_same_command_and_checked_before(
 
     assert script.main([*arguments, "--seed", "-1"]) == 2
     assert len(sent) == 1
-
-    begun("mine")
-    resume = ["--resume=mine", "--submit=http://h:8265", "--no-wait", "--profile", f"--output={tmp_path}"]
-    assert script.main(resume) == 0
-    rest = ["--resume", "mine", "--cluster.profile", "true", f"--output={tmp_path}"]
-    assert sent[1:] == [("http://h:8265", ["python", "ray_jobs/train.py", *rest])]
 
 
 def test_a_relative_output_of_a_job_is_warned_of(
@@ -190,7 +179,7 @@ def test_nobody_at_the_address(script: ModuleType, capsys: pytest.CaptureFixture
     assert "--submit: the job cannot be submitted to http://127.0.0.1:9 (" in capsys.readouterr().err
 
 
-def test_a_cluster_that_is_gone_while_its_job_is_followed() -> None:
+def test_a_cluster_that_is_gone_before_its_job_is_followed() -> None:
     with pytest.raises(UserError, match="the log of run-1 has broken off"):
         follow("http://127.0.0.1:9", "run-1")
 
@@ -231,7 +220,7 @@ def test_a_job_knows_the_commit_it_was_submitted_from(monkeypatch: pytest.Monkey
     assert git_commit() is None
 
 
-def test_a_machine_without_git(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+def test_a_machine_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
     monkeypatch.setenv(COMMIT, "abc")
     assert git_commit() == "abc"

@@ -96,23 +96,13 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
     assert len(lines) == 3, "with the node and the keys"
 
 
-@pytest.mark.parametrize(
-    ("wait_s", "free", "said"),
-    [
-        (0.0, 1.0, "\n  set cluster.wait_s to the seconds to wait for it"),
-        (0.0, 0.0, "\n  waited 0.01 s for what others use; set cluster.wait_s to the seconds to wait for it"),
-        (0.02, 1.0, "\n  waited 0.02 s; cluster.wait_s 0.02 makes it longer or shorter"),
-    ],
-)
-def test_a_refusal_says_how_to_wait(monkeypatch: pytest.MonkeyPatch, wait_s: float, free: float, said: str) -> None:
-    # With 0 free, the node has room for the run once others are gone.
-    there = [node("a", CPU=1.0 if free else 2.0, free={"CPU": free})]
-    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: there)
+@pytest.mark.parametrize(("wait_s", "waited"), [(0.0, ""), (0.02, "waited 0.02 s; ")])
+def test_a_refusal_says_how_to_wait(monkeypatch: pytest.MonkeyPatch, wait_s: float, waited: str) -> None:
+    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: [node("a", CPU=1.0)])
     monkeypatch.setattr("toposampler.distributed.room.request_resources", lambda bundles: None)
-    monkeypatch.setattr("toposampler.distributed.room.SETTLE_S", 0.01)
     with pytest.raises(UserError) as caught:
         wait_for_resources(ClusterConfig(num_workers=2, wait_s=wait_s), "here")
-    assert str(caught.value).endswith(said)
+    assert str(caught.value).endswith(f"\n  {waited}set cluster.wait_s to the seconds to wait for it")
 
 
 def test_a_description_names_shares_ranges_and_placement() -> None:
@@ -171,15 +161,8 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
     assert capsys.readouterr().err == "", "it goes on"
 
 
-def test_a_run_is_not_ended_by_a_look_at_a_cluster_that_is_gone(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
-    watch = Watch(ClusterConfig(num_workers=2), tmp_path / "metrics.jsonl")
+def test_a_watch_minds_no_lost_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(RaySystemError):
         nodes()  # what Ray raises where it is not connected, for real
-    watch.refresh()
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: [node("a", CPU=1.0)])
-    watch.refresh()
-    assert "stands still" in capsys.readouterr().err
+    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
+    Watch(ClusterConfig(), tmp_path / "metrics.jsonl").refresh()

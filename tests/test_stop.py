@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,29 +81,6 @@ def test_an_interruption_that_comes_by_way_of_ray(tmp_path: Path) -> None:
         raise RunInterruptedError("stopped after generator step 5", "stop")
 
 
-def test_outside_the_main_thread_signals_are_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "stop").touch()
-    handler, raised = signal.getsignal(signal.SIGTERM), []
-
-    def run() -> None:
-        try:
-            with stoppable(tmp_path, lambda: True):
-                assert not is_asked(tmp_path), "files of before are forgotten all the same"
-                assert signal.getsignal(signal.SIGTERM) is handler
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert raised == []
-
-
-def test_the_error_of_a_stop_survives_pickling() -> None:
-    error = pickle.loads(pickle.dumps(StoppedBySignalError("step 5", signal.SIGINT)))
-    assert (type(error), str(error), error.number, error.reason) == (StoppedBySignalError, "step 5", 2, "stop")
-
-
 def test_compiled_code_that_loses_the_exception_of_a_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def sleep(seconds: float) -> None:
         try:
@@ -166,6 +144,22 @@ def test_ray_s_own_messages_are_cut_to_a_line_each(capsys: pytest.CaptureFixture
     assert capsys.readouterr().err == "ray: Raylet is terminated.\n"
 
 
+def test_a_run_in_another_thread_than_the_main_one_leaves_signals_alone(tmp_path: Path) -> None:
+    (tmp_path / "stop").touch()
+    with ThreadPoolExecutor(1) as pool:
+
+        def work() -> bool:
+            with stoppable(tmp_path, has_begun=lambda: True):
+                return (tmp_path / "stop").exists()
+
+        assert pool.submit(work).result() is False
+
+
+def test_the_error_of_a_stop_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(StoppedBySignalError("step 5", signal.SIGINT)))
+    assert (type(error), str(error), error.number, error.reason) == (StoppedBySignalError, "step 5", 2, "stop")
+
+
 def test_an_announced_preemption_saves_once_and_training_goes_on(
     make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,20 +183,32 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
         preempted(make_config("wgan_gp"), tmp_path)
 
 
-def test_what_rank_0_has_said_decides_whatever_a_rank_sees_for_itself(
+def test_a_rank_that_does_not_see_the_request_yet_stops_for_the_reason_that_rank_0_gave(
     make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = ["preemption", "stop"]
-
     def train(*_: object) -> None:
-        reason = told.pop(0)
-        # This rank sees the file of a stop when it is told of a preemption, and not yet when it is told of a stop.
-        (tmp_path / "stop").touch() if reason == "preemption" else (tmp_path / "stop").unlink()
-        raise RunInterruptedError("step 3", reason)
+        raise RunInterruptedError("stopped after generator step 5", "stop")
 
     context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
     monkeypatch.setattr(worker, "get_train_context", lambda: context)
     monkeypatch.setattr(worker, "train", train)
-    with pytest.raises(RunInterruptedError) as caught:
+    with pytest.raises(RunInterruptedError) as caught:  # and not a second call, which would wait for the others
         worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
-    assert (caught.value.reason, told) == ("stop", [])
+    assert pickle.loads(pickle.dumps(caught.value)).reason == "stop"
+
+
+def test_a_rank_that_sees_a_request_which_rank_0_has_not_seen_goes_on_as_the_others_do(
+    make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = ["preemption", "stop"]
+
+    def train(*_: object) -> None:
+        raise RunInterruptedError("step 3", reasons.pop(0))
+
+    (tmp_path / "stop").touch()
+    context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
+    monkeypatch.setattr(worker, "get_train_context", lambda: context)
+    monkeypatch.setattr(worker, "train", train)
+    with pytest.raises(RunInterruptedError):
+        worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
+    assert reasons == []

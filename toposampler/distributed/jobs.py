@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,11 +30,11 @@ LOOK_EVERY_S = 0.5
 def git_commit() -> str | None:
     """The commit of this code, where it lies in a git checkout or was submitted from one."""
     here = str(Path(__file__).parent)
-    try:
+    with suppress(OSError):  # no git at all
         git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    except OSError:  # there is no git on this machine
-        return os.environ.get(COMMIT)
-    return git.stdout.strip() if git.returncode == 0 else os.environ.get(COMMIT)
+        if git.returncode == 0:
+            return git.stdout.strip()
+    return os.environ.get(COMMIT)
 
 
 def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:

@@ -52,15 +52,8 @@ def wait_for_resources(config: ClusterConfig, place: str) -> None:
         if config.wait_s:
             request_resources(bundles=[])
     if short:
-        raise UserError(f"{short}\n  {_waited(config, seconds)}")
-
-
-def _waited(config: ClusterConfig, seconds: float) -> str:
-    """How long it was waited for, and the key that says so."""
-    if config.wait_s:
-        return f"waited {seconds:g} s; cluster.wait_s {config.wait_s:g} makes it longer or shorter"
-    waited = f"waited {seconds:g} s for what others use; " if seconds else ""
-    return f"{waited}set cluster.wait_s to the seconds to wait for it"
+        waited = f"waited {seconds:g} s; " if seconds else ""
+        raise UserError(f"{short}\n  {waited}set cluster.wait_s to the seconds to wait for it")
 
 
 def _wait(config: ClusterConfig, place: str, seconds: float) -> str | None:
@@ -86,13 +79,13 @@ class Watch:
         self._begun = time.time()
 
     def refresh(self) -> None:
-        """Print what is missing, if anything is and it has not been told; nothing without a connection to Ray."""
+        """Print what is missing, if anything is and it has not been told."""
         written = self._metrics.stat().st_mtime if self._metrics.exists() else 0.0
         if time.time() - max(written, self._begun) < STILL_S:
             return
         try:
             there = [Node(node.name, node.total, node.total) for node in nodes()]  # the run itself may use them
-        except RaySystemError:  # not connected, or no longer: a look beside a run must not be what ends it
+        except RaySystemError:  # all that these raise: not connected, or no longer. Others tell of that
             return
         short = shortage(self._config, there, "the cluster") or ""
         if short and short != self._told:

@@ -19,11 +19,11 @@ from typing import Any
 from toposampler.errors import RunInterruptedError
 from toposampler.files import write_atomically
 
+STOP = "stop"
+"""why a run ends that is asked to by its driver; it also ends for a moment when a node is about to go"""
 GRACE_S = 20.0
 """seconds a run may take to save a checkpoint when it is asked to stop"""
 LOOK_EVERY_S = 0.1
-STOP = "stop"
-"""why a run ends that is asked by the file `stop`: what RunInterruptedError has as its reason"""
 
 
 class StoppedBySignalError(RunInterruptedError):
@@ -31,7 +31,6 @@ class StoppedBySignalError(RunInterruptedError):
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message, STOP)
-        self.args = (message, number)  # what it is made of anew when it is unpickled
         self.number = number
 
 
@@ -62,7 +61,7 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     """
     for name in ("stop", "stopped"):  # from before: they outlive the driver, whose workers may still look
         (folder / name).unlink(missing_ok=True)
-    if threading.current_thread() is not threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
         yield
         return
     stop = _Stop(folder, has_begun)

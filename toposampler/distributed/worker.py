@@ -20,9 +20,6 @@ from toposampler.training.run import train
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 
-PREEMPTION = "preemption"
-"""why training ends, only to go on: beside `STOP`, what RunInterruptedError has as its reason"""
-
 log = logging.getLogger(__name__)
 
 
@@ -55,16 +52,13 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
     preemption = _Preemption()
 
     def should_stop() -> str | None:
-        if is_asked(folder):
-            return STOP
-        return PREEMPTION if preemption.is_new() else None
+        return STOP if is_asked(folder) else "preemption" if preemption.is_new() else None
 
     while True:
         try:
             return train(config, report_checkpoint, should_stop)
         except RunInterruptedError as error:
-            # The reason that rank 0 gave, and not what is so by now: ranks that looked for themselves might disagree.
-            if error.reason != PREEMPTION:
+            if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
                 raise
             log.info("a node of this run is about to be taken away: saved a checkpoint, and going on until then")
 

@@ -4,10 +4,10 @@ BIN := .venv/bin
 # Compiling thousands of modules that nobody imports would take a third of the time.
 PIP := PIP_NO_COMPILE=1 $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train sweep test lint clean
+.PHONY: help train sweep test test-slow lint clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
 
 train: .venv/installed  ## train the main example through Ray: DMGAN-PL, ten generators, unbalanced line segments
 	$(BIN)/python ray_jobs/train.py configs/lines_dmgan_pl.yaml
@@ -17,6 +17,9 @@ sweep: .venv/installed  ## search number of generators, entropy decay and topolo
 
 test: .venv/installed-dev  ## run the tests
 	$(BIN)/python -m pytest
+
+test-slow: .venv/installed-dev  ## run the tests that `make test` leaves out: the rest of the faults and sweeps
+	$(BIN)/python -m pytest -m slow
 
 lint: .venv/installed-dev  ## check style and types
 	$(BIN)/ruff check .

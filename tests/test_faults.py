@@ -1,4 +1,4 @@
-"""What dies, for real, and what becomes of the run: the table in ARCHITECTURE.md is `pytest tests/test_faults.py -rP`.
+"""What dies, for real, and what becomes of the run: `pytest tests/test_faults.py -rP -m ''` prints the table.
 
 Every run must end as one that nothing happened to: the same bits in its last checkpoint and in its records where it
 went on with as many workers, and no step recorded twice or left out.
@@ -144,7 +144,14 @@ def half_way(run: Path, process: subprocess.Popen[str]) -> None:
     wait_until(lambda: recorded_steps(run)[-1:] > [CHECKPOINT_EVERY], process)
 
 
-@pytest.mark.parametrize(("workers", "placement"), [(1, "replicated"), (2, "replicated"), (2, "sharded")])
+@pytest.mark.parametrize(
+    ("workers", "placement"),
+    [
+        pytest.param(1, "replicated", marks=pytest.mark.slow),
+        pytest.param(2, "replicated", marks=pytest.mark.slow),
+        (2, "sharded"),
+    ],
+)
 def test_a_worker_is_killed(
     environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path], workers: int, placement: str
 ) -> None:
@@ -164,6 +171,7 @@ def test_a_worker_is_killed(
     recovery.told(f"SIGKILL of {of}", "the workers start again, the same bits")
 
 
+@pytest.mark.slow
 def test_the_driver_is_killed(environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]) -> None:
     reference, folder = undisturbed(2, "replicated"), tmp_path / "run"
     command = train(*options(tmp_path, 2))
@@ -232,6 +240,7 @@ def test_sigterm_saves_a_checkpoint(
     recovery.told("SIGTERM, the same command", outcome)
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_stops_at_once(environment: dict[str, str], tmp_path: Path) -> None:
     run = start(train(*options(tmp_path)), environment)
     half_way(tmp_path / "run", run)
@@ -249,6 +258,7 @@ def test_a_second_ctrl_c_stops_at_once(environment: dict[str, str], tmp_path: Pa
     assert_nothing_left(environment)
 
 
+@pytest.mark.slow
 def test_ray_job_stop_saves_a_checkpoint(
     dashboard: str, environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:
@@ -275,6 +285,7 @@ def test_ray_job_stop_saves_a_checkpoint(
     recovery.told("ray job stop, the same job", f"checkpoint after {checkpoint:.1f} s, MLflow KILLED")
 
 
+@pytest.mark.slow
 def test_the_disk_is_full_while_a_checkpoint_is_written(
     environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:
@@ -299,6 +310,7 @@ def test_the_disk_is_full_while_a_checkpoint_is_written(
     recovery.told("disk full, then room, the same command", "exit code 3; goes on, the same bits")
 
 
+@pytest.mark.slow
 def test_the_newest_checkpoint_is_damaged(
     environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:
@@ -360,6 +372,7 @@ def test_a_node_is_lost_for_good(two_nodes: tuple[str, int], environment: dict[s
     recovery.told("SIGKILL of one of 2 nodes, min_workers 1", "goes on with 1 worker")
 
 
+@pytest.mark.slow
 def test_a_node_is_announced_to_go(two_nodes: tuple[str, int], environment: dict[str, str], tmp_path: Path) -> None:
     """As cloud providers do with machines they sell cheaply."""
     address, second = two_nodes
@@ -412,6 +425,7 @@ class Server:
         self._process.wait()
 
 
+@pytest.mark.slow
 def test_the_mlflow_server_is_killed_and_comes_back(
     environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:

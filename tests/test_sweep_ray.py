@@ -165,6 +165,7 @@ def test_a_killed_sweep_goes_on_with_what_is_left_and_repeats_nothing(
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_trials_that_fail_are_recorded_and_the_sweep_goes_on(
     write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ def _open_files(pid: int) -> set[str]:
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)
+@pytest.mark.slow
 def test_a_population_exploits_its_best_and_moves_their_constants(
     write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -237,7 +239,7 @@ def test_a_population_exploits_its_best_and_moves_their_constants(
 
 @pytest.mark.ray
 @pytest.mark.timeout(400)  # four starts of a worker group; a hang would be for ever
-@pytest.mark.parametrize("placement", ["replicated", "sharded"])
+@pytest.mark.parametrize("placement", [pytest.param("replicated", marks=pytest.mark.slow), "sharded"])
 def test_trials_of_two_workers_do_not_hang_on_two_cpus(
     write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path, placement: str
 ) -> None:
@@ -250,6 +252,7 @@ def test_trials_of_two_workers_do_not_hang_on_two_cpus(
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_two_objectives_give_a_front(write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path) -> None:
     wanted = {"off_manifold_0.05": "minimize", "coverage_0.05_mean": "maximize"}
     said = run(write_sweep(objectives=wanted, scheduler={"name": "none"}, register_model=False), environment)
@@ -260,6 +263,7 @@ def test_two_objectives_give_a_front(write_sweep: WriteSweep, environment: dict[
 
 @pytest.mark.ray
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.slow
 def test_a_stopped_sweep_is_killed_in_mlflow_and_leaves_nothing_behind(
     write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path, number: int, code: int
 ) -> None:
@@ -275,6 +279,7 @@ def test_a_stopped_sweep_is_killed_in_mlflow_and_leaves_nothing_behind(
 
 @pytest.mark.ray
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_sweep_as_a_job_on_a_cluster(
     dashboard: str, write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -82,6 +82,7 @@ def _worker(rank: int, size: int, config: RunConfig, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
     train(config)
+    dist.barrier()  # gloo may abort a process that leaves while another still listens
     dist.destroy_process_group()
 
 

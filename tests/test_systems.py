@@ -207,6 +207,7 @@ def _worker(rank: int, size: int, configs: list[RunConfig], folder: str) -> None
             loop.check_replicas()
         except TrainingStoppedError:
             Path(f"{folder}/{config.system.name}_{rank}.noticed").touch()
+    dist.barrier()  # gloo may abort a process that leaves while another still listens
     dist.destroy_process_group()
 
 

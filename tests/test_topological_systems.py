@@ -52,6 +52,7 @@ def _gathering_worker(rank: int, size: int, folder: str) -> None:
     world.average_(matrix.grad)
     torch.save((loss.detach(), matrix.grad), f"{folder}/{rank}.pt")
     if size > 1:
+        dist.barrier()  # gloo may abort a process that leaves while another still listens
         dist.destroy_process_group()
 
 

@@ -56,6 +56,13 @@ def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
+def folder_name(name: str, what: str) -> str:
+    """`name`, of `what` ("run"), if a folder can be called so everywhere. Raises ValueError otherwise."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ValueError(f"a {what}'s name holds letters, digits, '.', '_' and '-', and starts with a letter or digit")
+    return name
+
+
 class OptimiserConfig(Section):
     """Adam (Kingma and Ba 2015) for one group of parameters."""
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from toposampler.config import Section, flatten, merge_overrides, parse_overrides, read_yaml, validate
+from toposampler.config import Section, flatten, folder_name, merge_overrides, parse_overrides, read_yaml, validate
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
@@ -118,9 +118,7 @@ class SweepConfig(Section):
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError("a sweep's name holds letters, digits, '.', '_' and '-', and starts with letter or digit")
-        return name
+        return folder_name(name, "sweep")
 
     @field_validator("objectives")
     @classmethod

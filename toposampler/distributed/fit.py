@@ -69,9 +69,8 @@ def scaling(config: ClusterConfig) -> ScalingConfig:
     """How many workers Ray Train starts, with what, and where."""
     elastic = config.min_workers is not None
     resources = per_worker(config)
-    if (
-        elastic
-    ):  # Ray Train counts the workers that fit by `//` of floats: 1.0 // 0.2 is 4, 1.0 // 0.19999999999999998 is 5
+    if elastic:
+        # Ray Train counts the workers that fit by `//` of floats: 1.0 // 0.2 is 4, 1.0 // 0.19999999999999998 is 5.
         resources = {kind: nextafter(amount, 0.0) if amount % 1 else amount for kind, amount in resources.items()}
     return ScalingConfig(
         num_workers=(config.min_workers, config.num_workers) if elastic else config.num_workers,

@@ -15,6 +15,7 @@ from toposampler.config import (
     TrackingConfig,
     TrainingConfig,
     flatten,
+    folder_name,
     merge_overrides,
     parse_overrides,
     read_yaml,
@@ -55,9 +56,7 @@ class RunConfig(Section):
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise ValueError("a run's name holds letters, digits, '.', '_' and '-', and starts with a letter or digit")
-        return name
+        return folder_name(name, "run")
 
     @model_validator(mode="after")
     def _work_can_be_shared(self) -> Self:

@@ -19,7 +19,7 @@ from toposampler.systems import System
 from toposampler.training.parameters import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
 
-Terms = tuple[int, str, list[str], Tensor]
+LoggedTerms = tuple[int, str, list[str], Tensor]
 """generator step, player, names of its loss terms, and their values (terms,)"""
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
@@ -64,8 +64,8 @@ class Loop:
         self.average = torch.cat(self._averaged_values())
         self.phase: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
         """told what is being done, for a profiler"""
-        self._history: list[Terms] = []  # of this worker, since `drain_terms` or `_settle_terms`
-        self._settled: list[Terms] = []  # the means over workers of those before
+        self._history: list[LoggedTerms] = []  # of this worker, since `drain_terms` or `_settle_terms`
+        self._settled: list[LoggedTerms] = []  # the means over workers of those before
         for player in self.players.values():
             player.freeze(True)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import on_ranks
 
 from toposampler.errors import UserError
 from toposampler.records import read_records
@@ -78,18 +77,10 @@ def test_encoder_goes_on_from_a_checkpoint_with_the_same_bits(make_config: MakeC
     assert accurate_steps(stopped) == accurate_steps(whole)
 
 
-def _worker(rank: int, size: int, config: RunConfig, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
-    train(config)
-    dist.barrier()  # gloo may abort a process that leaves while another still listens
-    dist.destroy_process_group()
-
-
 def test_encoder_does_not_depend_on_the_number_of_workers(make_config: MakeConfig, tmp_path: Path) -> None:
     alone, together = run(make_config, "alone"), run(make_config, "together", cluster__num_workers=2)
     train(alone)
-    mp.spawn(_worker, args=(2, together, str(tmp_path)), nprocs=2)
+    on_ranks(2, train, together)
     assert accurate_steps(together) == pytest.approx(accurate_steps(alone), abs=1e-9)
     assert bonus(together) == pytest.approx(bonus(alone), rel=1e-9)
 

@@ -23,8 +23,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from mlflow import MlflowClient
 from processes import (
     CONFIG,
@@ -39,6 +37,7 @@ from processes import (
     train,
     wait_until,
 )
+from ranks import on_ranks
 
 from toposampler.errors import RunInterruptedError
 from toposampler.training import load_config
@@ -64,16 +63,6 @@ def options(output: Path, workers: int = 1, placement: str = "replicated", **mor
     return [str(part) for key, value in keys.items() for part in (f"--{key}", value)]
 
 
-def _undisturbed_worker(rank: int, size: int, folder: str, arguments: list[str]) -> None:
-    torch.set_num_threads(1)
-    if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
-    train_here(load_config(ROOT / CONFIG, arguments))
-    if size > 1:
-        dist.barrier()  # gloo may abort a process that leaves while another still listens
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str], Path]:
     """The folder of a run without Ray that nothing happened to, made once for a number of workers and a placement."""
@@ -83,7 +72,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int, str]
         if (workers, placement) not in made:
             output = tmp_path_factory.mktemp(f"{placement}{workers}")
             arguments = options(output, workers, placement)
-            mp.spawn(_undisturbed_worker, args=(workers, str(output), arguments), nprocs=workers)
+            on_ranks(workers, train_here, load_config(ROOT / CONFIG, arguments))
             made[workers, placement] = output / "run"
         return made[workers, placement]
 

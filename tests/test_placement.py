@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import on_ranks
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -55,17 +54,14 @@ def stepped(loop: Loop, iterations: int) -> tuple[dict[str, Any], dict[str, floa
     return copy.deepcopy(loop.state_dict()), loop.drain_terms()
 
 
-def _worker(rank: int, size: int, configs: dict[str, RunConfig], folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group{size}", rank=rank, world_size=size)
+def _worker(configs: dict[str, RunConfig], folder: Path) -> None:
+    world = World.current()
     for name, config in configs.items():
         for spread in (False, True):
-            loop = make_loop(config, Placement(World.current(), spread))
+            loop = make_loop(config, Placement(world, spread))
             state, terms = stepped(loop, ITERATIONS)
-            if rank == 0:
-                torch.save((state, terms), f"{folder}/{name}_{size}_{spread}.pt")
-    dist.barrier()  # gloo may abort a process that leaves while another still listens
-    dist.destroy_process_group()
+            if world.rank == 0:
+                torch.save((state, terms), folder / f"{name}_{spread}.pt")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])
@@ -82,53 +78,43 @@ def test_sharded_replicated_and_one_process_are_the_same(size: int, make_config:
             ("topo_dmgan", "systematic", 12),
         ]
     }
-    mp.spawn(_worker, args=(size, configs, str(tmp_path)), nprocs=size)
+    on_ranks(size, _worker, configs, tmp_path)
     for name, config in configs.items():
         alone, terms = stepped(make_loop(config, Placement()), ITERATIONS)
         for spread in (False, True):
-            state, logged = torch.load(tmp_path / f"{name}_{size}_{spread}.pt", weights_only=True)
+            state, logged = torch.load(tmp_path / f"{name}_{spread}.pt", weights_only=True)
             assert (numbers(state) - numbers(alone)).abs().max() < 1e-10, (name, spread)
             assert logged == pytest.approx(terms, rel=1e-8), (name, spread)
         start = numbers(make_loop(config, Placement()).state_dict())
         assert (numbers(alone)[: len(start)] - start).abs().max() > 1e-3, "the comparison is of networks that moved"
 
 
-def _resuming_worker(rank: int, size: int, config: RunConfig, spread: bool, start: str | None, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group_{size}_{spread}", rank=rank, world_size=size)
-    loop = make_loop(config, Placement(World.current(), spread))
+def _resuming_worker(config: RunConfig, spread: bool, start: Path | None, end: Path) -> None:
+    world = World.current()
+    loop = make_loop(config, Placement(world, spread))
     if start is not None:
         loop.load_state_dict(torch.load(start, weights_only=True))
     state, _ = stepped(loop, ITERATIONS // 2)
-    if rank == 0:
-        torch.save(state, f"{folder}/resumed_{size}_{spread}.pt")
-    dist.barrier()  # gloo may abort a process that leaves while another still listens
-    dist.destroy_process_group()
+    if world.rank == 0:
+        torch.save(state, end)
 
 
 def test_a_state_goes_on_with_any_number_of_workers_in_any_placement(make_config: MakeConfig, tmp_path: Path) -> None:
     """Four shards of six generators stop half-way; two, three replicas and one process end as if they had not."""
     config = make_config("topo_dmgan", training__precision="fp64", system__n_generators=K)
-    mp.spawn(_resuming_worker, args=(4, config, True, None, str(tmp_path)), nprocs=4)
-    half = str(tmp_path / "resumed_4_True.pt")
+    half = tmp_path / "half.pt"
+    on_ranks(4, _resuming_worker, config, True, None, half)
     uninterrupted, _ = stepped(make_loop(config, Placement()), ITERATIONS)
     for size, spread in [(2, True), (3, False)]:
-        mp.spawn(_resuming_worker, args=(size, config, spread, half, str(tmp_path)), nprocs=size)
-        state = torch.load(tmp_path / f"resumed_{size}_{spread}.pt", weights_only=True)
+        end = tmp_path / f"{size}.pt"
+        on_ranks(size, _resuming_worker, config, spread, half, end)
+        state = torch.load(end, weights_only=True)
         assert state["system"].keys() == uninterrupted["system"].keys()
         assert (numbers(state) - numbers(uninterrupted)).abs().max() < 1e-10, (size, spread)
     alone = make_loop(config, Placement())
     alone.load_state_dict(torch.load(half, weights_only=True))
     state, _ = stepped(alone, ITERATIONS // 2)
     assert (numbers(state) - numbers(uninterrupted)).abs().max() < 1e-10
-
-
-def _training_worker(rank: int, size: int, config: RunConfig, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
-    train(config)
-    dist.barrier()  # gloo may abort a process that leaves while another still listens
-    dist.destroy_process_group()
 
 
 @pytest.mark.parametrize("images", [False, True])
@@ -138,7 +124,7 @@ def test_a_sharded_run_leaves_what_any_run_leaves(images: bool, make_config: Mak
         np.save(tmp_path / "images.npy", np.random.default_rng(0).integers(0, 255, (30, 8, 8, 1), dtype=np.uint8))
         keys |= {"data": {"name": "npy", "path": str(tmp_path / "images.npy")}, "training__generator_steps": 10}
     config = make_config("dmgan_pl", **keys)
-    mp.spawn(_training_worker, args=(2, config, str(tmp_path)), nprocs=2)
+    on_ranks(2, train, config)
     folder = run_folder(config)
     assert {"samples_by_generator.png", "prior.png"} <= {path.name for path in (folder / "figures").iterdir()}
     assert (folder / "figures" / "samples_grid.png").exists() == images
@@ -171,22 +157,19 @@ def test_a_shard_holds_its_generators_only_as_they_start_in_the_whole(shape: tup
         nothing.sum().backward()
 
 
-def _differing_worker(rank: int, size: int, configs: list[RunConfig], folder: str) -> None:
+def _differing_worker(configs: list[RunConfig], folder: Path) -> None:
     """Train what this rank is configured for, and write down how that ends."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
+    rank = World.current().rank
     try:
         train(configs[rank])
         ended = "trained"
     except UserError as error:
         ended = str(error)
-    Path(folder, f"ended_{rank}").write_text(ended)
-    dist.barrier()
-    dist.destroy_process_group()
+    (folder / f"ended_{rank}").write_text(ended)
 
 
 def ends(configs: list[RunConfig], folder: Path) -> list[str]:
-    mp.spawn(_differing_worker, args=(len(configs), configs, str(folder)), nprocs=len(configs))
+    on_ranks(len(configs), _differing_worker, configs, folder)
     return [(folder / f"ended_{rank}").read_text() for rank in range(len(configs))]
 
 

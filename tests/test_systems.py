@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import on_ranks
 from torch import Tensor
 
 from toposampler.errors import TrainingStoppedError
@@ -192,28 +191,25 @@ def test_the_moving_average_is_used_and_put_back(make_config: MakeConfig) -> Non
     assert torch.equal(loop.players["generator"].module_values("generators"), trained)
 
 
-def _worker(rank: int, size: int, configs: list[RunConfig], folder: str) -> None:
+def _worker(configs: list[RunConfig], folder: Path) -> None:
     """One data-parallel process: 10 outer iterations of each config; saves its parameters."""
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
+    world = World.current()
     for config in configs:
-        loop = make_loop(config, World.current())
+        loop = make_loop(config, world)
         for _ in range(10):
             loop.iteration()
         loop.check_replicas()
-        torch.save([parameters(loop), loop.drain_terms()], f"{folder}/{config.system.name}_{rank}.pt")
-        loop.players["critic"].values[0] += rank  # a replica that has drifted is noticed
+        torch.save([parameters(loop), loop.drain_terms()], folder / f"{config.system.name}_{world.rank}.pt")
+        loop.players["critic"].values[0] += world.rank  # a replica that has drifted is noticed
         try:
             loop.check_replicas()
         except TrainingStoppedError:
-            Path(f"{folder}/{config.system.name}_{rank}.noticed").touch()
-    dist.barrier()  # gloo may abort a process that leaves while another still listens
-    dist.destroy_process_group()
+            (folder / f"{config.system.name}_{world.rank}.noticed").touch()
 
 
 def test_two_workers_equal_one_process_on_the_global_batch(make_config: MakeConfig, tmp_path: Path) -> None:
     configs = [make_config(name, training__precision="fp64") for name in NAMES]
-    mp.spawn(_worker, args=(2, configs, str(tmp_path)), nprocs=2)
+    on_ranks(2, _worker, configs, tmp_path)
     for config in configs:
         loop = make_loop(config)
         start = parameters(loop).clone()

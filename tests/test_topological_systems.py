@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+from ranks import on_ranks
 from torch import Tensor
 
 from toposampler.errors import UserError
@@ -37,29 +36,23 @@ def clouds() -> tuple[Tensor, Tensor, Tensor]:
     return tuple(torch.randn(*size, generator=rng, dtype=torch.float64) for size in ((12, 3), (3, 3), (12, 2)))  # type: ignore[return-value]
 
 
-def _gathering_worker(rank: int, size: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    if size > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder}/group", rank=rank, world_size=size)
+def _gathering_worker(folder: Path) -> None:
     world = World.current()
     z, matrix, x = clouds()
     matrix.requires_grad_()
-    owner = torch.tensor([0, 2, 1, 1, 0, 2, 2, 2, 1, 2, 0, 2]) % size  # unequal shares
-    mine = owner == rank
+    owner = torch.tensor([0, 2, 1, 1, 0, 2, 2, 2, 1, 2, 0, 2]) % world.size  # unequal shares
+    mine = owner == world.rank
     loss = signature_loss(world.gather(z[mine] @ matrix, owner), world.gather(x[mine], owner))
     loss.backward()
     assert matrix.grad is not None
     world.average_(matrix.grad)
-    torch.save((loss.detach(), matrix.grad), f"{folder}/{rank}.pt")
-    if size > 1:
-        dist.barrier()  # gloo may abort a process that leaves while another still listens
-        dist.destroy_process_group()
+    torch.save((loss.detach(), matrix.grad), folder / f"{world.rank}.pt")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
 def test_the_signature_is_that_of_the_global_batch(size: int, tmp_path: Path) -> None:
     """Value and gradient are those of one process, whatever the number of workers."""
-    mp.spawn(_gathering_worker, args=(size, str(tmp_path)), nprocs=size)
+    on_ranks(size, _gathering_worker, tmp_path)
     z, matrix, x = clouds()
     loss = signature_loss(z @ matrix.requires_grad_(), x)
     (gradient,) = torch.autograd.grad(loss, matrix)

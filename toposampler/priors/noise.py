@@ -128,7 +128,8 @@ class NoiseGate(NoiseModule):
 def places_apart(n: int, dim: int) -> Tensor:
     """n random points (n, dim) with a least distance of 1: of a simplex, or where dim < n, spread over a cube."""
     if n <= dim:
-        return nn.init.orthogonal_(torch.empty(n, dim)) / math.sqrt(2)
+        # In double precision: rounded from there they are the same on every CPU, whatever the order of its sums.
+        return Orthonormal()(torch.randn(n, dim).double()).float() / math.sqrt(2)
     candidates = torch.rand(CANDIDATES * n, dim)
     chosen = candidates[:1]
     for _ in range(n - 1):  # the candidate that is farthest from those chosen

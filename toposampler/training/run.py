@@ -245,7 +245,6 @@ class Run:
         samples, ids = self._samples(self.config.training.evaluation_samples)
         with self.loop.averaged() as system:
             images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
-        self.world.all_values(None)  # gloo may abort a process that leaves while another still listens
         if self.world.rank > 0:
             return None
         try:

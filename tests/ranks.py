@@ -1,0 +1,30 @@
+"""Work done together by the ranks of a process group, for tests."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def on_ranks(size: int, work: Callable[..., object], *arguments: object) -> None:
+    """Call `work(*arguments)` in `size` processes of one gloo group, and return when all have ended.
+
+    An error in one of them is raised here. `work` belongs to a module, so that another process can find it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank, args=(size, f"file://{folder}/group", work, arguments), nprocs=size)
+
+
+def _rank(rank: int, size: int, group: str, work: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=group, rank=rank, world_size=size)
+    work(*arguments)
+    dist.barrier()
+    # Not by the end of the interpreter: a thread of gloo that still holds a tensor may abort it (pytorch #190489), and
+    # destroying the group does not end its threads once torch's compiler, which any optimizer imports, refers to it.
+    os._exit(0)

@@ -59,7 +59,9 @@ def precision_recall(curves: Mapping[str, Sequence[tuple[float, float, float]]],
             axes.annotate(
                 f"{rate:.0%}", (recall, precision), (4, 4), textcoords="offset points", fontsize=7, color=colour(i)
             )
-    outside_legend(figure, axes, "numbers: acceptance rate")
+    figure.legend(
+        title="numbers: acceptance rate", loc="outside right upper", fontsize=7, title_fontsize=8, frameon=False
+    )
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")
     axes.margins(0.1)

@@ -1,9 +1,12 @@
 """Draw samples from a trained model.
 
     python ray_jobs/sample.py MODEL -n 10000 --out samples.npy [--seed S] [--generator K] [--no-ema]
+    python ray_jobs/sample.py MODEL --out samples.npy --rejection jacobian --keep 0.8
 
 MODEL is a run folder (its newest checkpoint) or a checkpoint file. Writes the samples, (n, *shape) float32, images in
 [-1, 1], and beside them the ids of the generators that made them (samples_ids.npy, int64).
+
+--rejection draws through one of the samplers of toposampler/rejection and prints its acceptance rate and cost.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import numpy as np
 import torch
 
 from toposampler.errors import UserError
+from toposampler.rejection import METHODS, rejection
 from toposampler.training import load_model
 
 
@@ -29,6 +33,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--generator", type=int, metavar="K", help="this generator's samples only [all, by the prior]")
     parser.add_argument("--no-ema", action="store_true", help="use the last weights, not their moving average")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute [cpu]")
+    parser.add_argument("--rejection", choices=METHODS, help="keep a part of what the model proposes [all]")
+    parser.add_argument("--keep", type=float, metavar="SHARE", help="share of latents that --rejection jacobian keeps")
+    parser.add_argument(
+        "--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.out.suffix != ".npy":
@@ -38,7 +47,15 @@ def main(arguments: list[str]) -> int:
         if options.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU on this machine")
         model = load_model(options.model, ema=not options.no_ema, device=options.device)
-        samples, ids = model.sample(options.n, options.seed, options.generator)
+        if options.rejection is None:
+            for flag in ("keep", "weights"):
+                if getattr(options, flag) is not None:
+                    raise UserError(f"--{flag} {getattr(options, flag)} is of use with --rejection only")
+            samples, ids = model.sample(options.n, options.seed, options.generator)
+        else:
+            sampler = rejection(options.rejection, model, options.keep, options.weights)
+            drawn = sampler.draw(options.n, options.seed, options.generator)
+            samples, ids = drawn.samples, drawn.ids
         ids_file = options.out.with_name(f"{options.out.stem}_ids.npy")
         try:
             np.save(options.out, samples.float().cpu().numpy())
@@ -49,6 +66,8 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps")
+    if options.rejection is not None:
+        print(f"rejection   {sampler.name}: {drawn}")
     print(f"samples     {options.out.absolute()}  {tuple(samples.shape)}")
     print(f"generators  {ids_file.absolute()}  {tuple(ids.shape)}")
     return 0

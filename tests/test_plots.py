@@ -16,6 +16,7 @@ from toposampler.plots import (
     encoder_scatter,
     generators_scatter,
     image_grid,
+    precision_recall,
     prior_over_steps,
     terms_over_steps,
 )
@@ -142,3 +143,12 @@ def test_figures_leave_the_random_numbers_alone() -> None:
     before = torch.get_rng_state()
     generators_scatter(torch.rand(20, 5, generator=torch.Generator()), REAL.new_zeros(4, 5), IDS[:4], None, "title")
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_precision_stands_over_recall_with_its_rate() -> None:
+    figure = precision_recall({"a": [(0.9, 0.8, 1.0), (0.99, 0.7, 0.5)], "b": [(0.6, 0.5, 0.25)]}, "title")
+    axes = figure.axes[0]
+    assert [line.get_xydata().tolist() for line in axes.lines] == [[[0.8, 0.9], [0.7, 0.99]], [[0.5, 0.6]]]
+    assert [text.get_text() for text in axes.texts] == ["100%", "50%", "25%"]
+    assert legend_of(figure) == ["a", "b"]
+    assert_writable(figure)

@@ -1,7 +1,7 @@
 """Figures of a run: pure functions of tensors on the CPU that return a matplotlib Figure."""
 
 from toposampler.plots.barcodes import barcodes
-from toposampler.plots.curves import prior_over_steps, terms_over_steps
+from toposampler.plots.curves import precision_recall, prior_over_steps, terms_over_steps
 from toposampler.plots.images import image_grid
 from toposampler.plots.scatter import encoder_scatter, generators_scatter
 from toposampler.plots.sweeps import best_over_steps, objective_by_key, parallel_coordinates, pareto_front
@@ -15,6 +15,7 @@ __all__ = [
     "objective_by_key",
     "parallel_coordinates",
     "pareto_front",
+    "precision_recall",
     "prior_over_steps",
     "terms_over_steps",
 ]

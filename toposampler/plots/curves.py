@@ -1,4 +1,4 @@
-"""What changes over generator steps: the prior and the terms of the losses."""
+"""Curves: the prior and the terms of the losses over generator steps; precision against recall."""
 
 from __future__ import annotations
 
@@ -45,4 +45,25 @@ def terms_over_steps(steps: Sequence[int], terms: Mapping[str, Sequence[float]],
     for unused in panels[len(terms) :]:
         unused.remove()
     figure.supxlabel("generator steps", fontsize=10)
+    return figure
+
+
+def precision_recall(curves: Mapping[str, Sequence[tuple[float, float, float]]], title: str) -> Figure:
+    """Each of `curves`, points (precision, recall, acceptance rate) joined in their order; the rate beside each."""
+    figure = new_figure(7.5, 4.5, title)
+    axes = figure.subplots()
+    for i, (name, points) in enumerate(curves.items()):
+        precisions, recalls, _ = zip(*points, strict=True)
+        axes.plot(recalls, precisions, color=colour(i), marker="o", markersize=4, linewidth=1, label=name)
+        for precision, recall, rate in points:
+            axes.annotate(
+                f"{rate:.0%}", (recall, precision), (4, 4), textcoords="offset points", fontsize=7, color=colour(i)
+            )
+    figure.legend(
+        title="numbers: acceptance rate", loc="outside right upper", fontsize=7, title_fontsize=8, frameon=False
+    )
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.margins(0.1)
+    axes.grid(alpha=0.3)
     return figure

@@ -1,0 +1,252 @@
+"""Rejection: exact scores, the rate that was asked for, the prior as learned, weights with a known answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+from torch.func import jacrev
+
+from toposampler.errors import UserError
+from toposampler.rejection import METHODS, Rejection, rejection
+from toposampler.rejection.base import PATIENCE
+from toposampler.rejection.critic import CriticRejection
+from toposampler.rejection.jacobian import CALIBRATION, Jacobian, scores
+from toposampler.rejection.latent_rs import ASCENT_RATE, ASCENT_STEPS, LatentRS, WeightNetwork
+from toposampler.rejection.simplicial import Simplicial
+from toposampler.rejection.training import train_weights, weight_loss
+from toposampler.systems import SYSTEMS
+from toposampler.training import Model, RunConfig, load_model, train
+
+torch.set_num_threads(1)
+
+MakeConfig = Callable[..., RunConfig]
+NAMES = [system.model_fields["name"].default for system in SYSTEMS]
+
+
+def make_model(config: RunConfig, seed: int = 0) -> Model:
+    """An untrained model."""
+    torch.manual_seed(seed)
+    return Model(config, config.system.build((2,)).requires_grad_(False), 0)
+
+
+def generator_seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class Rows(nn.Module):
+    """Stands for {G_c}: any function of the latents."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return self.function(z)
+
+
+def test_score_of_a_linear_generator_is_its_squared_frobenius_norm(make_config: MakeConfig) -> None:
+    """|A eps|^2 has mean |A|_F^2 and variance 2 |A^T A|_F^2."""
+    model, a = make_model(make_config("wgan_gp")), torch.randn(8, 2, generator=generator_seeded(0))
+    model.system.generators = Rows(lambda z: z @ a)
+    noise, draws = {"z": torch.zeros(500, 8), "c": torch.zeros(500, dtype=torch.long)}, 20
+    found = scores(model.system, noise, generator_seeded(1), draws)
+    deviation = math.sqrt(2 * float((a.T @ a).square().sum()) / draws)
+    assert abs(float(found.mean()) - float(a.square().sum())) < 4 * deviation / math.sqrt(500)
+    assert 0.8 * deviation < float(found.std()) < 1.2 * deviation
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_score_is_that_of_the_exact_jacobian(name: str, make_config: MakeConfig) -> None:
+    system = make_model(make_config(name)).system.double()
+    noise = {key: x[0] for key, x in system.draw(1, 4, generator_seeded(2)).items()}
+
+    def one(i: int) -> torch.Tensor:
+        row = {key: x[i : i + 1] for key, x in noise.items()}
+        return jacrev(lambda z: system.generate({**row, "z": z[None]})[0])(row["z"][0])
+
+    exact = torch.stack([one(i) for i in range(4)])
+    draws = 200
+    found = scores(system, noise, generator_seeded(3), draws)
+    gram = exact @ exact.transpose(1, 2)
+    deviation = (2 * gram.square().sum(dim=(1, 2)) / draws).sqrt()
+    assert ((found - exact.square().sum(dim=(1, 2))).abs() <= 4.5 * deviation).all()
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.8, 0.95])
+def test_the_share_asked_for_is_kept_of_fresh_latents(keep: float, make_config: MakeConfig) -> None:
+    drawn = Jacobian(make_model(make_config("wgan_gp")), keep).draw(4000, seed=5)
+    variance = keep * (1 - keep) * (1 / CALIBRATION + 1 / drawn.proposed)
+    assert abs(drawn.acceptance_rate - keep) < 3.5 * math.sqrt(variance)
+    assert len(drawn.samples) == len(drawn.ids) == 4000
+    assert drawn.forward_passes >= 20 * (drawn.proposed + CALIBRATION)
+
+
+def test_all_is_kept_at_1(make_config: MakeConfig) -> None:
+    assert Jacobian(make_model(make_config("wgan_gp")), 1.0).draw(500).proposed == 500
+
+
+def test_jacobian_keeps_the_flattest_latents(make_config: MakeConfig) -> None:
+    """x = z^3 stretches by 3 z^2: the 30 % kept of z uniform on (-1, 1) lie about 0, not beside it."""
+    model = make_model(make_config("wgan_gp", system__latent__dim=1))
+    model.system.generators = Rows(lambda z: torch.cat((z, 100 * z**3), dim=1))
+    z = Jacobian(model, 0.3).draw(2000).samples[:, 0].abs()
+    assert float(z.mean()) < 0.25  # half without rejection
+    assert float(z.max()) < 0.8
+
+
+def test_learned_masses_stay_as_they_are(make_config: MakeConfig) -> None:
+    """Generator 0 stretches ten times more than the others: it keeps its mass, and each generator has the same rate."""
+    model = make_model(make_config("dmgan_pl", system__n_generators=3))
+    with torch.no_grad():
+        model.system.mixture.zeta.copy_(torch.tensor([0.6, 0.3, 0.1]).log())
+        for weights in model.system.generators.stacked:
+            weights[0] *= 10
+    n = 6000
+    drawn = Jacobian(model, 0.6).draw(n, seed=1)
+    shares = torch.bincount(drawn.ids, minlength=3) / n
+    prior = torch.tensor([0.6, 0.3, 0.1])
+    assert ((shares - prior).abs() < 4 * (prior * (1 - prior) / n).sqrt()).all()
+    assert abs(drawn.acceptance_rate - 0.6) < 0.03
+    # rows are in the order of the ids
+    assert float(drawn.samples[drawn.ids == 0].std()) > 5 * float(drawn.samples[drawn.ids == 1].std())
+    assert (Jacobian(model, 0.6).draw(50, generator=2).ids == 2).all()
+
+
+def test_weights_are_0_on_a_bridge(make_config: MakeConfig, tmp_path: Path) -> None:
+    """G maps (-1, 1) onto a segment of which the data has the ends only: the middle half is weighed down to 0."""
+    model = make_model(make_config("wgan_gp", system__latent__dim=1))
+    model.system.generators = Rows(lambda z: 4 * torch.cat((z, 0 * z), dim=1))
+    z = torch.rand(4000, 1, generator=generator_seeded(0)) * 0.5 + 0.5
+    real = 4 * torch.cat((z * torch.sign(torch.randn(4000, 1, generator=generator_seeded(1))), 0 * z), dim=1)
+    weights = train_weights(model, real, tmp_path / "w.pt", steps=1000)
+    z = torch.linspace(-1, 1, 401)[:, None]
+    with torch.no_grad():
+        w = weights(z, torch.zeros(401, dtype=torch.long))
+    assert float(w[z[:, 0].abs() < 0.35].max()) == 0
+    assert float(w[z[:, 0].abs() > 0.65].min()) > 0.5
+    assert 0.9 < float(w.mean()) < 1.1
+    drawn = LatentRS(model, weights).draw(2000)
+    assert float((drawn.samples[:, 0].abs() < 1.6).double().mean()) < 0.01  # .4 without rejection
+    assert drawn.forward_passes == 2000
+
+
+def test_loss_of_the_weights_by_hand() -> None:
+    scores_, w = torch.tensor([1.0, -2.0]), torch.tensor([5.0, 1.0])
+    assert float(weight_loss(scores_, w)) == pytest.approx(-(5 - 2) / 2 + 10 * (3 - 1) ** 2 + 3 * (2**2) / 2)
+
+
+def test_training_of_weights_goes_on_where_it_was_stopped(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("dmgan_pl")
+    model, real = make_model(config), config.data.load().x
+    whole = train_weights(model, real, tmp_path / "whole.pt", steps=12)
+    train_weights(model, real, tmp_path / "parts.pt", steps=5)
+    parts = train_weights(model, real, tmp_path / "parts.pt", steps=12)
+    for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["parts.pt", "whole.pt"]
+    with pytest.raises(UserError, match="was trained for another model"):
+        train_weights(make_model(config, seed=1), real, tmp_path / "parts.pt", steps=12)
+    model.step = 7
+    with pytest.raises(UserError, match=r"its model has 0 steps .* this one 7"):
+        train_weights(model, real, tmp_path / "parts.pt", steps=12)
+    (tmp_path / "parts.pt").write_bytes(b"no checkpoint")
+    with pytest.raises(UserError, match=r"parts.pt cannot be read as a checkpoint of latent_rs"):
+        train_weights(model, real, tmp_path / "parts.pt", steps=12)
+
+
+def test_ascent_climbs_the_weights(make_config: MakeConfig) -> None:
+    model = make_model(make_config("wgan_gp"))
+    sampler = LatentRS(model, WeightNetwork(8, 1), ascend=True)
+    noise = sampler.propose(50, None, generator_seeded(0))
+    before, after = (sampler.weights(x["z"], x["c"]) for x in (noise, sampler.refine(noise)))
+    assert (after >= before).all()
+    assert (after > before).any()
+    steepest = (sampler.refine(noise)["z"] - noise["z"]).norm(dim=1)
+    assert float(steepest.max()) < ASCENT_STEPS * ASCENT_RATE * 10
+
+
+def test_simplicial_keeps_what_brute_force_keeps(make_config: MakeConfig) -> None:
+    config = make_config("wgan_gp", system__latent__kind="normal", system__latent__dim=64)
+    sampler = Simplicial(make_model(config), threshold=0.25)
+    noise = sampler.propose(500, None, generator_seeded(0))
+    expected = []
+    for z in noise["z"].double().tolist():
+        length = math.sqrt(sum(v * v for v in z))
+        terms = [math.exp(8 * z[k] / length) for k in range(10)]
+        expected.append(max(terms) / sum(terms) > 0.25)
+    assert sampler.accept(noise, generator_seeded(0)).tolist() == expected
+    assert 0.2 < sum(expected) / 500 < 0.8
+
+
+def test_critic_accepts_by_the_exponential_of_its_score(make_config: MakeConfig) -> None:
+    sampler = CriticRejection(make_model(make_config("dmgan")))
+    sampler.calibrate(None)
+    noise = sampler.propose(4000, None, generator_seeded(1))
+    score = sampler.system.critic(sampler.system.generate(noise))
+    expected = float(((score - sampler.top) / sampler.scale).exp().clamp(max=1).mean())
+    rate = float(sampler.accept(noise, generator_seeded(2)).double().mean())
+    assert abs(rate - expected) < 4 * math.sqrt(expected * (1 - expected) / 4000)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_same_seed_draws_the_same(name: str, make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("dmgan_pl", system__latent__kind="normal", system__latent__dim=10)
+    model = make_model(config)
+
+    def make() -> Rejection:
+        if name.startswith("latent_rs"):
+            weights = train_weights(model, config.data.load().x, tmp_path / "w.pt", steps=2)
+            return LatentRS(model, weights, name == "latent_rs_ga")
+        return rejection(name, model, 0.8 if name == "jacobian" else None, None)
+
+    sampler = make()
+    first, again, fresh, other = sampler.draw(300, 1), sampler.draw(300, 1), make().draw(300, 1), sampler.draw(300, 2)
+    assert torch.equal(first.samples, again.samples)
+    assert torch.equal(first.samples, fresh.samples)
+    assert torch.equal(first.ids, fresh.ids)
+    assert first.proposed == fresh.proposed >= 300
+    assert not torch.equal(first.samples, other.samples)
+
+
+def test_what_would_never_end_is_given_up(make_config: MakeConfig) -> None:
+    config = make_config("wgan_gp", system__latent__kind="normal", system__latent__dim=10)
+    with pytest.raises(UserError, match=r"simplicial accepted 0 of 10\d,\d{3} proposals of generator 0, less"):
+        Simplicial(make_model(config), threshold=0.999).draw(100_000)
+    assert PATIENCE == 100_000
+
+
+def test_bad_input_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
+    model = make_model(make_config("wgan_gp"))
+    for call, message in (
+        (lambda: Jacobian(model, 0.0), "keep must be more than 0 and at most 1, got 0"),
+        (lambda: Simplicial(model), "this model's latent.kind is uniform"),
+        (lambda: rejection("jacobian", model, None, None), "--rejection jacobian needs --keep"),
+        (lambda: rejection("latent_rs", model, None, None), "--rejection latent_rs needs --weights"),
+        (lambda: rejection("critic", model, 0.5, None), "--keep 0.5: --rejection critic has no use for it"),
+        (lambda: Jacobian(model, 0.5).draw(0), "must be at least 1, got 0"),
+        (lambda: Jacobian(model, 0.5).draw(1, generator=3), "there is no generator 3"),
+    ):
+        with pytest.raises(UserError, match=message):
+            call()
+    few = make_model(make_config("wgan_gp", system__latent__kind="normal"))
+    with pytest.raises(UserError, match=r"needs latent.dim of at least 10; this model's latent.dim is 8"):
+        Simplicial(few)
+
+
+def test_sample_job_rejects(
+    make_config: MakeConfig, load_job: Callable[[str], ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, job, out = make_config("dmgan_pl"), load_job("sample"), tmp_path / "s.npy"
+    train(config)
+    run = str(tmp_path / "run")
+    assert job.main([run, "-n", "500", "--out", str(out), "--rejection", "jacobian", "--keep", "0.8"]) == 0
+    assert "proposals accepted; an accepted sample took" in capsys.readouterr().out
+    assert Jacobian(load_model(run), 0.8).draw(500).samples.shape == (500, 2)
+    assert job.main([run, "--out", str(out), "--keep", "0.8"]) == 2
+    assert "--keep 0.8 is of use with --rejection only" in capsys.readouterr().err

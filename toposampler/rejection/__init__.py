@@ -1,0 +1,42 @@
+"""Post-hoc rejection around a trained model. One page per method; `rejection` makes one by its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from toposampler.errors import UserError
+from toposampler.rejection.base import Drawn, Rejection
+from toposampler.rejection.critic import CriticRejection
+from toposampler.rejection.jacobian import Jacobian
+from toposampler.rejection.latent_rs import LatentRS
+from toposampler.rejection.simplicial import Simplicial
+from toposampler.rejection.training import train_weights
+from toposampler.training.model import Model
+
+__all__ = ["METHODS", "Drawn", "Rejection", "rejection"]
+
+METHODS = ("jacobian", "latent_rs", "latent_rs_ga", "simplicial", "critic")
+
+
+def rejection(name: str, model: Model, keep: float | None, weights: Path | None) -> Rejection:
+    """The method `name` around `model`.
+
+    Args:
+        name: one of `METHODS`.
+        model: stays as it is.
+        keep: share of latents that jacobian keeps; others take none.
+        weights: checkpoint of latent_rs and latent_rs_ga, trained on the model's data where it is not complete.
+
+    Raises UserError if the method lacks what it needs, is given what it has no use for, or does not fit the model.
+    """
+    latent_rs = name in ("latent_rs", "latent_rs_ga")
+    for flag, value, used in (("--keep", keep, name == "jacobian"), ("--weights", weights, latent_rs)):
+        if used and value is None:
+            raise UserError(f"--rejection {name} needs {flag}")
+        if not used and value is not None:
+            raise UserError(f"{flag} {value}: --rejection {name} has no use for it")
+    if keep is not None:
+        return Jacobian(model, keep)
+    if weights is not None:
+        return LatentRS(model, train_weights(model, model.config.data.load().x, weights), name == "latent_rs_ga")
+    return Simplicial(model) if name == "simplicial" else CriticRejection(model)

@@ -3,7 +3,8 @@
     python ray_jobs/sample.py MODEL -n 10000 --out samples.npy [--seed S] [--generator K] [--no-ema]
     python ray_jobs/sample.py MODEL --out samples.npy --rejection jacobian --keep 0.8
 
-MODEL is a run folder (its newest checkpoint) or a checkpoint file. Writes the samples, (n, *shape) float32, images in
+MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on MLflow:
+models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. Writes the samples, (n, *shape) float32, images in
 [-1, 1], and beside them the ids of the generators that made them (samples_ids.npy, int64).
 
 --rejection draws through one of the samplers of toposampler/rejection and prints its acceptance rate and cost.
@@ -20,13 +21,13 @@ import torch
 
 from toposampler.errors import UserError
 from toposampler.rejection import METHODS, rejection
-from toposampler.training import load_model
+from toposampler.training.lookup import load
 
 
 def main(arguments: list[str]) -> int:
     """Run the command line `arguments` and return its exit code: 0 done, 2 bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", help="run folder or checkpoint file")
+    parser.add_argument("model", metavar="MODEL", help="run folder, checkpoint, model directory or models:/NAME@alias")
     parser.add_argument("-n", type=int, default=10_000, metavar="N", help="samples to draw [10000]")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="where to write them")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples [0]")
@@ -38,6 +39,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it"
     )
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
     options = parser.parse_args(arguments)
     try:
         if options.out.suffix != ".npy":
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"--seed must be at least 0 and less than 2**63, got {options.seed}")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU on this machine")
-        model = load_model(options.model, ema=not options.no_ema, device=options.device)
+        model = load(options.model, not options.no_ema, options.device, options.tracking_uri)
         if options.rejection is None:
             for flag in ("keep", "weights"):
                 if getattr(options, flag) is not None:

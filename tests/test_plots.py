@@ -13,11 +13,11 @@ from PIL import Image
 
 from toposampler.plots import (
     barcodes,
-    encoder_scatter,
     generators_scatter,
     image_grid,
     precision_recall,
     prior_over_steps,
+    samples_scatter,
     terms_over_steps,
 )
 from toposampler.plots.style import colour
@@ -81,8 +81,8 @@ def test_one_dimension_is_seen_on_a_line() -> None:
     assert_writable(figure)
 
 
-def test_encoder_scatter() -> None:
-    figure = encoder_scatter(REAL[:40], IDS, "title")
+def test_samples_scatter() -> None:
+    figure = samples_scatter(REAL[:40], IDS, "title", "share")
     assert legend_of(figure) == ["0: 25.0%", "3: 25.0%", "6: 25.0%", "9: 25.0%"]
     assert_writable(figure)
 

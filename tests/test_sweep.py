@@ -19,13 +19,13 @@ from toposampler.distributed.resources import Node
 from toposampler.distributed.trial import Plan, reports, runs, trial_name
 from toposampler.errors import UserError
 from toposampler.records import RecordWriter, read_records
+from toposampler.tracking.champion import Protocol, beats, compete, judge
 from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
-from toposampler.training import RunConfig, load_config, train
+from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.adopt import adopt
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder
 from tuning import sweep as script
-from tuning.champion import Protocol, beats, compete, judge
 from tuning.config import Sweep, base_values, load_sweep, trial_config
 from tuning.driver import prepared, sweep_plan, written
 from tuning.engine import concurrent_trials
@@ -469,7 +469,7 @@ def test_only_a_model_that_beats_the_champion_by_the_same_protocol_takes_its_pla
     tags = client.get_model_version("m", "3").tags
     assert tags["protocol.metric"] == "energy_distance_root"
     assert tags["protocol.samples"] == "500"
-    assert read_checkpoint(registry.fetch("2", tmp_path / "fetched"))["loop"]["step"] == 400
+    assert load_model(registry.fetch("2", tmp_path / "fetched")).step == 400
 
 
 def test_equal_is_no_better() -> None:

@@ -12,9 +12,10 @@ from typing import Any
 from toposampler.config import to_yaml
 from toposampler.distributed.trial import Plan, trial_name
 from toposampler.files import write_atomically
+from toposampler.tracking.champion import Verdict
 from toposampler.training.config import RunConfig
 from tuning import engine
-from tuning.champion import Verdict, register
+from tuning.champion import register
 from tuning.config import Sweep, trial_config
 from tuning.figures import draw
 from tuning.ledger import Entry, Ledger, best

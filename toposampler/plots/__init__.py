@@ -3,13 +3,12 @@
 from toposampler.plots.barcodes import barcodes
 from toposampler.plots.curves import precision_recall, prior_over_steps, terms_over_steps
 from toposampler.plots.images import image_grid
-from toposampler.plots.scatter import encoder_scatter, generators_scatter
+from toposampler.plots.scatter import generators_scatter, samples_scatter
 from toposampler.plots.sweeps import best_over_steps, objective_by_key, parallel_coordinates, pareto_front
 
 __all__ = [
     "barcodes",
     "best_over_steps",
-    "encoder_scatter",
     "generators_scatter",
     "image_grid",
     "objective_by_key",
@@ -17,5 +16,6 @@ __all__ = [
     "pareto_front",
     "precision_recall",
     "prior_over_steps",
+    "samples_scatter",
     "terms_over_steps",
 ]

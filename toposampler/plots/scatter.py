@@ -40,13 +40,13 @@ def generators_scatter(real: Tensor, fake: Tensor, generator_ids: Tensor, prior:
     return figure
 
 
-def encoder_scatter(fake: Tensor, predicted: Tensor, title: str) -> Figure:
-    """Generated points (n, *shape) coloured by the generator the encoder finds likeliest, predicted (n,)."""
+def samples_scatter(fake: Tensor, ids: Tensor, title: str, legend: str) -> Figure:
+    """Generated points (n, *shape) coloured by generators, ids (n,); the share of each stands under `legend`."""
     basis, names = plane(fake)
     figure = new_figure(6.0, 4.4, title)
     axes = figure.subplots()
-    _scatter_by_id(axes, fake.flatten(1) @ basis, predicted, torch.bincount(predicted) / len(predicted))
-    outside_legend(figure, axes, "argmax q(c|x): share")
+    _scatter_by_id(axes, fake.flatten(1) @ basis, ids, torch.bincount(ids) / len(ids))
+    outside_legend(figure, axes, legend)
     _name_axes(axes, names)
     return figure
 

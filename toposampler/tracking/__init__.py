@@ -11,3 +11,4 @@ os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # else 60 lines about 
 # By default a dead server blocks each call for 246 s. Undelivered records are kept and tried again, so give up soon.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "5")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,27 +1,43 @@
-"""MLflow's model registry: versions of a model, each a checkpoint of a run, and the aliases they go by.
+"""MLflow's model registry: versions of a model, each a model directory, and the aliases they go by.
 
-A version's artifacts are the checkpoint and the configuration of its run. Nothing of them is code, nor is any run.
+A version is an artifact of its run: an MLflow pyfunc model whose data is the model directory. Only that is read here,
+and nothing of it is code.
 """
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from toposampler.errors import UserError
+from toposampler.tracking.pyfunc import DATA, write_pyfunc
 from toposampler.tracking.server import cause
+from toposampler.training.directory import MANIFEST, read_manifest
+from toposampler.training.model import save_model
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-PLACE = "model"
-"""where a model lies among the artifacts of its run"""
-CHECKPOINT = "checkpoint.pt"
+COMMIT = "mlflow.source.git.commit"
+"""tag of a run: the commit of the code it was trained with"""
+DIGEST = "model_sha256"
+"""tag of a version: SHA-256 of its manifest, and so of all it names"""
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a model."""
+
+    number: str
+    aliases: tuple[str, ...]
+    tags: Mapping[str, str]
 
 
 class Registry:
@@ -31,47 +47,90 @@ class Registry:
         self._uri, self.name = uri, name
         self._client = MlflowClient(uri)
 
-    def register(self, run_id: str, checkpoint: Path, tags: Mapping[str, str]) -> str:
-        """Make `checkpoint`, of the run `run_id`, a version with `tags` and return its number; once for each file."""
-        try:
+    def register(self, run_id: str, place: Path, tags: Mapping[str, str], licence: str | None = None) -> str:
+        """Make the model at `place`, of the run `run_id`, a version and return its number; once for each model.
+
+        Args:
+            run_id: of the run on MLflow that gets it as an artifact.
+            place: run folder, checkpoint or model directory.
+            tags: of the version, beside those that tell of the system, the data and the commit.
+            licence: of the weights, as an SPDX identifier.
+        """
+        with tempfile.TemporaryDirectory() as folder, self._faults():
+            model = Path(folder) / "model"
+            save_model(place, model, licence)
+            digest = _digest(model)
+            run = self._client.get_run(run_id)
+            tags = {**tags, **_about(model), DIGEST: digest}
+            if COMMIT in run.data.tags:
+                tags["git_commit"] = run.data.tags[COMMIT]
             with suppress(MlflowException):  # it exists
                 self._client.create_registered_model(self.name)
-            marked = {**tags, "checkpoint": f"{checkpoint.parent.parent.name}/{checkpoint.name}"}
-            for version in self._client.search_model_versions(f"name='{self.name}'"):
-                if version.run_id == run_id and marked.items() <= version.tags.items():
+            for version in self._versions():
+                if (version.run_id, version.tags.get(DIGEST)) == (run_id, digest):
+                    for key, value in tags.items():
+                        self._client.set_model_version_tag(self.name, version.version, key, value)
                     return str(version.version)
-            with tempfile.TemporaryDirectory() as folder:
-                shutil.copy(checkpoint, Path(folder) / CHECKPOINT)
-                shutil.copy(checkpoint.parent.parent / "config.yaml", folder)
-                self._client.log_artifacts(run_id, folder, artifact_path=PLACE)
-            source = f"{self._client.get_run(run_id).info.artifact_uri}/{PLACE}"
-            return str(self._client.create_model_version(self.name, source, run_id, tags=marked).version)
-        except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
-            raise self._fault(error) from None
+            write_pyfunc(model, Path(folder) / "pyfunc")
+            path = f"models/{digest[:16]}"  # its own: another model of the run must not take its place
+            self._client.log_artifacts(run_id, str(Path(folder) / "pyfunc"), artifact_path=path)
+            source = f"{run.info.artifact_uri}/{path}"
+            return str(self._client.create_model_version(self.name, source, run_id, tags=tags).version)
 
     def set_alias(self, alias: str, version: str) -> None:
         """Have `version` go by `alias`, which another may have had."""
-        try:
+        with self._faults():
             self._client.set_registered_model_alias(self.name, alias, version)
-        except Exception as error:  # as above
-            raise self._fault(error) from None
 
     def find(self, alias: str) -> str | None:
         """The version that goes by `alias`, if one does."""
-        try:
-            return str(self._client.get_model_version_by_alias(self.name, alias).version)
-        except MlflowException as error:
-            if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-                return None
-            raise self._fault(error) from None
+        with self._faults():
+            try:
+                return str(self._client.get_model_version_by_alias(self.name, alias).version)
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first; none of a model that does not exist."""
+        with self._faults():
+            aliases: dict[str, list[str]] = {}
+            for found in self._client.search_registered_models(f"name='{self.name}'"):
+                for alias, number in found.aliases.items():
+                    aliases.setdefault(str(number), []).append(alias)
+            numbered = sorted(self._versions(), key=lambda version: int(version.version))
+        return [Version(str(v.version), tuple(sorted(aliases.get(str(v.version), []))), v.tags) for v in numbered]
 
     def fetch(self, version: str, folder: Path) -> Path:
-        """The checkpoint of `version`, copied to `folder`. It is data: `read_checkpoint` runs nothing of it."""
-        try:
-            source = self._client.get_model_version(self.name, version).source
-            return Path(download_artifacts(f"{source}/{CHECKPOINT}", dst_path=str(folder), tracking_uri=self._uri))
-        except Exception as error:  # as above
-            raise self._fault(error) from None
+        """The model directory of `version`, copied to `folder`, with the manifest that was registered."""
+        with self._faults():
+            found = self._client.get_model_version(self.name, version)
+            source = f"{found.source}/{DATA}/model"
+            path = Path(download_artifacts(source, dst_path=str(folder), tracking_uri=self._uri))
+        if DIGEST in found.tags and (path / MANIFEST).exists() and _digest(path) != found.tags[DIGEST]:
+            raise UserError(f"{self.name} version {version}: its {MANIFEST} is not the one that was registered")
+        return path
 
-    def _fault(self, error: Exception) -> UserError:
-        return UserError(f"the registry of MLflow at {self._uri}, model {self.name}: {cause(error)}")
+    def _versions(self) -> list[ModelVersion]:
+        return list(self._client.search_model_versions(f"name='{self.name}'", max_results=10_000))
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
+            raise UserError(f"the registry of MLflow at {self._uri}, model {self.name}: {cause(error)}") from None
+
+
+def _about(model: Path) -> dict[str, str]:
+    """What a version is found by, from the manifest of the model directory `model`."""
+    manifest = read_manifest(model)
+    told = {"system": manifest["system"], "step": str(manifest["step"]), "licence": manifest["licence"] or "not stated"}
+    return told | {"data": manifest["data"]["name"], "data_sha256": manifest["data"]["sha256"]}
+
+
+def _digest(model: Path) -> str:
+    return hashlib.sha256((model / MANIFEST).read_bytes()).hexdigest()

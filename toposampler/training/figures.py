@@ -55,7 +55,8 @@ def draw_figures(
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
-        figures["samples_by_encoder"] = plots.encoder_scatter(x.flatten(1), posterior.argmax(dim=1).cpu(), title)
+        likeliest = posterior.argmax(dim=1).cpu()
+        figures["samples_by_encoder"] = plots.samples_scatter(x.flatten(1), likeliest, title, "argmax q(c|x): share")
     if images:
         figures["samples_grid"] = plots.image_grid(images, title)
     for name, prefixes in (("losses", [*system.players()]), ("evaluation", ["eval"])):

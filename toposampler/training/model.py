@@ -1,19 +1,25 @@
-"""Trained models: found by a path, loaded without running code, sampled."""
+"""Trained models: found by a path, loaded without running code, sampled, and saved as a directory."""
 
 from __future__ import annotations
 
+import io
+import json
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
+from toposampler import plots
 from toposampler.config import validate
 from toposampler.errors import UserError
 from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
 from toposampler.training.config import RunConfig
+from toposampler.training.directory import MANIFEST, Weights, read_directory, read_manifest, write_directory
+from toposampler.training.figures import POINTS, generator_images
 from toposampler.training.sampling import draw_samples
+from toposampler.training.world import ONE_PROCESS
 
 
 class Model:
@@ -42,27 +48,87 @@ class Model:
 
 
 def load_model(place: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> Model:
-    """The model in a run folder (its newest checkpoint) or a checkpoint file.
+    """The model in a run folder (its newest checkpoint), a checkpoint file or a model directory.
 
     Args:
-        place: run folder or checkpoint.
+        place: run folder, checkpoint or model directory.
         ema: sample from the moving average of the generators' weights; False: from the weights themselves.
         device: where to sample.
 
     Raises UserError if there is no model at `place`, or it cannot be read.
     """
+    return _build(read_weights(place), place, ema, device)
+
+
+def read_weights(place: str | Path) -> Weights:
+    """What the model at `place`, which is as for `load_model`, is built from."""
     path = Path(place)
-    if path.is_dir():
-        newest = newest_checkpoint(path / "checkpoints")
-        if newest is None:
-            raise UserError(f"{path} is not a run folder with a checkpoint: {path / 'checkpoints'} holds none")
-        path = newest
-    state = read_checkpoint(path)
-    config = validate(RunConfig, state["config"])
+    if (path / MANIFEST).exists():
+        return read_directory(path)
+    state = read_checkpoint(checkpoint_at(path))
     loop = state["loop"]
-    system = config.system.build(tuple(state["shape"])).to(loop["average"].dtype)
-    system.load_state_dict(loop["system"])
-    if ema:
+    return Weights(state["config"], tuple(state["shape"]), state["data"], loop["step"], loop["system"], loop["average"])
+
+
+def checkpoint_at(path: Path) -> Path:
+    """The newest checkpoint of a run folder, or the checkpoint file `path` itself."""
+    if not path.is_dir():
+        return path
+    newest = newest_checkpoint(path / "checkpoints")
+    if newest is None:
+        raise UserError(
+            f"{path} is neither a model directory, with a {MANIFEST}, nor a run folder with a checkpoint: "
+            f"{path / 'checkpoints'} holds none"
+        )
+    return newest
+
+
+def save_model(place: str | Path, folder: Path, licence: str | None = None) -> None:
+    """Write the model at `place`, which is as for `load_model`, to the model directory `folder`.
+
+    Its evaluation is that of the run's `result.json`, if that is of this checkpoint, or of the model directory; so is
+    its licence, where none is given.
+    """
+    path = Path(place)
+    weights = read_weights(path)
+    if (path / MANIFEST).exists():
+        manifest = read_manifest(path)
+        evaluation, licence = manifest["evaluation"], licence or manifest["licence"]
+    else:
+        evaluation = _evaluation(checkpoint_at(path), weights.step)
+    write_directory(folder, weights, _picture(_build(weights, place, ema=True, device="cpu")), evaluation, licence)
+
+
+def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device | str) -> Model:
+    try:
+        config = validate(RunConfig, weights.config)
+        system = config.system.build(weights.shape).to(weights.average.dtype)
+        system.load_state_dict(weights.system)
         averaged = [p for name in system.averaged for p in system.get_submodule(name).parameters()]
-        vector_to_parameters(loop["average"], averaged)
-    return Model(config, system.to(device).requires_grad_(False), loop["step"])
+        if ema:
+            vector_to_parameters(weights.average, averaged)
+    except RuntimeError as error:  # torch: a name or a shape of the weights
+        raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
+    return Model(config, system.to(device).requires_grad_(False), weights.step)
+
+
+def _evaluation(checkpoint: Path, step: int) -> dict[str, float] | None:
+    """The metrics of the run that `checkpoint` is of, if they are of this step."""
+    path = checkpoint.parent.parent / "result.json"
+    result = json.loads(path.read_text()) if path.exists() else {}
+    return result["metrics"] if result.get("generator_steps") == step else None
+
+
+def _picture(model: Model) -> bytes:
+    """Samples of seed 0 as a PNG."""
+    title = f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps"
+    x, ids = model.sample(POINTS)
+    if x.dim() == 4:
+        figure = plots.image_grid(
+            [(label, images.float()) for label, images in generator_images(model.system, ONE_PROCESS)], title
+        )
+    else:
+        figure = plots.samples_scatter(x.float(), ids, title, "generator: share")
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()

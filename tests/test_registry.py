@@ -1,0 +1,122 @@
+"""Models on MLflow: registered, promoted, looked up by address; what is not there is told with what is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mlflow
+import pytest
+import torch
+from mlflow import MlflowClient
+from processes import free_port
+
+import toposampler
+from toposampler.config import validate
+from toposampler.errors import UserError
+from toposampler.tracking.pyfunc import Sampler
+from toposampler.training import RunConfig, load_model, train
+
+LoadJob = Callable[[str], ModuleType]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs: `good` is better than `bad`."""
+    output = tmp_path_factory.mktemp("runs")
+    for name, steps in (("bad", 1), ("good", 100)):
+        training = {"batch_size": 32, "generator_steps": steps, "evaluation_samples": 500}
+        content: dict[str, Any] = {"name": name, "output": str(output), "training": training}
+        train(validate(RunConfig, content | {"data": {"name": "lines", "n": 400}, "system": {"name": "dmgan_pl"}}))
+    return output
+
+
+@pytest.fixture(scope="module")
+def uri(runs: Path, load_job: LoadJob) -> str:
+    """MLflow with `good` as version 1, the champion, and `bad` as version 2, the candidate, of `lines`."""
+    uri = f"sqlite:///{runs}/mlflow.db"
+    for name in ("good", "bad"):
+        arguments = [str(runs / name), "--name", "lines", "--alias", "champion", "--tracking-uri", uri]
+        assert load_job("promote").main(arguments) == 0
+    return uri
+
+
+@pytest.mark.parametrize(
+    ("address", "name"), [("models:/lines@champion", "good"), ("models:/lines/2", "bad"), ("models:/lines/1", "good")]
+)
+def test_an_address_gives_the_samples_of_its_run(runs: Path, uri: str, address: str, name: str) -> None:
+    for ema in (True, False):
+        found, _ = toposampler.load(address, ema, tracking_uri=uri).sample(64)
+        assert torch.equal(found, load_model(runs / name, ema).sample(64)[0])
+
+
+def test_a_run_gives_what_was_registered_of_it(runs: Path, uri: str) -> None:
+    run_id = MlflowClient(uri).get_model_version("lines", "2").run_id
+    found, _ = toposampler.load(f"runs:/{run_id}", tracking_uri=uri).sample(64)
+    assert torch.equal(found, load_model(runs / "bad").sample(64)[0])
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("models:/lines@best", "lines has no alias best; its aliases: candidate (version 2), champion (version 1)"),
+        ("models:/lines/7", "lines has no version 7; its versions: 1, 2"),
+        ("models:/rings/1", "there is no model rings on MLflow at"),
+        ("models:/lines", "is not models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID"),
+        ("runs:/abc", "no model was registered of this run"),
+    ],
+)
+def test_what_is_not_there_is_told_with_what_is(uri: str, address: str, told: str) -> None:
+    with pytest.raises(UserError, match=re.escape(told)):
+        toposampler.load(address, tracking_uri=uri)
+
+
+def test_a_dead_server_is_named(tmp_path: Path) -> None:
+    dead = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UserError, match=f"no MLflow answers at {dead} .*; give --tracking-uri or MLFLOW_TRACKING_URI"):
+        toposampler.load("models:/lines/1", tracking_uri=dead)
+    with pytest.raises(UserError, match=r"none\.db does not exist"):
+        toposampler.load("models:/lines/1", tracking_uri=f"sqlite:///{tmp_path}/none.db")
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_only_force_promotes_a_worse_model(uri: str, load_job: LoadJob, capsys: pytest.CaptureFixture[str]) -> None:
+    promote = load_job("promote").main
+    asked = ["models:/lines/2", "--alias", "champion", "--tracking-uri", uri]
+    assert promote(asked) == 0
+    assert re.search(r"not promoted: it lost to the champion by \d\.\d{4}", capsys.readouterr().out)
+    assert promote([*asked, "--force"]) == 0
+    assert re.search(r"the new champion by force: it lost by \d\.\d{4}", capsys.readouterr().out)
+    assert promote(["--list", "--tracking-uri", uri]) == 0
+    assert re.search(r"lines +2  candidate, champion +dmgan_pl on lines, step 1 ", capsys.readouterr().out)
+    assert promote(["models:/lines/1", "--alias", "champion", "--tracking-uri", uri]) == 0
+    assert MlflowClient(uri).get_model_version_by_alias("lines", "champion").version == 1
+
+
+def test_a_version_is_a_pyfunc_model_that_samples(runs: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    model = mlflow.pyfunc.load_model("models:/lines/1")
+    for ema in (True, False):
+        found = model.predict([0], {"n": 64, "seed": 5, "generator": 3, "ema": ema})
+        assert torch.equal(torch.from_numpy(found), load_model(runs / "good", ema).sample(64, 5, 3)[0])
+    for params in ({"n": "x"}, {"n": 0}, {"n": 10**9}, {"seed": -1}, {"generator": 99}):
+        with pytest.raises(Exception, match=r"number of samples|params\.(n|seed)|no generator 99|Invalid parameters"):
+            model.predict([0], params)
+    with pytest.raises(UserError, match="unknown params: bogus; there are n, seed, generator, ema"):
+        Sampler(runs / "good").predict([0], {"bogus": 1})
+
+
+def test_an_artifact_that_is_gone_or_altered_is_told(runs: Path, tmp_path: Path, load_job: LoadJob) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert load_job("promote").main([str(runs / "bad"), "--name", "m", "--tracking-uri", uri]) == 0
+    (manifest,) = (tmp_path / "mlartifacts").rglob("model.json")
+    manifest.write_text(manifest.read_text().replace('"licence": null', '"licence": "MIT"'))
+    with pytest.raises(UserError, match=r"m version 1: its model\.json is not the one that was registered"):
+        toposampler.load("models:/m@candidate", tracking_uri=uri)
+    (manifest.parent / "weights.safetensors").unlink()
+    manifest.unlink()
+    with pytest.raises(UserError, match=r"is neither a model directory"):
+        toposampler.load("models:/m@candidate", tracking_uri=uri)

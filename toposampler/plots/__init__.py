@@ -1,20 +1,25 @@
 """Figures of a run: pure functions of tensors on the CPU that return a matplotlib Figure."""
 
 from toposampler.plots.barcodes import barcodes
+from toposampler.plots.classes import class_bars, quality_curves
 from toposampler.plots.curves import prior_over_steps, terms_over_steps
 from toposampler.plots.images import image_grid
+from toposampler.plots.memorisation import nearest_training_distances
 from toposampler.plots.scatter import encoder_scatter, generators_scatter
 from toposampler.plots.sweeps import best_over_steps, objective_by_key, parallel_coordinates, pareto_front
 
 __all__ = [
     "barcodes",
     "best_over_steps",
+    "class_bars",
     "encoder_scatter",
     "generators_scatter",
     "image_grid",
+    "nearest_training_distances",
     "objective_by_key",
     "parallel_coordinates",
     "pareto_front",
     "prior_over_steps",
+    "quality_curves",
     "terms_over_steps",
 ]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def classifier_of(
     path = cache / f"classifier_{_key(dataset, network, steps)}.pt"
     found = _read(path, network)
     if found is None:
+        _make_folder(cache)  # before the minutes of training
         found = _trained(network.to(device), dataset.x, dataset.labels, steps)
         _write(path, found)
     if found.accuracy < minimum_accuracy:
@@ -92,6 +94,16 @@ def _initialised(shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return classifier_network(shape, n_classes)
+
+
+def _make_folder(cache: Path) -> None:
+    """Make the folder `cache`, if it is absent. Raises UserError if nothing can be written there."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder {cache} for classifiers cannot be made: {error}") from None
+    if not os.access(cache, os.W_OK):
+        raise UserError(f"the folder {cache} for classifiers cannot be written to")
 
 
 def _key(dataset: Dataset, network: nn.Module, steps: int) -> str:
@@ -127,15 +139,11 @@ def _in_batches(network: nn.Sequential, x: Tensor, batch: int) -> Tensor:
 
 
 def _write(path: Path, classifier: Classifier) -> None:
-    """Keep weights and accuracy in `path`. Raises UserError if it cannot be written."""
+    """Keep weights and accuracy in `path`."""
     weights = {name: tensor.cpu() for name, tensor in classifier.network.state_dict().items()}
     buffer = io.BytesIO()
     torch.save({"weights": weights, "accuracy": classifier.accuracy, "n_test": classifier.n_test}, buffer)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, buffer.getvalue())
-    except OSError as error:
-        raise UserError(f"classifier {path} cannot be written: {error}") from None
+    write_atomically(path, buffer.getvalue())
 
 
 def _read(path: Path, network: nn.Sequential) -> Classifier | None:

@@ -20,7 +20,8 @@ def precision_recall_density_coverage(x: Tensor, real: Tensor, chunk: int = 256)
     `precision_k3`: share of samples in a real point's ball; `recall_k3`: share of real points in a sample's (improved
     precision and recall, arXiv 1904.06991). `density_k5`: mean number of real balls a sample is in, over k, which is 1
     for a perfect sampler and can exceed it; `coverage_k5`: share of real balls with a sample in (arXiv 2002.09797).
-    All depend on n and m: state them. Memory: chunk * max(n, m) distances at a time.
+    Edges matter only for samples that are real points themselves: rounding decides them there, and density can be off
+    by some thousandths. All depend on n and m: state them. Memory: chunk * max(n, m) distances at a time.
     """
     for name, points in (("x", x), ("real", real)):
         if len(points) <= K_DENSITY:

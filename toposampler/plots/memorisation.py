@@ -29,5 +29,5 @@ def nearest_training_distances(samples_to_train: Tensor, test_to_train: Tensor, 
     axes.set_xlim(left=0)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     return figure

@@ -44,7 +44,8 @@ def sliced_wasserstein(x: Tensor, y: Tensor, n_projections: int, generator: torc
 def wasserstein_2(x: Tensor, y: Tensor) -> float:
     """Exact 2-Wasserstein distance, in data units, of x (n, d) and y (n, d): the optimal one-to-one assignment.
 
-    Raises ValueError if they are not as many. Time grows as n^3 (about 1,000 points a second); memory: n^2 float64.
+    Raises ValueError if they are not as many. Time grows as n^3 at worst.
+    Measured: a second for 2,000 points in 64 dimensions. Memory: n^2 float64.
     """
     if len(x) != len(y):
         raise ValueError(f"an assignment needs as many of both, got {len(x)} and {len(y)} points")

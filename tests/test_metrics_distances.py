@@ -10,10 +10,16 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.spatial.distance import jensenshannon
+from scipy.spatial.distance import cdist, jensenshannon
 from torch import Tensor
 
-from toposampler.metrics.distance import energy_distance, sliced_wasserstein
+from toposampler.metrics.distance import (
+    energy_distance,
+    median_distance,
+    mmd2_unbiased_gaussian,
+    sliced_wasserstein,
+    wasserstein_2,
+)
 from toposampler.metrics.divergence import jsd, total_variation
 
 torch.set_num_threads(1)
@@ -110,3 +116,54 @@ def test_sliced_wasserstein_of_a_shift() -> None:
     shift = torch.tensor([1.0, -2.0, 2.0])
     value = sliced_wasserstein(x, x + shift, 20_000, seeded())
     assert value == pytest.approx(3 / math.sqrt(3), rel=0.02)  # E (u . s)^2 = |s|^2 / d
+
+
+def test_wasserstein_of_two_points_in_closed_form() -> None:
+    x, y = torch.tensor([[0.0, 0.0], [1.0, 0.0]]), torch.tensor([[1.0, 2.0], [0.0, 1.0]])
+    assert wasserstein_2(x, y) == pytest.approx(math.sqrt((1 + 4) / 2), rel=1e-12)  # straight up, not across
+
+
+def test_wasserstein_on_a_line_is_that_of_sorted_points() -> None:
+    x, y = torch.randn(200, 1, generator=seeded(0)), 2 * torch.randn(200, 1, generator=seeded(1))
+    expected = (x.double().sort(dim=0).values - y.double().sort(dim=0).values).square().mean().sqrt()
+    assert wasserstein_2(x, y) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_wasserstein_of_a_shift_is_its_length_in_any_order_and_rotation() -> None:
+    x, y = torch.randn(100, 3, generator=seeded(0)).double(), torch.randn(100, 3, generator=seeded(1)).double()
+    rotation = torch.linalg.qr(torch.randn(3, 3, generator=seeded(2)).double()).Q
+    assert wasserstein_2(x, x.flip(0) + torch.tensor([3.0, 0.0, 4.0])) == pytest.approx(5, rel=1e-12)
+    assert wasserstein_2(x.flip(0) @ rotation, y @ rotation) == pytest.approx(wasserstein_2(x, y), rel=1e-12)
+    assert wasserstein_2(x, x) == 0
+
+
+def test_an_assignment_needs_as_many_of_both() -> None:
+    with pytest.raises(ValueError, match="as many of both, got 3 and 2 points"):
+        wasserstein_2(torch.zeros(3, 2), torch.zeros(2, 2))
+
+
+def test_mmd_agrees_with_the_mean_over_all_pairs() -> None:
+    x, y = torch.randn(70, 3, generator=seeded(0)).double(), 1 + torch.randn(90, 3, generator=seeded(1)).double()
+
+    def kernel(a: Tensor, b: Tensor) -> np.ndarray:
+        return np.exp(-cdist(a.numpy(), b.numpy(), "sqeuclidean") / (2 * 1.5**2))
+
+    off_diagonal = [k[~np.eye(len(k), dtype=bool)].mean() for k in (kernel(x, x), kernel(y, y))]
+    expected = sum(off_diagonal) - 2 * kernel(x, y).mean()
+    assert mmd2_unbiased_gaussian(x, y, bandwidth=1.5, chunk=32) == pytest.approx(expected, rel=1e-9)
+
+
+def test_mmd_is_unbiased_between_equal_gaussians_and_exact_between_shifted_ones() -> None:
+    """For N(0, 1) and N(a, 1) in one dimension, MMD^2 = 2 s / sqrt(s^2 + 2) (1 - exp(-a^2 / (2 (s^2 + 2))))."""
+    s, a = 1.0, 1.0
+    pairs = [torch.randn(2, 200, 1, generator=seeded(i)) for i in range(40)]
+    equal = [mmd2_unbiased_gaussian(x, y, s) for x, y in pairs]
+    shifted = [mmd2_unbiased_gaussian(x, y + a, s) for x, y in pairs]
+    expected = 2 * s / math.sqrt(s**2 + 2) * (1 - math.exp(-(a**2) / (2 * (s**2 + 2))))
+    assert min(equal) < 0 < max(equal)
+    for values, mean in ((equal, 0.0), (shifted, expected)):
+        assert abs(np.mean(values) - mean) < 4 * np.std(values) / math.sqrt(len(values))
+
+
+def test_median_distance_of_three_points() -> None:
+    assert median_distance(torch.tensor([[0.0], [1.0], [5.0]])) == 4

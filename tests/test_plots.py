@@ -13,10 +13,13 @@ from PIL import Image
 
 from toposampler.plots import (
     barcodes,
+    class_bars,
     generators_scatter,
     image_grid,
+    nearest_training_distances,
     precision_recall,
     prior_over_steps,
+    quality_curves,
     samples_scatter,
     terms_over_steps,
 )
@@ -132,6 +135,36 @@ def test_barcodes_count_components_and_strays() -> None:
     assert all(len(bars) == 20 and bars == sorted(bars, reverse=True) for bars in lengths)
     blue = [sum(bar.get_facecolor() == to_rgba(colour(0)) for bar in axes.patches) for axes in below]
     assert blue == [0, 1, 0, 2]
+    assert_writable(figure)
+
+
+def test_quality_curves_show_what_they_are_given() -> None:
+    curves = {"real": [1.0, 0.9, 0.8], "samples": [1.0, 0.7, 0.2]}
+    figure = quality_curves([0.5, 0.7, 0.9], curves, "title")
+    lines = figure.axes[0].get_lines()
+    assert [(line.get_label(), list(line.get_ydata())) for line in lines] == list(curves.items())
+    assert [line.get_linestyle() for line in lines] == ["--", "-"]
+    assert_writable(figure)
+
+
+def test_class_bars_stand_side_by_side_around_their_class() -> None:
+    values = {"real": [1.0, 2.0, 3.0], "samples": [0.5, 0.0, 2.5]}
+    figure = class_bars(values, "MSD", "title")
+    bars = [
+        [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in group] for group in figure.axes[0].containers
+    ]
+    assert [[height for _, height in group] for group in bars] == list(values.values())
+    assert np.allclose([[x for x, _ in group] for group in bars], [[-0.2, 0.8, 1.8], [0.2, 1.2, 2.2]])
+    assert_writable(figure)
+
+
+def test_copies_show_left_of_the_test_points() -> None:
+    test = torch.linspace(1, 2, 101)
+    figure = nearest_training_distances(torch.tensor([0.0, 0.5, 1.5, 3.0]), test, 0.05, "title")
+    assert legend_of(figure) == ["test points", "samples", "50.0% of samples left of 5% of test points"]
+    _, samples, limit = figure.axes[0].get_lines()
+    assert list(samples.get_xdata()) == [0, 0.5, 1.5, 3]
+    assert limit.get_xdata()[0] == pytest.approx(1.05)
     assert_writable(figure)
 
 

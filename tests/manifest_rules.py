@@ -84,9 +84,13 @@ def faults_of_networks(items: list[Manifest]) -> Iterator[str]:
                 yield f"{name}: all ports are open to another namespace"
     for item in items:
         if item["kind"] in ("RayJob", "RayCluster"):
-            part = {"toposampler/part": item["metadata"]["name"]}
-            inside = {"from": [{"podSelector": {"matchLabels": part}}]}
-            own = [spec for spec in policies.values() if spec["podSelector"].get("matchLabels", {}).items() >= part.items()]
-            peers = [peer for spec in own for rule in spec.get("ingress", []) for peer in rule.get("from", [])]
-            if not any(matches(inside["from"][0]["podSelector"], peer["podSelector"]["matchLabels"]) for peer in peers):
+            own = {"toposampler/part": item["metadata"]["name"], "toposampler/role": "ray"}
+            rules = [
+                rule
+                for spec in policies.values()
+                if matches(spec["podSelector"], own)
+                for rule in spec.get("ingress", [])
+            ]
+            peers = [peer for rule in rules if "ports" not in rule for peer in rule.get("from", [])]
+            if not any(matches(peer.get("podSelector", {"matchLabels": {"": ""}}), own) for peer in peers):
                 yield f"{item['metadata']['name']}: its pods do not reach each other"

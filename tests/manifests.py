@@ -7,7 +7,6 @@ import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -40,14 +39,11 @@ def closed(schema: Any) -> Any:
         return schema
     if schema.get("x-kubernetes-int-or-string"):
         return {"anyOf": [{"type": "integer"}, {"type": "string", "pattern": QUANTITY}]}
-    new = {key: closed(value) for key, value in schema.items() if key not in ("default", "format")}
-    if isinstance(properties := schema.get("properties"), dict) and not schema.get(
-        "x-kubernetes-preserve-unknown-fields"
-    ):
-        new["additionalProperties"] = False
-        filled = {key for key, value in properties.items() if isinstance(value, dict) and "default" in value}
-        if isinstance(schema.get("required"), list):
-            new["required"] = [key for key in schema["required"] if key not in filled]
+    new = {key: closed(value) for key, value in schema.items() if key not in ("default", "format", "properties")}
+    if properties := schema.get("properties"):
+        new["properties"] = {key: closed(value) for key, value in properties.items()}  # one may be called `default`
+        new["additionalProperties"] = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
+        new["required"] = [key for key in schema.get("required", []) if "default" not in properties[key]]
     if schema.get("format") == "int32":
         new |= {"minimum": -(2**31), "maximum": 2**31 - 1}
     return {"anyOf": [new, {"type": "null"}]} if schema.get("nullable") else new
@@ -60,7 +56,7 @@ def validators() -> dict[tuple[str, str], Draft202012Validator]:
     core["io.k8s.apimachinery.pkg.api.resource.Quantity"] = {
         "anyOf": [{"type": "string", "pattern": QUANTITY}, {"type": "number"}]
     }
-    core = closed(core)
+    core = {name: closed(schema) for name, schema in core.items()}
     found = {}
     for name, schema in core.items():
         for of in schema.get("x-kubernetes-group-version-kind", []):

@@ -26,7 +26,7 @@ from tuning.driver import run_sweep
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("runs/benchmark-sweep")
-STEPS, TRIALS = 2000, 8
+STEPS, TRIALS = 2000, 16
 BUDGET = STEPS * TRIALS
 """generator steps of all trials together"""
 KEYS = (
@@ -39,7 +39,12 @@ KEYS = (
 )
 SEARCHES: dict[str, dict[str, Any]] = {
     "random search": {"search": {"name": "random"}, "scheduler": {"name": "none"}, "trials": TRIALS},
-    "TPE with ASHA": {"search": {"name": "tpe"}, "scheduler": {"name": "asha"}, "trials": 200, "total_steps": BUDGET},
+    "TPE with ASHA": {
+        "search": {"name": "tpe"},
+        "scheduler": {"name": "asha", "rungs": 2},
+        "trials": 200,
+        "total_steps": BUDGET,
+    },
 }
 Curve = tuple[list[float], list[float]]
 

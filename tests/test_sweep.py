@@ -327,7 +327,7 @@ def load_base(folder: Path) -> RunConfig:
     return load_config(folder / "base.yaml")
 
 
-@pytest.mark.parametrize("aggregate", ["mean", "median", "worst"])
+@pytest.mark.parametrize("aggregate", ["worst", *(pytest.param(a, marks=pytest.mark.slow) for a in ("mean", "median"))])
 def test_seeds_of_a_trial_are_trained_in_turn_and_judged_together(tmp_path: Path, aggregate: Any) -> None:
     plan = small_plan(tmp_path, seeds=(0, 1, 2), aggregate=aggregate)
     configs = runs(plan, "t", {"system.topology_weight": 0.5})

@@ -1,57 +1,146 @@
-"""Draw samples from a trained model.
+"""Draw samples from a trained model, millions of them in bounded memory.
 
-    python ray_jobs/sample.py MODEL -n 10000 --out samples.npy [--seed S] [--generator K] [--no-ema]
+    python ray_jobs/sample.py MODEL -n 1000000 --out samples.npy [--seed S] [--workers W] [--generator K] [--no-ema]
 
-MODEL is a run folder (its newest checkpoint) or a checkpoint file. Writes the samples, (n, *shape) float32, images in
-[-1, 1], and beside them the ids of the generators that made them (samples_ids.npy, int64).
+MODEL is a run folder (its newest checkpoint) or a checkpoint file. The ending of --out says the format:
+
+  samples.npy      the samples, (n, *shape) float32, images in [-1, 1], and beside them the ids of the generators that
+                   made them (samples_ids.npy, int64)
+  samples.parquet  a folder of Parquet files with the columns `sample` and `generator`
+  samples          a folder of images, samples/00000/00000000.png and on, and samples/generators.csv
+
+The same seed gives the same samples whatever the number of workers. With more than one they are processes of a small
+Ray on this machine, or, with RAY_ADDRESS set, of that cluster, whose machines must all see MODEL and the folder of
+--out under the same path. A run that is interrupted leaves nothing under the name of --out.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
+import signal
 import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
-from toposampler.training import load_model
+from toposampler.training.output import Npy, Output
+from toposampler.training.progress import Bar, Lines
+from toposampler.training.writing import SamplingJob, Writer
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command line `arguments` and return its exit code: 0 done, 2 bad input."""
+    """Run the command line `arguments` and return its exit code: 0 done, 2 bad input, 130 or 143 stopped."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", help="run folder or checkpoint file")
+    parser.add_argument("model", metavar="MODEL", type=Path, help="run folder or checkpoint file")
     parser.add_argument("-n", type=int, default=10_000, metavar="N", help="samples to draw [10000]")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.npy", help="where to write them")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="where to write them")
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same samples [0]")
+    parser.add_argument(
+        "--workers", type=int, default=1, metavar="W", help="processes that share the work [1: this one]"
+    )
     parser.add_argument("--generator", type=int, metavar="K", help="this generator's samples only [all, by the prior]")
     parser.add_argument("--no-ema", action="store_true", help="use the last weights, not their moving average")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute [cpu]")
     options = parser.parse_args(arguments)
+    stopped_by: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt  # so that Ray and the disk are left in order
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
-        if options.out.suffix != ".npy":
-            raise UserError(f"--out must end in .npy, got {options.out}")
-        if not 0 <= options.seed < 2**63:
-            raise UserError(f"--seed must be at least 0 and less than 2**63, got {options.seed}")
+        if options.workers < 1:
+            raise UserError(f"--workers must be at least 1, got {options.workers}")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU on this machine")
-        model = load_model(options.model, ema=not options.no_ema, device=options.device)
-        samples, ids = model.sample(options.n, options.seed, options.generator)
-        ids_file = options.out.with_name(f"{options.out.stem}_ids.npy")
-        try:
-            np.save(options.out, samples.float().cpu().numpy())
-            np.save(ids_file, ids.cpu().numpy())
-        except OSError as error:
-            raise UserError(f"--out {options.out} cannot be written: {error.strerror}") from None
+        job = SamplingJob(
+            options.model.absolute(),
+            options.out.absolute(),
+            options.n,
+            options.seed,
+            options.generator,
+            not options.no_ema,
+            options.device,
+        )
+        writer = Writer(job)
+        start = time.monotonic()
+        with drafted(writer.output), closing(write(writer, options.workers)) as parts:
+            show_progress(parts, job.n)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps")
-    print(f"samples     {options.out.absolute()}  {tuple(samples.shape)}")
-    print(f"generators  {ids_file.absolute()}  {tuple(ids.shape)}")
+    except KeyboardInterrupt:
+        print(f"stopped; nothing is written to {options.out}", file=sys.stderr)
+        return 128 + (stopped_by or [signal.SIGINT])[0]
+    seconds = time.monotonic() - start
+    config = writer.model.config
+    print(f"{config.name}, {config.system.name} after {writer.model.step:,} generator steps")
+    print(f"samples     {writer.output.path}  {(job.n, *writer.model.shape)}")
+    if isinstance(writer.output, Npy):
+        print(f"generators  {writer.output.ids}  {(job.n,)}")
+    print(f"speed       {job.n / seconds:,.0f} samples/s, {seconds:,.1f} s")
     return 0
+
+
+@contextmanager
+def drafted(output: Output) -> Iterator[None]:
+    """Have a draft of `output` while the block writes it, and move it to its place, if the block ends well.
+
+    Raises UserError if the samples cannot go there, for whatever reason.
+    """
+    output.check()
+    try:
+        output.draft.mkdir(exist_ok=True)
+        with locked(output.draft):
+            try:
+                clear(output.draft)  # of what a process that was killed has left
+                output.begin()
+                yield
+                output.finish()
+            finally:
+                shutil.rmtree(output.draft, ignore_errors=True)
+    except OSError as error:
+        raise UserError(f"--out {output.path} cannot be written: {error.strerror or error}") from None
+
+
+def clear(draft: Path) -> None:
+    """Remove what is in the folder `draft`, but for its lock."""
+    for left in draft.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left)
+        elif left.name != ".lock":
+            left.unlink()
+
+
+def write(writer: Writer, workers: int) -> Generator[int, None, None]:
+    """Write all parts of the job, here or by workers of Ray; the number of samples of each."""
+    if workers > 1:
+        from toposampler.distributed.sampling import write_on_workers  # this process alone needs no Ray
+
+        yield from write_on_workers(writer.job, workers)
+        return
+    torch.set_num_threads(1)  # as every worker: sums of more threads round otherwise
+    yield from map(writer.write, writer.job.parts)
+
+
+def show_progress(parts: Iterator[int], n: int) -> None:
+    """Show how many of `n` samples are written, the speed and the time left, as `parts` says it."""
+    stream, start, done = sys.stderr, time.monotonic(), 0
+    display = Bar(stream, 0, n, "sample") if stream.isatty() else Lines(stream, n, noun="sample")
+    try:
+        for written in parts:
+            done += written
+            display.show(done, done / (time.monotonic() - start))
+    finally:
+        display.close()
 
 
 if __name__ == "__main__":

@@ -48,8 +48,14 @@ def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
     for name, keep in [("jacobian", keep) for keep in KEEPS] + [(name, None) for name in OTHERS]:
         weights = run_folder(config) / "latent_rs.pt" if name.startswith("latent_rs") else None
         drawn = rejection(name, model, keep, weights).draw(SAMPLES, seed)
-        row = {"system": system, "seed": seed, "rejection": name, "keep": keep, "acceptance": drawn.acceptance_rate}
-        row |= {"forward_passes": drawn.forward_passes / SAMPLES, "seconds": drawn.seconds}
+        row = {
+            "system": system,
+            "seed": seed,
+            "rejection": name,
+            "keep": keep,
+            "acceptance": drawn.cost.acceptance_rate,
+        }
+        row |= {"forward_passes": drawn.cost.forward_passes / SAMPLES, "seconds": drawn.cost.seconds}
         row |= judged(drawn.samples, dataset)
         print(
             f"{system} {seed} {name} {keep or ''}: P {row['precision']:.4f} R {row['recall']:.4f}, {drawn}", flush=True

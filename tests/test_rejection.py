@@ -32,7 +32,7 @@ NAMES = [system.model_fields["name"].default for system in SYSTEMS]
 def make_model(config: RunConfig, seed: int = 0) -> Model:
     """An untrained model."""
     torch.manual_seed(seed)
-    return Model(config, config.system.build((2,)).requires_grad_(False), 0)
+    return Model(config, config.system.build((2,)).requires_grad_(False), 0, (2,))
 
 
 def generator_seeded(seed: int) -> torch.Generator:
@@ -81,14 +81,14 @@ def test_score_is_that_of_the_exact_jacobian(name: str, make_config: MakeConfig)
 @pytest.mark.parametrize("keep", [0.5, 0.8, 0.95])
 def test_the_share_asked_for_is_kept_of_fresh_latents(keep: float, make_config: MakeConfig) -> None:
     drawn = Jacobian(make_model(make_config("wgan_gp")), keep).draw(4000, seed=5)
-    variance = keep * (1 - keep) * (1 / CALIBRATION + 1 / drawn.proposed)
-    assert abs(drawn.acceptance_rate - keep) < 3.5 * math.sqrt(variance)
+    variance = keep * (1 - keep) * (1 / CALIBRATION + 1 / drawn.cost.proposed)
+    assert abs(drawn.cost.acceptance_rate - keep) < 3.5 * math.sqrt(variance)
     assert len(drawn.samples) == len(drawn.ids) == 4000
-    assert drawn.forward_passes >= 20 * (drawn.proposed + CALIBRATION)
+    assert drawn.cost.forward_passes >= 20 * (drawn.cost.proposed + CALIBRATION)
 
 
 def test_all_is_kept_at_1(make_config: MakeConfig) -> None:
-    assert Jacobian(make_model(make_config("wgan_gp")), 1.0).draw(500).proposed == 500
+    assert Jacobian(make_model(make_config("wgan_gp")), 1.0).draw(500).cost.proposed == 500
 
 
 def test_jacobian_keeps_the_flattest_latents(make_config: MakeConfig) -> None:
@@ -112,7 +112,7 @@ def test_learned_masses_stay_as_they_are(make_config: MakeConfig) -> None:
     shares = torch.bincount(drawn.ids, minlength=3) / n
     prior = torch.tensor([0.6, 0.3, 0.1])
     assert ((shares - prior).abs() < 4 * (prior * (1 - prior) / n).sqrt()).all()
-    assert abs(drawn.acceptance_rate - 0.6) < 0.03
+    assert abs(drawn.cost.acceptance_rate - 0.6) < 0.03
     # rows are in the order of the ids
     assert float(drawn.samples[drawn.ids == 0].std()) > 5 * float(drawn.samples[drawn.ids == 1].std())
     assert (Jacobian(model, 0.6).draw(50, generator=2).ids == 2).all()
@@ -133,7 +133,7 @@ def test_weights_are_0_on_a_bridge(make_config: MakeConfig, tmp_path: Path) -> N
     assert 0.9 < float(w.mean()) < 1.1
     drawn = LatentRS(model, weights).draw(2000)
     assert float((drawn.samples[:, 0].abs() < 1.6).double().mean()) < 0.01  # .4 without rejection
-    assert drawn.forward_passes == 2000
+    assert drawn.cost.forward_passes == 2000
 
 
 def test_loss_of_the_weights_by_hand() -> None:
@@ -210,7 +210,7 @@ def test_the_same_seed_draws_the_same(name: str, make_config: MakeConfig, tmp_pa
     assert torch.equal(first.samples, again.samples)
     assert torch.equal(first.samples, fresh.samples)
     assert torch.equal(first.ids, fresh.ids)
-    assert first.proposed == fresh.proposed >= 300
+    assert first.cost.proposed == fresh.cost.proposed >= 300
     assert not torch.equal(first.samples, other.samples)
 
 

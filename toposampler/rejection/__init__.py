@@ -18,8 +18,8 @@ __all__ = ["METHODS", "Drawn", "Rejection", "rejection"]
 METHODS = ("jacobian", "latent_rs", "latent_rs_ga", "simplicial", "critic")
 
 
-def rejection(name: str, model: Model, keep: float | None, weights: Path | None) -> Rejection:
-    """The method `name` around `model`.
+def rejection(name: str | None, model: Model, keep: float | None, weights: Path | None) -> Rejection | None:
+    """The method `name` around `model`; None without a name.
 
     Args:
         name: one of `METHODS`.
@@ -29,6 +29,11 @@ def rejection(name: str, model: Model, keep: float | None, weights: Path | None)
 
     Raises UserError if the method lacks what it needs, is given what it has no use for, or does not fit the model.
     """
+    if name is None:
+        for flag, value in (("--keep", keep), ("--weights", weights)):
+            if value is not None:
+                raise UserError(f"{flag} {value} is of use with --rejection only")
+        return None
     latent_rs = name in ("latent_rs", "latent_rs_ga")
     for flag, value, used in (("--keep", keep, name == "jacobian"), ("--weights", weights, latent_rs)):
         if used and value is None:

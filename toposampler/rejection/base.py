@@ -12,12 +12,44 @@ from torch import Tensor
 from toposampler.errors import UserError
 from toposampler.losses.batch import Noise
 from toposampler.training.model import Model
-from toposampler.training.sampling import BATCH
 
+BATCH = 4096
+"""most proposals that are judged at once"""
 LEAST_RATE = 1e-3
 """acceptance rate below which drawing is given up"""
 PATIENCE = 100_000
 """proposals before a rate is judged"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What accepted samples cost."""
+
+    samples: int = 0
+    proposed: int = 0
+    """proposals up to the last one accepted"""
+    forward_passes: int = 0
+    """samples' worth of passes through a generator, surplus proposals and a first calibration included"""
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.samples + other.samples,
+            self.proposed + other.proposed,
+            self.forward_passes + other.forward_passes,
+            self.seconds + other.seconds,
+        )
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Accepted share of the proposals."""
+        return self.samples / self.proposed
+
+    def __str__(self) -> str:
+        return (
+            f"{self.acceptance_rate:.1%} of {self.proposed:,} proposals accepted; an accepted sample took "
+            f"{self.forward_passes / self.samples:.1f} generator passes, {1e6 * self.seconds / self.samples:.0f} us"
+        )
 
 
 @dataclass(frozen=True)
@@ -28,23 +60,7 @@ class Drawn:
     """(n, *shape), on the model's device"""
     ids: Tensor
     """(n,) int64 on the CPU: the generators that made them"""
-    proposed: int
-    """proposals up to the last one accepted"""
-    forward_passes: int
-    """samples' worth of passes through a generator, surplus proposals and a first calibration included"""
-    seconds: float
-
-    @property
-    def acceptance_rate(self) -> float:
-        """Accepted share of the proposals."""
-        return len(self.ids) / self.proposed
-
-    def __str__(self) -> str:
-        n = len(self.ids)
-        return (
-            f"{self.acceptance_rate:.1%} of {self.proposed:,} proposals accepted; an accepted sample took "
-            f"{self.forward_passes / n:.1f} generator passes, {1e6 * self.seconds / n:.0f} us"
-        )
+    cost: Cost
 
 
 class Rejection(ABC):
@@ -91,7 +107,7 @@ class Rejection(ABC):
         rng = torch.Generator(self.device).manual_seed(seed)
         if generator is not None or not self.keeps_prior:
             samples, ids, proposed, passes = self._accepted(n, generator, rng)
-            return Drawn(samples, ids, proposed, passes, time.perf_counter() - begun)
+            return Drawn(samples, ids, Cost(n, proposed, passes, time.perf_counter() - begun))
         ids = self.system.draw_generators(1, n, rng, training=False)[0]
         parts, proposed, passes = [], 0, 0
         for c, count in enumerate(torch.bincount(ids).tolist()):
@@ -100,7 +116,7 @@ class Rejection(ABC):
                 parts.append(part)
                 proposed, passes = proposed + more_proposed, passes + more_passes
         places = ids.argsort(stable=True).argsort().to(self.device)  # parts are in the order of the generators
-        return Drawn(torch.cat(parts)[places], ids, proposed, passes, time.perf_counter() - begun)
+        return Drawn(torch.cat(parts)[places], ids, Cost(n, proposed, passes, time.perf_counter() - begun))
 
     def propose(self, n: int, generator: int | None, rng: torch.Generator) -> Noise:
         """Noise for `n` samples: tensors (n, ...)."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from toposampler.errors import UserError
 from toposampler.training.model import Model, load_model
 
 REGISTERED = ("models:/", "runs:/")
@@ -33,12 +34,20 @@ def load(
 
 
 @contextmanager
-def local(place: str | Path, tracking_uri: str | None = None) -> Iterator[Path]:
-    """`place`, as for `load`, as a path: a copy, there while the block runs, of what lies on MLflow."""
+def local(place: str | Path, tracking_uri: str | None = None, beside: Path | None = None) -> Iterator[Path]:
+    """`place`, as for `load`, as a path: a copy, there while the block runs, of what lies on MLflow.
+
+    The copy is made in the folder `beside`; None: among the temporary files. Raises UserError as `load`, or if the copy
+    cannot be made there.
+    """
     if not str(place).startswith(REGISTERED):
         yield Path(place)
         return
     from toposampler.tracking.address import default_uri, fetch  # here, because mlflow takes seconds
 
-    with tempfile.TemporaryDirectory() as folder:
+    try:
+        copy = tempfile.TemporaryDirectory(dir=beside)
+    except OSError as error:
+        raise UserError(f"{beside} cannot be written: {error.strerror}") from None
+    with copy as folder:
         yield fetch(str(place), default_uri(tracking_uri), Path(folder))

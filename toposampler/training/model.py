@@ -29,22 +29,28 @@ class Model:
         config: of the run.
         system: with the weights to sample from, on the device to sample on.
         step: generator steps it was trained for.
+        shape: of one sample.
     """
 
-    def __init__(self, config: RunConfig, system: System, step: int) -> None:
-        self.config, self.system, self.step = config, system, step
+    def __init__(self, config: RunConfig, system: System, step: int, shape: tuple[int, ...]) -> None:
+        self.config, self.system, self.step, self.shape = config, system, step, shape
 
     def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
         """Samples (n, *shape) and the generators (n,) that made them; the same for the same seed.
 
-        `generator` in [0, K) asks one generator alone; None draws them from the learned prior. Raises UserError if n is
-        not positive or there is no such generator.
+        `generator` in [0, K) asks one generator alone; None draws them from the learned prior. Raises as `check`.
         """
+        self.check(n, seed, generator)
+        return draw_samples(self.system, n, seed, generator)
+
+    def check(self, n: int, seed: int, generator: int | None) -> None:
+        """Raise UserError if n is not positive, the seed no 63-bit number, or there is no such generator."""
         if n < 1:
             raise UserError(f"the number of samples must be at least 1, got {n}")
+        if not 0 <= seed < 2**63:
+            raise UserError(f"the seed must be at least 0 and less than 2**63, got {seed}")
         if generator is not None and not 0 <= generator < self.system.K:
             raise UserError(f"there is no generator {generator}: this model has generators 0 to {self.system.K - 1}")
-        return draw_samples(self.system, n, seed, generator)
 
 
 def load_model(place: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> Model:
@@ -109,7 +115,7 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
             vector_to_parameters(weights.average, averaged)
     except RuntimeError as error:  # torch: a name or a shape of the weights
         raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
-    return Model(config, system.to(device).requires_grad_(False), weights.step)
+    return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape)
 
 
 def _evaluation(checkpoint: Path, step: int) -> dict[str, float] | None:

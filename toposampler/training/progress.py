@@ -21,8 +21,8 @@ NEWEST = 20
 class Display(Protocol):
     """What progress is shown on."""
 
-    def show(self, step: int, speed: float | None, metric: str) -> None:
-        """Tell the generator steps done, the steps a second (None: not known yet) and the main metric as text."""
+    def show(self, step: int, speed: float | None, metric: str = "") -> None:
+        """Tell the steps done, the steps a second (None: not known yet) and the main metric as text."""
         ...
 
     def close(self) -> None:
@@ -31,12 +31,12 @@ class Display(Protocol):
 
 
 class Bar:
-    """One line on a terminal, redrawn in place."""
+    """One line on a terminal, redrawn in place; it counts `noun`s."""
 
-    def __init__(self, stream: TextIO, first_step: int, total_steps: int) -> None:
-        self._bar = tqdm(file=stream, initial=first_step, total=total_steps, unit=" steps", dynamic_ncols=True)
+    def __init__(self, stream: TextIO, first_step: int, total_steps: int, noun: str = "step") -> None:
+        self._bar = tqdm(file=stream, initial=first_step, total=total_steps, unit=f" {noun}s", dynamic_ncols=True)
 
-    def show(self, step: int, speed: float | None, metric: str) -> None:
+    def show(self, step: int, speed: float | None, metric: str = "") -> None:
         self._bar.set_postfix_str(metric, refresh=False)
         self._bar.update(step - self._bar.n)  # tqdm measures the speed itself, more smoothly
 
@@ -45,20 +45,22 @@ class Bar:
 
 
 class Lines:
-    """A line every few seconds, for the logs of jobs, where a bar would be a thousand lines."""
+    """A line every few seconds, for the logs of jobs, where a bar would be a thousand lines; it counts `noun`s."""
 
-    def __init__(self, stream: TextIO, total_steps: int, seconds: float = 5.0) -> None:
+    def __init__(self, stream: TextIO, total_steps: int, seconds: float = 5.0, noun: str = "step") -> None:
         self._stream = stream
         self._total_steps = total_steps
+        self._noun = noun
         self._seconds = seconds
         self._printed_at = -seconds
         self._waiting: str | None = None
 
-    def show(self, step: int, speed: float | None, metric: str) -> None:
-        parts = [f"step {step:,}/{self._total_steps:,}"]
+    def show(self, step: int, speed: float | None, metric: str = "") -> None:
+        parts = [f"{self._noun} {step:,}/{self._total_steps:,}"]
         if speed:
             left = timedelta(seconds=round((self._total_steps - step) / speed))
-            parts += [f"{speed:,.3g} steps/s" if speed < 100 else f"{speed:,.0f} steps/s", f"{left} left"]
+            number = f"{speed:,.3g}" if speed < 100 else f"{speed:,.0f}"
+            parts += [f"{number} {self._noun}s/s", f"{left} left"]
         self._waiting = "  ".join([*parts, metric]).rstrip()
         if time.monotonic() - self._printed_at >= self._seconds:
             self.close()

@@ -1,7 +1,11 @@
-"""Samples of a system, in batches of bounded size."""
+"""Samples of a system, in blocks of fixed size, each from the seed and its own number alone.
+
+Any process can make any block, so the samples of a seed do not depend on who makes them, nor on how many there are.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,29 +14,57 @@ from toposampler.nn.ensemble import home
 from toposampler.systems import System
 from toposampler.training.world import ONE_PROCESS, World
 
-BATCH = 4096
-"""samples made at once; part of the protocol, as it fixes how a seed's random numbers are used"""
+BLOCK = 1000
+"""samples in a block; part of the protocol, as it fixes how a seed's random numbers are used"""
+AT_ONCE = 250
+"""samples that one generator makes at once, more or less: its feature maps of a whole block would need a gigabyte"""
 
 
-@torch.no_grad()
 def draw_samples(
     system: System, n: int, seed: int, generator: int | None = None, shards: World = ONE_PROCESS
 ) -> tuple[Tensor, Tensor]:
     """Samples (n, *shape) on the system's device, and the ids (n,) int64, on the CPU, of the generators that made them.
 
-    The same seed gives the same samples. `generator` asks one generator alone; None draws them from the prior. Where
-    the ensemble is spread over `shards`, all of them call this; rank 0 gets the samples, on the CPU, the others none.
+    The same seed gives the same samples, and the first of many are those of few, but for rounding in a last block that
+    is cut short. The other arguments are those of `draw_block`.
     """
-    device = next(system.parameters()).device
-    rng = torch.Generator(device).manual_seed(seed)
-    samples, ids = [], []
-    for start in range(0, n, BATCH):
-        noise = {name: x[0] for name, x in system.draw(1, min(BATCH, n - start), rng).items()}
-        if generator is not None:
-            noise["c"] = torch.full_like(noise["c"], generator)
-        samples.append(_generate(system, noise, shards))
-        ids.append(noise["c"])
+    blocks = [draw_block(system, i, seed, generator, min(BLOCK, n - i * BLOCK), shards) for i in range(-(-n // BLOCK))]
+    samples, ids = zip(*blocks, strict=True)
     return torch.cat(samples), torch.cat(ids)
+
+
+@torch.no_grad()
+def draw_block(
+    system: System,
+    index: int,
+    seed: int,
+    generator: int | None = None,
+    rows: int = BLOCK,
+    shards: World = ONE_PROCESS,
+) -> tuple[Tensor, Tensor]:
+    """The first `rows` samples (rows, *shape) of block `index`, on the system's device, and their ids (rows,), CPU.
+
+    `generator` asks one generator alone; None draws them from the prior. Where the ensemble is spread over `shards`,
+    all of them call this; rank 0 gets the samples, on the CPU, the others none.
+    """
+    rng = torch.Generator(next(system.parameters()).device).manual_seed(block_seed(seed, index))
+    noise = {name: x[0, :rows] for name, x in system.draw(1, BLOCK, rng).items()}
+    if generator is not None:
+        noise["c"] = torch.full_like(noise["c"], generator)
+    at_once = AT_ONCE * (system.K if generator is None else 1)
+    pieces = zip(*(x.split(at_once) for x in noise.values()), strict=True)
+    samples = [_generate(system, dict(zip(noise, piece, strict=True)), shards) for piece in pieces]
+    return torch.cat(samples), noise["c"]
+
+
+def block_seed(seed: int, index: int) -> int:
+    """The seed of a block's random numbers: counted on from a hash of `seed`.
+
+    On the CPU torch uses the low 32 bits of a seed only, where hashes of (seed, index) would soon meet and give
+    the same block twice; counted, no two of 2**32 blocks are alike.
+    """
+    first = int(np.random.SeedSequence(seed).generate_state(1, np.uint64)[0])
+    return (first + index) % 2**64
 
 
 def _generate(system: System, noise: Noise, shards: World) -> Tensor:

@@ -1,0 +1,175 @@
+"""Files of samples: one .npy array, a Parquet data set, or a folder of PNG images.
+
+Samples are written in parts, in any order, each by any process that sees the folder; a part that is written again
+replaces itself. All of it lies in a hidden draft beside its place until it is complete, so that what has the name that
+was asked for is whole.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from torch import Tensor
+
+from toposampler.data.images import to_bytes
+from toposampler.errors import UserError
+from toposampler.training.sampling import BLOCK
+
+Block = tuple[int, Tensor, Tensor]
+"""its number, its samples (rows, *shape), and the ids (rows,) of their generators"""
+
+
+class Output(ABC):
+    """Where `n` samples of `shape` go, and in what format.
+
+    One process calls `check`, `begin` and, in the end, `finish`; in between any process calls `write`. All but `check`
+    raise OSError, for a full disk say.
+    """
+
+    def __init__(self, path: Path, n: int, shape: tuple[int, ...]) -> None:
+        self.path, self.n, self.shape = path.absolute(), n, shape
+        self.draft = self.path.with_name(f".{self.path.name}.new")
+        self.ready = self.draft / self.path.name
+        """what gets the name that was asked for"""
+
+    def check(self) -> None:
+        """Raise UserError if the samples cannot go there."""
+        folder = self.path.parent
+        if not folder.is_dir():
+            raise UserError(f"--out {self.path} cannot be written: there is no folder {folder}")
+        needed, free = self.n * self.bytes_per_sample(), shutil.disk_usage(folder).free
+        if needed > free:
+            raise UserError(
+                f"--out {self.path} cannot be written: {self.n:,} samples take {needed / 1e9:,.3g} GB, "
+                f"and the disk has {free / 1e9:,.3g} GB left"
+            )
+
+    def bytes_per_sample(self) -> int:
+        """What a sample takes on the disk, at least."""
+        return 4 * math.prod(self.shape) + 8
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Lay the files out in the draft, an empty folder."""
+
+    @abstractmethod
+    def write(self, part: int, blocks: Iterable[Block]) -> None:
+        """Write the blocks of one part."""
+
+    def finish(self) -> None:
+        """Move what has been written to its place."""
+        self.ready.replace(self.path)
+
+
+class Npy(Output):
+    """One array (n, *shape) of float32, and beside it the ids (n,) int64 in NAME_ids.npy; replaces older ones."""
+
+    def __init__(self, path: Path, n: int, shape: tuple[int, ...]) -> None:
+        super().__init__(path, n, shape)
+        self.ids = self.path.with_name(f"{path.stem}_ids.npy")
+        self._ready_ids = self.draft / self.ids.name
+
+    def check(self) -> None:
+        super().check()
+        for file in (self.path, self.ids):
+            if file.is_dir():
+                raise UserError(f"--out {self.path} cannot be written: {file} is a folder")
+
+    def begin(self) -> None:
+        np.lib.format.open_memmap(self.ready, "w+", np.float32, (self.n, *self.shape))
+        np.lib.format.open_memmap(self._ready_ids, "w+", np.int64, (self.n,))
+
+    def write(self, part: int, blocks: Iterable[Block]) -> None:
+        for index, samples, ids in blocks:
+            _write_rows(self.ready, index * BLOCK, samples.float().cpu().numpy())
+            _write_rows(self._ready_ids, index * BLOCK, ids.numpy())
+
+    def finish(self) -> None:
+        self._ready_ids.replace(self.ids)
+        super().finish()
+
+
+def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
+    """Write `rows` into the array in the file `path`, by plain writes: pages of a memory map count as the process's."""
+    header = np.load(path, mmap_mode="r").offset
+    with path.open("r+b") as file:
+        file.seek(header + first * rows[0].nbytes)
+        file.write(np.ascontiguousarray(rows).data)
+
+
+class _Folder(Output):
+    """A folder of files, which must be new."""
+
+    def check(self) -> None:
+        super().check()
+        if self.path.exists():
+            raise UserError(f"--out {self.path} exists already: remove it, or give another name")
+
+    def begin(self) -> None:
+        self.ready.mkdir()
+
+
+class Parquet(_Folder):
+    """A Parquet data set, as pyarrow, pandas, Spark and Ray Data read it from a folder: one file a part, one row group
+    a block; columns `sample`, an Arrow tensor of `shape`, and `generator`."""
+
+    def write(self, part: int, blocks: Iterable[Block]) -> None:
+        tensor = pa.fixed_shape_tensor(pa.float32(), self.shape)
+        schema = pa.schema({"sample": tensor, "generator": pa.int64()})
+        # Random numbers neither repeat nor compress.
+        with pq.ParquetWriter(
+            self.ready / f"part-{part:05d}.parquet", schema, compression="none", use_dictionary=False
+        ) as file:
+            for _, samples, ids in blocks:
+                column = pa.FixedShapeTensorArray.from_numpy_ndarray(samples.float().cpu().numpy())
+                file.write_table(pa.table([column, ids.numpy()], schema))
+
+
+class Images(_Folder):
+    """PNG images, a thousand a folder (00000/00000000.png), and generators.csv with each file's generator."""
+
+    def check(self) -> None:
+        super().check()
+        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
+            raise UserError(
+                f"--out {self.path} would be a folder of images, but this model's samples are of shape {self.shape}: "
+                "give a name that ends in .npy or .parquet"
+            )
+
+    def bytes_per_sample(self) -> int:
+        return 512  # how far an image compresses is not known: a block of the smallest, which a file takes at least
+
+    def write(self, part: int, blocks: Iterable[Block]) -> None:
+        with (self.draft / f"{part:08d}.csv").open("w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            for index, samples, ids in blocks:
+                (self.ready / f"{index:05d}").mkdir(exist_ok=True)
+                pixels = to_bytes(samples).movedim(1, -1).cpu().numpy()  # (rows, height, width, channels)
+                for number, (image, generator) in enumerate(zip(pixels, ids.tolist(), strict=True), index * BLOCK):
+                    name = f"{index:05d}/{number:08d}.png"
+                    Image.fromarray(image.squeeze(-1) if self.shape[0] == 1 else image).save(self.ready / name)
+                    rows.writerow([name, generator])
+
+    def finish(self) -> None:
+        with (self.ready / "generators.csv").open("w") as file:
+            file.write("file,generator\n")
+            for part in sorted(self.draft.glob("*.csv")):
+                file.write(part.read_text())
+        super().finish()
+
+
+def output(path: Path, n: int, shape: tuple[int, ...]) -> Output:
+    """The output for the name `path`. Raises UserError if its ending is none that is known."""
+    formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, "": Images}
+    if path.suffix not in formats or not path.name:
+        raise UserError(f"--out must end in .npy or .parquet, or have no ending for a folder of images, got {path}")
+    return formats[path.suffix](path, n, shape)

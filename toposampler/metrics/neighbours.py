@@ -13,8 +13,12 @@ def nearest_neighbours(x: Tensor, points: Tensor, k: int, chunk: int = 256) -> t
     Memory: chunk * N distances at a time.
     """
     points = points.double()  # as in energy_distance
-    found = [torch.cdist(rows, points).topk(min(k, len(points)), largest=False) for rows in x.double().split(chunk)]
-    return torch.cat([near.values for near in found]), torch.cat([near.indices for near in found])
+    shape = (len(x), min(k, len(points)))
+    distance = points.new_empty(shape)  # made before: small results between large blocks keep the freed ones from reuse
+    index = torch.empty(shape, dtype=torch.int64, device=x.device)
+    for rows, near, which in zip(x.double().split(chunk), distance.split(chunk), index.split(chunk), strict=True):
+        torch.topk(torch.cdist(rows, points), shape[1], largest=False, out=(near, which))
+    return distance, index
 
 
 def off_support_nn99(sample_to_real: Tensor, real_to_real: Tensor) -> float:

@@ -171,14 +171,6 @@ def test_no_config_file_is_one_line_and_exit_code_2(
     assert message in line
 
 
-@pytest.mark.parametrize("seed", ["-1", str(2**63)])
-def test_a_seed_that_torch_does_not_take(
-    seed: str, load_job: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert load_job("sample").main(["model", "--out", "samples.npy", "--seed", seed]) == 2
-    assert capsys.readouterr().err == f"error: --seed must be at least 0 and less than 2**63, got {seed}\n"
-
-
 def test_a_device_that_is_neither_cpu_nor_cuda(
     load_job: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -176,6 +176,7 @@ class TestRefusals:
         [
             (("-n", 0, "--out", "x.npy"), "the number of samples must be at least 1, got 0"),
             (("--seed", -1, "--out", "x.npy"), "the seed must be at least 0 and less than 2**63, got -1"),
+            (("--seed", 2**63, "--out", "x.npy"), f"the seed must be at least 0 and less than 2**63, got {2**63}"),
             (("--workers", 0, "--out", "x.npy"), "--workers must be at least 1, got 0"),
             (("--out", "x.csv"), "--out must end in .npy or .parquet, or have no ending for a folder of images"),
             (("--out", "no/x.npy"), "there is no folder"),

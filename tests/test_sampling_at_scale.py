@@ -85,6 +85,11 @@ class TestBlocks:
     def test_no_two_blocks_of_a_run_share_their_low_32_bits(self) -> None:
         assert len({block_seed(5, index) % 2**32 for index in range(10**5)}) == 10**5
 
+    def test_a_few_samples_are_of_all_generators(self, points: Path) -> None:
+        """Though systematic draws, which keep a block's masses exact, are sorted by generator."""
+        _, ids = load_model(points).sample(60, seed=1)
+        assert set(ids.tolist()) == {0, 1, 2}
+
     def test_seeds_that_agree_in_32_bits_differ(self, points: Path) -> None:
         model = load_model(points)
         assert not torch.equal(model.sample(10, seed=1)[0], model.sample(10, seed=1 + 2**32)[0])

@@ -48,7 +48,10 @@ def draw_block(
     all of them call this; rank 0 gets the samples, on the CPU, the others none.
     """
     rng = torch.Generator(next(system.parameters()).device).manual_seed(block_seed(seed, index))
-    noise = {name: x[0, :rows] for name, x in system.draw(1, BLOCK, rng).items()}
+    noise = {name: x[0] for name, x in system.draw(1, BLOCK, rng).items()}
+    # Systematic draws are sorted by generator: the first rows of a block must not be those of the first generators.
+    order = torch.randperm(BLOCK, generator=rng, device=rng.device)[:rows]
+    noise = {name: x[order.to(x.device)] for name, x in noise.items()}
     if generator is not None:
         noise["c"] = torch.full_like(noise["c"], generator)
     at_once = AT_ONCE * (system.K if generator is None else 1)

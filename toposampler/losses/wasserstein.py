@@ -32,10 +32,10 @@ def critic_terms(critic: Critic, batch: Batch, penalty: PenaltyConfig) -> Terms:
     real, fake, epsilon = batch.real, batch.fakes(), batch.noise["epsilon"]
     n = len(real)
     between = torch.lerp(fake, real, epsilon.view(-1, *(1,) * (real.dim() - 1)))
-    scores, gradient = critic.scores_and_gradient(torch.cat([real, fake, between]), n_gradient=n)
+    scores, gradient = critic(torch.cat([real, fake])), critic.input_gradient(between)
     return {
         "real": -batch.mean(scores[:n]),
-        "fake": batch.expectation(scores[n : 2 * n]),
+        "fake": batch.expectation(scores[n:]),
         "penalty": penalty.weight * batch.expectation(gradient_penalties(gradient, penalty.sides)),
     }
 

@@ -33,21 +33,23 @@ class Critic(nn.Module):
         """Scores of features: (n, n_features) to (n,), in the weights' precision also under autocast."""
         return self.head(features).squeeze(-1).to(self.head.weight.dtype)
 
-    def scores_and_gradient(self, x: Tensor, n_gradient: int) -> tuple[Tensor, Tensor]:
-        """Scores (n,) of all rows of x, and dD/dx (n_gradient, *shape) at its last `n_gradient` rows.
+    def input_gradient(self, x: Tensor) -> Tensor:
+        """dD/dx at x (n, *shape): (n, *shape), differentiable by the weights.
 
         Between its kinks D is linear, so dD/dx is the product of the weights and of the constant slopes of the
         activations. Written as a pass of its own it can be differentiated once by the weights, which costs less than
-        `autograd.grad(..., create_graph=True)` followed by a second backward, and equals it exactly.
+        `autograd.grad(..., create_graph=True)` followed by a second backward, and equals it exactly; the pass that
+        finds the slopes needs no gradient at all.
         """
         inputs = []
-        for layer in self.trunk:
-            inputs.append(x[-n_gradient:].detach())
-            x = layer(x)
-        gradient = self.head.weight.expand(n_gradient, -1)
+        with torch.no_grad():
+            for layer in self.trunk:
+                inputs.append(x)
+                x = layer(x)
+        gradient = self.head.weight.expand(len(x), -1)
         for layer, at in zip(reversed(self.trunk), reversed(inputs), strict=True):
             gradient = _pull_back(layer, at, gradient)
-        return self.score(x), gradient.to(self.head.weight.dtype)
+        return gradient.to(self.head.weight.dtype)
 
 
 def _pull_back(layer: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:

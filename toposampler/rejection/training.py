@@ -41,9 +41,9 @@ def critic_loss(critic: Critic, real: Tensor, fake: Tensor, w: Tensor, epsilon: 
     """-E_real D + E[w D(G)] + 10 * penalty, for real and fake (n, *shape), weights w and places epsilon (n,)."""
     n = len(real)
     between = torch.lerp(fake, real, epsilon.view(-1, *(1,) * (real.dim() - 1)))
-    scores, gradient = critic.scores_and_gradient(torch.cat([real, fake, between]), n_gradient=n)
-    penalty = gradient_penalties(gradient, "one-sided").mean()
-    return -scores[:n].mean() + (w * scores[n : 2 * n]).mean() + PENALTY * penalty
+    scores = critic(torch.cat([real, fake]))
+    penalty = gradient_penalties(critic.input_gradient(between), "one-sided").mean()
+    return -scores[:n].mean() + (w * scores[n:]).mean() + PENALTY * penalty
 
 
 def weight_loss(scores: Tensor, w: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. The ending of --out sa
                    made them (samples_ids.npy, int64)
   samples.parquet  a folder of Parquet files with the columns `sample` and `generator`
   samples          a folder of images, samples/00000/00000000.png and on, and samples/generators.csv
+  samples.png      a picture of at most 1,000 images
 
 The same seed gives the same samples whatever the number of workers. With more than one they are processes of a small
 Ray on this machine, or, with RAY_ADDRESS set, of that cluster, whose machines must all see MODEL and the folder of

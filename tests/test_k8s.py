@@ -135,11 +135,17 @@ def test_a_policy_that_is_missing_is_found(name: str, message: str) -> None:
     assert message in faults(items)
 
 
+def configurations(items: list[Manifest]) -> dict[str, Any]:
+    """The files that are mounted, by their names."""
+    return {name: yaml.safe_load(text) for i in items if i["kind"] == "ConfigMap" for name, text in i["data"].items()}
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_each_worker_of_a_configuration_finds_its_pod(overlay: str) -> None:
     items = manifests(overlay)
-    files = {name: yaml.safe_load(text) for i in items if i["kind"] == "ConfigMap" for name, text in i["data"].items()}
-    for job in (item for item in items if item["kind"] == "RayJob" and item["metadata"]["name"] != "sweep"):
+    files = configurations(items)
+    trains = ("train", "ensemble")
+    for job in (item for item in items if item["kind"] == "RayJob" and item["metadata"]["name"] in trains):
         config = files[f"{job['metadata']['name']}.yaml"]
         workers = ray_specs(job)["workerGroupSpecs"][0]
         limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
@@ -147,6 +153,22 @@ def test_each_worker_of_a_configuration_finds_its_pod(overlay: str) -> None:
         assert ("nvidia.com/gpu" in limits) == config["cluster"].get("use_gpu", False) == (overlay != "cpu")
     ensemble = files["ensemble.yaml"]
     assert ensemble["cluster"]["num_workers"] == ensemble["system"]["n_generators"]
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_the_champion_of_the_sweep_is_evaluated_where_there_is_room(overlay: str) -> None:
+    items = manifests(overlay)
+    job = next(i for i in items if i["kind"] == "RayJob" and i["metadata"]["name"] == "evaluate")
+    words = job["spec"]["entrypoint"].split()
+    assert f"models:/{configurations(items)['sweep.yaml']['name']}@champion" in words
+    workers = ray_specs(job)["workerGroupSpecs"][0]
+    assert int(words[words.index("--workers") + 1]) == workers["replicas"]
+    assert "nvidia.com/gpu" not in workers["template"]["spec"]["containers"][0]["resources"]["limits"]
+    written = [word for word in words if word.startswith("/")]
+    assert len(written) == 2
+    assert all(word.startswith("/runs/") for word in written)  # all else is read only, or of one pod
+    for pod in pods(job)[:2]:
+        assert "/runs" in [mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]]
 
 
 def test_the_server_answers_to_the_name_that_jobs_call_it_by() -> None:

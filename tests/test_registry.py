@@ -9,15 +9,17 @@ from types import ModuleType
 from typing import Any
 
 import mlflow
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.pyfunc import PyFuncModel
 from processes import free_port
 
 import toposampler
 from toposampler.config import validate
 from toposampler.errors import UserError
-from toposampler.tracking.pyfunc import Sampler
 from toposampler.training import RunConfig, load_model, train
 
 LoadJob = Callable[[str], ModuleType]
@@ -42,6 +44,14 @@ def uri(runs: Path, load_job: LoadJob) -> str:
         arguments = [str(runs / name), "--name", "lines", "--alias", "champion", "--tracking-uri", uri]
         assert load_job("promote").main(arguments) == 0
     return uri
+
+
+@pytest.fixture(scope="module")
+def version(uri: str) -> PyFuncModel:
+    """Version 1, as MLflow loads it."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", uri)
+        return mlflow.pyfunc.load_model("models:/lines/1")
 
 
 @pytest.mark.parametrize(
@@ -96,17 +106,40 @@ def test_only_force_promotes_a_worse_model(uri: str, load_job: LoadJob, capsys: 
     assert MlflowClient(uri).get_model_version_by_alias("lines", "champion").version == 1
 
 
-def test_a_version_is_a_pyfunc_model_that_samples(runs: Path, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    model = mlflow.pyfunc.load_model("models:/lines/1")
+def test_a_version_is_a_pyfunc_model_that_samples(
+    runs: Path, version: PyFuncModel, tmp_path: Path, load_job: LoadJob
+) -> None:
     for ema in (True, False):
-        found = model.predict([0], {"n": 64, "seed": 5, "generator": 3, "ema": ema})
+        found = version.predict([0], {"n": 64, "seed": 5, "generator": 3, "ema": ema})
         assert torch.equal(torch.from_numpy(found), load_model(runs / "good", ema).sample(64, 5, 3)[0])
-    for params in ({"n": "x"}, {"n": 0}, {"n": 10**9}, {"seed": -1}, {"generator": 99}):
-        with pytest.raises(Exception, match=r"number of samples|params\.(n|seed)|no generator 99|Invalid parameters"):
-            model.predict([0], params)
-    with pytest.raises(UserError, match="unknown params: bogus; there are n, seed, generator, ema"):
-        Sampler(runs / "good").predict([0], {"bogus": 1})
+    command = [str(runs / "good"), "-n", "1100", "--seed", "5", "--out", str(tmp_path / "s.npy")]
+    assert load_job("sample").main([*command, "--rejection", "jacobian", "--keep", "0.8"]) == 0
+    found = version.predict([0], {"n": 1100, "seed": 5, "rejection": "jacobian", "keep": 0.8})
+    assert np.array_equal(found, np.load(tmp_path / "s.npy"))
+    assert not np.array_equal(found[:64], version.predict([0], {"n": 64, "seed": 5}))
+    assert version.predict([0], {"n": None, "seed": None, "ema": None}).shape == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("params", "told"),
+    [
+        ({"n": "x"}, "Invalid parameters"),
+        ({"n": 0}, "params: the number of samples must be at least 1, got 0"),
+        ({"n": 10**9}, "params: n must be at most 100,000, got 1,000,000,000"),
+        ({"seed": -1}, "params: the seed must be at least 0"),
+        ({"generator": 99}, "params: there is no generator 99"),
+        ({"rejection": "jacobian"}, "keep is the share .* alone; got keep None and rejection jacobian"),
+        ({"keep": 0.8}, "got keep 0.8 and rejection None"),
+        ({"rejection": "jacobian", "keep": 2}, "params: keep must be more than 0 and at most 1, got 2"),
+        ({"rejection": "latent_rs"}, "must be one of jacobian, simplicial, critic, got latent_rs; .* need weights"),
+        ({"rejection": "best"}, "must be one of jacobian, simplicial, critic, got best"),
+    ],
+)
+def test_params_that_ask_for_what_there_is_not_are_told(
+    version: PyFuncModel, params: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(MlflowException, match=told):
+        version.predict([0], params)
 
 
 def test_an_artifact_that_is_gone_or_altered_is_told(runs: Path, tmp_path: Path, load_job: LoadJob) -> None:

@@ -158,6 +158,23 @@ class TestFormats:
         with Image.open(tmp_path / "x" / "00000" / "00000002.png") as image:
             np.testing.assert_array_equal(np.array(image).transpose(2, 0, 1), to_bytes(x[2]).numpy())
 
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_a_picture_shows_all_images_row_by_row(self, tmp_path: Path, channels: int) -> None:
+        x = torch.rand(5, channels, 8, 8) * 2 - 1
+        place = output(tmp_path / "x.png", 5, (channels, 8, 8))
+        place.check()
+        place.draft.mkdir()
+        place.write(0, [(0, x, torch.zeros(5, dtype=torch.long))])
+        place.finish()
+        with Image.open(tmp_path / "x.png") as image:
+            seen = np.array(image).reshape(3, 34, 3, 34, channels)
+        for number in range(5):
+            square = seen[number // 3, 1:33:4, number % 3, 1:33:4].transpose(2, 0, 1)
+            np.testing.assert_array_equal(square, to_bytes(x[number]).numpy())
+        assert (seen[1, :, 2] == 255).all(), "a place without an image is white"
+        with pytest.raises(UserError, match="a picture of 1,001 images, and one shows 1,000 at most"):
+            output(tmp_path / "x.png", 1001, (1, 8, 8)).check()
+
     @pytest.mark.parametrize("name", ["x.npy", "x.parquet", "x"])
     def test_parts_can_be_written_in_any_order_and_twice(self, images: Path, tmp_path: Path, name: str) -> None:
         contents = []
@@ -183,9 +200,10 @@ class TestRefusals:
             (("--seed", -1, "--out", "x.npy"), "the seed must be at least 0 and less than 2**63, got -1"),
             (("--seed", 2**63, "--out", "x.npy"), f"the seed must be at least 0 and less than 2**63, got {2**63}"),
             (("--workers", 0, "--out", "x.npy"), "--workers must be at least 1, got 0"),
-            (("--out", "x.csv"), "--out must end in .npy or .parquet, or have no ending for a folder of images"),
+            (("--out", "x.csv"), "--out must end in .npy, .parquet or .png, or have no ending for a folder of images"),
             (("--out", "no/x.npy"), "there is no folder"),
             (("--out", "x"), "samples are of shape (2,): give a name that ends in .npy or .parquet"),
+            (("--out", "x.png"), "would be a picture of images, but this model's samples are of shape (2,)"),
             (("--out", "there.parquet"), "exists already: remove it, or give another name"),
             (("--out", "folder.npy"), "is a folder"),
             (("-n", 10**15, "--out", "x.npy"), "samples take 1.6e+07 GB, and the disk has"),

@@ -12,6 +12,7 @@ from torch import Tensor
 from toposampler.errors import UserError
 from toposampler.losses.batch import Noise
 from toposampler.training.model import Model
+from toposampler.training.sampling import BLOCK, block_seed
 
 BATCH = 4096
 """most proposals that are judged at once"""
@@ -117,6 +118,16 @@ class Rejection(ABC):
                 proposed, passes = proposed + more_proposed, passes + more_passes
         places = ids.argsort(stable=True).argsort().to(self.device)  # parts are in the order of the generators
         return Drawn(torch.cat(parts)[places], ids, Cost(n, proposed, passes, time.perf_counter() - begun))
+
+    def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
+        """Accepted samples (n, *shape) and the generators (n,) that made them, in blocks as `Model.sample` draws them.
+
+        Raises UserError as `draw`, or if the seed is no 63-bit number.
+        """
+        self.model.check(n, seed, generator)
+        starts = range(0, n, BLOCK)
+        blocks = [self.draw(min(BLOCK, n - i), block_seed(seed, i // BLOCK), generator) for i in starts]
+        return torch.cat([block.samples for block in blocks]), torch.cat([block.ids for block in blocks])
 
     def propose(self, n: int, generator: int | None, rng: torch.Generator) -> Noise:
         """Noise for `n` samples: tensors (n, ...)."""

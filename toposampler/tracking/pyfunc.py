@@ -1,7 +1,8 @@
 """A model directory as an MLflow pyfunc model that samples; served by `mlflow models serve --env-manager local`.
 
 MLflow loads it by the name of this module, with which the model directory's files are read: no code and no pickle are
-shipped. What is asked for stands in the params; the input is not looked at, but MLflow wants one.
+shipped. What is asked for stands in the params; the input is not looked at, but MLflow wants one. MLflow drops params
+that are not in `PARAMS` before they get here, with a warning in the server's log.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ from typing import Any
 
 import mlflow
 import numpy as np
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from toposampler.errors import UserError
+from toposampler.rejection import Rejection, rejection
 from toposampler.training.directory import read_manifest
 from toposampler.training.model import Model, load_model
 
@@ -24,11 +27,15 @@ DATA = "data"
 """where MLflow puts a model's own files, in the directory of the pyfunc model"""
 MOST = 100_000
 """samples that one request may ask for: they are all held in memory, and a server is open to mistakes"""
+SERVED = ("jacobian", "simplicial", "critic")
+"""rejection samplers that need nothing but the model"""
 PARAMS = ParamSchema(
     [
         ParamSpec("n", "long", 16),
         ParamSpec("seed", "long", 0),
         ParamSpec("generator", "long", None),
+        ParamSpec("rejection", "string", None),
+        ParamSpec("keep", "double", None),
         ParamSpec("ema", "boolean", True),
     ]
 )
@@ -39,18 +46,41 @@ class Sampler:
 
     def __init__(self, folder: str | Path) -> None:
         self._models: dict[bool, Model] = {ema: load_model(folder, ema) for ema in (True, False)}
+        self._samplers: dict[tuple[bool, str | None, float | None], Model | Rejection] = {}
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray[Any, Any]:
-        """Samples (n, *shape) float32, by `params`; the input is not looked at."""
-        asked = {spec.name: spec.default for spec in PARAMS.params} | (params or {})
-        if unknown := asked.keys() - {spec.name for spec in PARAMS.params}:
-            raise UserError(f"unknown params: {', '.join(sorted(unknown))}; there are n, seed, generator, ema")
-        if asked["n"] > MOST:
-            raise UserError(f"params.n must be at most {MOST:,}, got {asked['n']:,}")
-        if not 0 <= asked["seed"] < 2**63:
-            raise UserError(f"params.seed must be at least 0 and less than 2**63, got {asked['seed']}")
-        samples, _ = self._models[asked["ema"]].sample(asked["n"], asked["seed"], asked["generator"])
+        """Samples (n, *shape) float32, those of `ray_jobs/sample.py` for the same params; the input is not looked at.
+
+        Raises MlflowException, whose message the server passes on, if the params ask for what there is not.
+        """
+        asked = {spec.name: spec.default for spec in PARAMS.params}
+        asked |= {name: value for name, value in (params or {}).items() if value is not None}
+        try:
+            if asked["n"] > MOST:
+                raise UserError(f"n must be at most {MOST:,}, got {asked['n']:,}")
+            sampler = self._sampler(asked["ema"], asked["rejection"], asked["keep"])
+            samples, _ = sampler.sample(asked["n"], asked["seed"], asked["generator"])
+        except UserError as error:
+            raise MlflowException.invalid_parameter_value(f"params: {error}") from None
         return samples.float().numpy()
+
+    def _sampler(self, ema: bool, name: str | None, keep: float | None) -> Model | Rejection:
+        """The model, or the rejection `name` around it, made once: its first samples calibrate it, which takes long."""
+        if (name == "jacobian") != (keep is not None):
+            raise UserError(
+                f"keep is the share of latents that rejection jacobian keeps, and goes with it alone; got keep {keep} "
+                f"and rejection {name}"
+            )
+        if name not in (None, *SERVED):
+            raise UserError(
+                f"rejection must be one of {', '.join(SERVED)}, got {name}; latent_rs and latent_rs_ga need weights of "
+                "their own, which a registered model has not"
+            )
+        key = (ema, name, keep)
+        if key not in self._samplers:
+            model = self._models[ema]
+            self._samplers[key] = rejection(name, model, keep, None) or model
+        return self._samplers[key]
 
 
 def _load_pyfunc(folder: str) -> Sampler:

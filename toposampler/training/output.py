@@ -1,4 +1,4 @@
-"""Files of samples: one .npy array, a Parquet data set, or a folder of PNG images.
+"""Files of samples: one .npy array, a Parquet data set, a folder of PNG images, or one PNG of few of them.
 
 Samples are written in parts, in any order, each by any process that sees the folder; a part that is written again
 replaces itself. All of it lies in a hidden draft beside its place until it is complete, so that what has the name that
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
 from toposampler.data.images import to_bytes
 from toposampler.errors import UserError
@@ -139,11 +140,7 @@ class Images(_Folder):
 
     def check(self) -> None:
         super().check()
-        if len(self.shape) != 3 or self.shape[0] not in (1, 3):
-            raise UserError(
-                f"--out {self.path} would be a folder of images, but this model's samples are of shape {self.shape}: "
-                "give a name that ends in .npy or .parquet"
-            )
+        _check_images(self.path, "a folder of images", self.shape)
 
     def bytes_per_sample(self) -> int:
         return 512  # how far an image compresses is not known: a block of the smallest, which a file takes at least
@@ -167,9 +164,46 @@ class Images(_Folder):
         super().finish()
 
 
+class Grid(Output):
+    """One PNG with all images in a square, row by row, enlarged to 32 pixels where they are smaller; replaces an older
+    one."""
+
+    def check(self) -> None:
+        super().check()
+        _check_images(self.path, "a picture of images", self.shape)
+        if self.n > BLOCK:
+            raise UserError(
+                f"--out {self.path} would be a picture of {self.n:,} images, and one shows {BLOCK:,} at most: "
+                "give a smaller -n, or a name without an ending for a folder of images"
+            )
+
+    def begin(self) -> None:
+        pass
+
+    def write(self, part: int, blocks: Iterable[Block]) -> None:
+        ((_, samples, _),) = blocks
+        times = max(1, 32 // self.shape[-1])
+        pixels = to_bytes(samples).cpu().repeat_interleave(times, 2).repeat_interleave(times, 3)
+        pixels = F.pad(pixels, (1, 1, 1, 1), value=255)  # a white line around each
+        side = math.ceil(math.sqrt(self.n))
+        squares = F.pad(pixels, (0,) * 7 + (side**2 - self.n,), value=255).unflatten(0, (side, side))
+        grid = squares.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1).squeeze(-1)  # (height, width[, 3])
+        Image.fromarray(grid.numpy()).save(self.ready)
+
+
+def _check_images(path: Path, what: str, shape: tuple[int, ...]) -> None:
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise UserError(
+            f"--out {path} would be {what}, but this model's samples are of shape {shape}: "
+            "give a name that ends in .npy or .parquet"
+        )
+
+
 def output(path: Path, n: int, shape: tuple[int, ...]) -> Output:
     """The output for the name `path`. Raises UserError if its ending is none that is known."""
-    formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, "": Images}
+    formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, ".png": Grid, "": Images}
     if path.suffix not in formats or not path.name:
-        raise UserError(f"--out must end in .npy or .parquet, or have no ending for a folder of images, got {path}")
+        raise UserError(
+            f"--out must end in .npy, .parquet or .png, or have no ending for a folder of images, got {path}"
+        )
     return formats[path.suffix](path, n, shape)

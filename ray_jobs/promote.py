@@ -18,7 +18,6 @@ import sys
 from pathlib import Path
 
 from toposampler.config import validate
-from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.tracking.address import default_uri, registered_names, resolve
 from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
@@ -28,7 +27,7 @@ from toposampler.tracking.server import check_server
 from toposampler.tracking.uri import sqlite_file
 from toposampler.training.config import RunConfig
 from toposampler.training.lookup import REGISTERED, local
-from toposampler.training.model import read_weights
+from toposampler.training.model import data_of, read_weights
 
 
 def main(arguments: list[str]) -> int:
@@ -97,14 +96,6 @@ def promote(options: argparse.Namespace, uri: str) -> int:
         return 0
     print(f"model     {challenge(registry, version, score, dataset, protocol, options.force).told()}")
     return 0
-
-
-def data_of(config: RunConfig, digest: str) -> Dataset:
-    """The data that a model was trained on. Raises UserError if they have changed since."""
-    dataset = config.data.load()
-    if dataset.digest() != digest:
-        raise UserError(f"the data {config.data.name} have changed since training: {dataset.digest()}, not {digest}")
-    return dataset
 
 
 def show(uri: str, name: str | None) -> int:

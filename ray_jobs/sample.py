@@ -145,9 +145,10 @@ def clear(draft: Path) -> None:
 def write(writer: Writer, workers: int) -> Generator[Cost, None, None]:
     """Write all parts of the job, here or by workers of Ray; the cost of each."""
     if workers > 1:
-        from toposampler.distributed.sampling import write_on_workers  # this process alone needs no Ray
+        from toposampler.distributed.pool import on_workers  # this process alone needs no Ray
 
-        yield from write_on_workers(writer.job, workers)
+        job = writer.job
+        yield from on_workers(lambda: Writer(job).write, job.parts, workers, job.device == "cuda")
         return
     torch.set_num_threads(1)  # as every worker: sums of more threads round otherwise
     yield from map(writer.write, writer.job.parts)

@@ -161,7 +161,7 @@ def test_class_bars_stand_side_by_side_around_their_class() -> None:
 def test_copies_show_left_of_the_test_points() -> None:
     test = torch.linspace(1, 2, 101)
     figure = nearest_training_distances(torch.tensor([0.0, 0.5, 1.5, 3.0]), test, 0.05, "title")
-    assert legend_of(figure) == ["test points", "samples", "50.0% of samples left of 5% of test points"]
+    assert legend_of(figure) == ["real points", "samples", "50.0% of samples left of 5% of real points"]
     _, samples, limit = figure.axes[0].get_lines()
     assert list(samples.get_xdata()) == [0, 0.5, 1.5, 3]
     assert limit.get_xdata()[0] == pytest.approx(1.05)

@@ -289,8 +289,8 @@ def test_two_workers_one_of_them_killed_write_the_samples_of_one_process(
     images: Path, tmp_path: Path, environment: dict[str, str], sample: Callable[..., int]
 ) -> None:
     run = start(command(images, "-n", 40_500, "--workers", 2, "--out", tmp_path / "two.npy"), environment)
-    wait_until(lambda: processes(environment, "ray::_Worker.write"), run)
-    os.kill(processes(environment, "ray::_Worker.write")[0], signal.SIGKILL)
+    wait_until(lambda: processes(environment, "ray::_Worker.do"), run)
+    os.kill(processes(environment, "ray::_Worker.do")[0], signal.SIGKILL)
     said, _ = run.communicate()
     assert run.returncode == 0, said
     assert "sample 40,500/40,500" in said

@@ -15,7 +15,8 @@ def memorisation(samples_to_train: Tensor, test_to_train: Tensor) -> dict[str, f
     fresh draws of the data, 1 for copies. `closer_than_test`: probability that a sample is closer than a test point,
     ties counting half, .5 for fresh draws (the statistic of Meehan et al. 2020, arXiv 2004.05675, over the whole
     space). Distances as of `nearest_neighbours(x, train, k=1)`. Samples that keep to the densest part of the data are
-    closer too: read it with recall or coverage. The test points must not have been trained on.
+    closer too: read it with recall or coverage. The test points must not have been trained on; where all points were, a
+    training point's distance to the nearest other one is distributed as theirs, but for one training point less.
     """
     ordered = test_to_train.sort().values
     below = torch.searchsorted(ordered, samples_to_train, right=False)

@@ -3,7 +3,7 @@
 from toposampler.plots.barcodes import barcodes
 from toposampler.plots.classes import class_bars, quality_curves
 from toposampler.plots.curves import precision_recall, prior_over_steps, terms_over_steps
-from toposampler.plots.images import image_grid
+from toposampler.plots.images import framed_grid, image_grid
 from toposampler.plots.memorisation import nearest_training_distances
 from toposampler.plots.scatter import generators_scatter, samples_scatter
 from toposampler.plots.sweeps import best_over_steps, objective_by_key, parallel_coordinates, pareto_front
@@ -12,6 +12,7 @@ __all__ = [
     "barcodes",
     "best_over_steps",
     "class_bars",
+    "framed_grid",
     "generators_scatter",
     "image_grid",
     "nearest_training_distances",

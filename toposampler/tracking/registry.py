@@ -102,6 +102,11 @@ class Registry:
             numbered = sorted(self._versions(), key=lambda version: int(version.version))
         return [Version(str(v.version), tuple(sorted(aliases.get(str(v.version), []))), v.tags) for v in numbered]
 
+    def run_of(self, version: str) -> str:
+        """The id of the run that `version` comes from."""
+        with self._faults():
+            return str(self._client.get_model_version(self.name, version).run_id)
+
     def fetch(self, version: str, folder: Path) -> Path:
         """The model directory of `version`, copied to `folder`, with the manifest that was registered."""
         with self._faults():

@@ -209,14 +209,21 @@ def read_delivery(folder: Path, uri: str, experiment: str) -> Delivery:
 
     Raises UserError if `tracking.json` is damaged.
     """
-    path, fresh = folder / "tracking.json", Delivery(uri, experiment)
+    noted = noted_delivery(folder)
+    if noted is not None and (noted.uri, noted.experiment) == (uri, experiment):
+        return noted
+    return Delivery(uri, experiment)
+
+
+def noted_delivery(folder: Path) -> Delivery | None:
+    """How far the run in `folder` is delivered, wherever that is; None: nothing of it is. Raises as `read_delivery`."""
+    path = folder / "tracking.json"
     try:
-        noted = Delivery(**json.loads(path.read_text()))
+        return Delivery(**json.loads(path.read_text()))
     except FileNotFoundError:
-        return fresh
+        return None
     except (ValueError, TypeError) as error:  # no JSON, or not the fields of a Delivery
         raise UserError(f"{path} is damaged ({error}); remove it, and the run is recorded anew") from None
-    return noted if (noted.uri, noted.experiment) == (uri, experiment) else fresh
 
 
 def _parts(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:

@@ -12,6 +12,7 @@ from torch.nn.utils import vector_to_parameters
 
 from toposampler import plots
 from toposampler.config import validate
+from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
@@ -74,6 +75,14 @@ def read_weights(place: str | Path) -> Weights:
     state = read_checkpoint(checkpoint_at(path))
     loop = state["loop"]
     return Weights(state["config"], tuple(state["shape"]), state["data"], loop["step"], loop["system"], loop["average"])
+
+
+def data_of(config: RunConfig, digest: str) -> Dataset:
+    """The data that a model was trained on. Raises UserError if they have changed since."""
+    dataset = config.data.load()
+    if dataset.digest() != digest:
+        raise UserError(f"the data {config.data.name} have changed since training: {dataset.digest()}, not {digest}")
+    return dataset
 
 
 def checkpoint_at(path: Path) -> Path:

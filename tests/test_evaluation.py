@@ -1,0 +1,269 @@
+"""The whole suite: what a draw tells, how draws are put together, and the command that shows and writes it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from toposampler.data import Dataset
+from toposampler.data.lines import LinesConfig
+from toposampler.errors import UserError
+from toposampler.evaluation.halves import halves, sample_count
+from toposampler.evaluation.images import ImageMetrics, StackedMetrics
+from toposampler.evaluation.models import by_seed, described
+from toposampler.evaluation.results import Estimate, as_csv, as_json, over_seeds, row
+from toposampler.evaluation.suite import Suite
+from toposampler.evaluation.table import generators, table, text
+from toposampler.metrics.classifier import Classifier
+from toposampler.training import RunConfig, train
+
+LINES = LinesConfig(n=1200).load()
+LEVELS = torch.linspace(-0.9, 0.9, 10)
+"""grey of each class of `greys`"""
+
+
+def greys(classes: torch.Tensor, channels: int = 1) -> Dataset:
+    """Images (n, channels, 8, 8), each channel one of ten greys by its class, and a little noise."""
+    noise = 0.01 * torch.randn(len(classes), channels, 8, 8, generator=torch.Generator().manual_seed(len(classes)))
+    x = LEVELS[classes].view(len(classes), channels, 1, 1) + noise
+    labels = classes.view(len(classes), channels) @ 10 ** torch.arange(channels - 1, -1, -1)
+    return Dataset(x, labels, torch.bincount(labels, minlength=10**channels).double() / len(labels))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_barcodes() -> Iterator[None]:
+    """MTop-Divergence of fewer points: its seconds are spent on its own page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["toposampler.metrics.evaluate"], "MTOP_BATCH", 10)
+        yield
+
+
+@pytest.fixture
+def classifier() -> Classifier:
+    """One that tells the ten greys apart by the nearest level."""
+    pixels, logits = nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
+    pixels.weight.data = torch.eye(64)
+    logits.weight.data = (1000 * 2 * LEVELS / 64)[:, None].expand(10, 64).contiguous()
+    logits.bias.data = -1000 * LEVELS.square()
+    return Classifier(nn.Sequential(nn.Flatten(), pixels, logits).requires_grad_(False), 1.0, 100)
+
+
+class TestHalves:
+    def test_they_are_disjoint_and_keep_what_is_known_of_the_data(self) -> None:
+        data = Dataset(torch.arange(21.0).view(21, 1), torch.arange(21) % 2, torch.tensor([0.5, 0.5]))
+        first, second = halves(data, 10, seed=3)
+        assert len(set(first.x[:, 0].tolist()) | set(second.x[:, 0].tolist())) == 20
+        for half in (first, second):
+            assert half.weights is data.weights
+            assert torch.equal(half.labels, half.x[:, 0].long() % 2)
+        assert not torch.equal(halves(data, 10, seed=4)[0].x, first.x)
+
+    def test_as_many_samples_as_half_of_the_data(self) -> None:
+        assert sample_count(LINES, None) == sample_count(LINES, 600) == 600
+        assert sample_count(LinesConfig().load(), None) == 10_000
+        with pytest.raises(UserError, match="-n 601: it must be at least 10 and at most 600, half of the 1,200 real"):
+            sample_count(LINES, 601)
+
+
+class TestSuite:
+    def test_real_data_are_as_good_as_samples_can_be(self) -> None:
+        real, others = halves(LINES, 600, seed=0)
+        metrics = Suite(LINES, None).of_data(others, real, seed=0).metrics
+        assert metrics["off_manifold_0.05"] == 0
+        assert metrics["memorised_q0.05"] == pytest.approx(0.05, abs=0.04), "they are no copies of themselves"
+        assert metrics["closer_than_test"] == pytest.approx(0.5, abs=0.05)
+        assert metrics["precision_k3"] > 0.9
+        assert metrics["recall_k3"] > 0.9
+        assert abs(metrics["mmd2_600"]) < 0.01
+        assert 0 < metrics["wasserstein_2_600"] < 0.2
+
+    def test_copies_of_training_points_are_found(self) -> None:
+        real, others = halves(LINES, 600, seed=0)
+        ids = torch.zeros(600, dtype=torch.long)
+        metrics = Suite(LINES, None).of_samples(others.x, ids, None, real, seed=0).metrics
+        assert metrics["memorised_q0.05"] == 1
+        assert metrics["closer_than_test"] > 0.95
+
+    def test_a_dropped_component_shows_in_the_table(self) -> None:
+        real, others = halves(LINES, 500, seed=0)
+        kept = LINES.x[LINES.labels != 0][:500]
+        ids = torch.arange(500).sort().values // 250
+        suite = Suite(LINES, None)
+        rows = [
+            row("real", [suite.of_data(others, real, seed=0)]),
+            row("dropped", [suite.of_samples(kept, ids, torch.tensor([0.5, 0.5]), real, seed=0)]),
+        ]
+        lines = list(table(rows))
+        start = lines.index("\non the support, and all of it")
+        names, of_real, of_dropped = (line.split() for line in lines[start + 1 : start + 4])
+        place = names.index("coverage_0.05_min")
+        assert float(of_real[1:][place]) > 0.8
+        assert of_dropped[1:][place] == "0"
+        assert of_dropped[1:][names.index("off_manifold_0.05")] == "0"
+        assert rows[1].metrics["mmd2_500"].mean > 10 * abs(rows[0].metrics["mmd2_500"].mean)
+        assert all(len(line) <= 120 for line in lines)
+
+    def test_images_are_seen_by_class(self, classifier: Classifier) -> None:
+        real = greys(torch.arange(400) % 2)
+        samples = greys(torch.arange(200) // 150)  # three quarters of them of class 0
+        ids = torch.cat((torch.zeros(100, dtype=torch.long), torch.full((100,), 4)))  # 4 makes both
+        metrics, seen = ImageMetrics(classifier).measure(samples.x, ids, halves(real, 200, seed=0)[0])
+        assert metrics["confident_0.8"] == metrics["quality_0.9"] == 1
+        assert metrics["jsd_nats_conf0.8"] == pytest.approx(0.0338, abs=5e-4)  # of (3/4, 1/4) and (1/2, 1/2)
+        assert metrics["precision_k3_classifier"] > 0.6
+        assert [(m.generator, m.share, m.majority, m.purity) for m in seen.makers] == [(0, 0.5, 0, 1), (4, 0.5, 0, 0.5)]
+        assert metrics["purity"] == 0.75
+        assert seen.quality[0] == 1
+        assert metrics["msd_class_1"] == seen.msd[1] > 0
+        assert "msd_ratio_class_2" not in metrics, "the data has no class 2"
+        assert {name for name in metrics if name.startswith("fd_")} == {"fd_classifier_200"}
+        dropped, _ = ImageMetrics(classifier).measure(samples.x[:150], None, halves(real, 150, seed=0)[0])
+        assert dropped["msd_ratio_class_1"] == dropped["msd_ratio_min"] == 0
+        assert dropped["recall_k3_classifier"] < 0.6
+
+    def test_stacked_digits_are_counted_by_their_modes(self, classifier: Classifier) -> None:
+        digits = torch.cartesian_prod(torch.arange(5), torch.arange(4), torch.arange(3))
+        real = greys(digits.repeat(2, 1), channels=3)
+        metrics, _ = StackedMetrics(classifier).measure(greys(digits, channels=3).x, None, real)
+        assert metrics["modes_of_1000"] == 60
+        few, _ = StackedMetrics(classifier).measure(greys(digits[:20].repeat(3, 1), channels=3).x, None, real)
+        assert few["modes_of_1000"] == 20
+        assert few["mode_kl_nats"] > metrics["mode_kl_nats"] + 1
+        assert few["fd_classifier_60"] > metrics["fd_classifier_60"]
+
+
+class TestResults:
+    def test_the_interval_is_students_and_holds_the_mean(self) -> None:
+        value = Estimate([1.0, 2.0, 3.0])
+        assert value.mean == 2
+        assert value.half_width == pytest.approx(4.302653 / 3**0.5, rel=1e-6)  # t(0.975; 2) sd / sqrt(3), sd = 1
+        assert value.interval["low"] < value.mean < value.interval["high"]
+        assert Estimate([1.0]).interval == {}
+
+    def test_about_95_of_100_intervals_hold_the_truth(self) -> None:
+        values = torch.randn(400, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        held = [(e := Estimate(five).interval)["low"] < 0 < e["high"] for five in values.tolist()]
+        assert sum(held) / len(held) == pytest.approx(0.95, abs=0.03)
+
+    @pytest.mark.parametrize(
+        ("values", "shown"),
+        [([0.012, 0.0124, 0.0125], "0.01230 ± 0.00066"), ([4.0, 4.0], "4"), ([0.5], "0.5"), ([900, 1000], "950 ± 635")],
+    )
+    def test_a_value_has_two_digits_of_its_uncertainty(self, values: list[float], shown: str) -> None:
+        assert text(Estimate(values)) == shown
+
+    def test_models_count_once_however_many_their_draws(self) -> None:
+        suite, (real, others) = Suite(LINES, None), halves(LINES, 50, seed=0)
+        draws = [suite.of_data(others, real, seed) for seed in (0, 1)]
+        rows = [row("a", draws[:1] * 3), row("b", draws[1:])]
+        together = over_seeds("a, 2 seeds", rows)
+        name = "sliced_wasserstein_2"
+        assert together.metrics[name].values == [draw.metrics[name] for draw in draws]
+        for line in csv.DictReader(as_csv([*rows, together]).splitlines()):
+            if line["low"]:
+                assert float(line["low"]) <= float(line["mean"]) <= float(line["high"])
+        found = json.loads(as_json([*rows, together], {"seed": 0}))
+        assert found["seed"] == 0
+        assert [len(of["metrics"][name]["values"]) for of in found["rows"]] == [3, 1, 2]
+        assert list(generators(rows)) == []
+
+
+def trained(folder: Path, name: str, seed: int = 0, n: int = 100) -> Path:
+    """A run folder."""
+    training = {"batch_size": 8, "generator_steps": 1, "evaluation_samples": 100}
+    content = {"name": name, "output": str(folder), "seed": seed, "training": training}
+    system = {"name": "dmgan_pl", "n_generators": 3, "latent": {"dim": 4}}
+    train(RunConfig.model_validate({**content, "data": {"name": "lines", "n": n}, "system": system}))
+    return folder / name
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two runs that differ by their seed, and one on other data."""
+    folder = tmp_path_factory.mktemp("runs")
+    made = {"a": trained(folder, "a"), "b": trained(folder, "b", seed=1), "other": trained(folder, "other", n=120)}
+    (made["b"] / "tracking.json").write_text(
+        json.dumps({"uri": f"sqlite:///{folder}/gone.db", "experiment": "e", "run_id": "r"})
+    )
+    return made
+
+
+class TestModels:
+    def test_other_data_are_refused(self, runs: dict[str, Path]) -> None:
+        places = [(name, runs[name]) for name in ("a", "other")]
+        with pytest.raises(
+            UserError, match=r"other was trained on other data than a \(lines, SHA-256 \w{16}, not lines"
+        ):
+            described(places)
+
+    def test_seeds_are_put_together_and_equal_names_told_apart(self, runs: dict[str, Path]) -> None:
+        models = described([("a", runs["a"]), ("again", runs["a"]), ("b", runs["b"])])
+        assert [model.name for model in models] == ["a", "a (2)", "b"]
+        assert [[model.given for model in group] for group in by_seed(models)] == [["a", "b"]]
+
+
+@pytest.fixture
+def evaluate(load_job: Callable[[str], ModuleType]) -> Callable[..., int]:
+    """The command, in this process alone."""
+
+    def run(*arguments: object) -> int:
+        return load_job("evaluate").main([*map(str, arguments), "--workers", "1"])
+
+    return run
+
+
+def test_the_command_shows_and_writes_everything(
+    runs: dict[str, Path], tmp_path: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    arguments = (runs["a"], runs["b"], "-n", 40, "--draws", 2, "--out", out, "--rejection", "jacobian", "--keep", 0.8)
+    assert evaluate(*arguments) == 0
+    said = capsys.readouterr()
+    names = ["real", "a", "a jacobian 0.8", "b", "b jacobian 0.8", "a, 2 seeds"]
+    block = said.out.split("\nmasses\n")[1].splitlines()[1:7]
+    assert [line.startswith(name) for line, name in zip(block, names, strict=True)] == [True] * 6
+    assert f"warning: the results of a are in the files only: no run on MLflow is known of {runs['a']}" in said.err
+    assert "gone.db does not exist" in said.err, "of b, whose MLflow is gone"
+    content = json.loads((out / "evaluation.json").read_text())
+    assert [of["name"] for of in content["rows"]] == names
+    assert content["protocol"] == {"samples": 40, "draws": 2, "seed": 30_000}
+    rate = content["rows"][2]["metrics"]["acceptance_rate"]
+    assert rate["low"] <= rate["mean"] <= rate["high"]
+    with (out / "evaluation.csv").open() as file:
+        assert {line["row"] for line in csv.DictReader(file)} == {*names}
+    figures = {
+        f"{kind}_{of}" for kind in ("samples", "nearest") for of in ("a", "b", "a-jacobian-0.8", "b-jacobian-0.8")
+    }
+    assert {path.stem for path in out.glob("*.png")} == {"precision_recall", *figures}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--draws", 0), "--draws must be at least 1, got 0"),
+        (("-n", 51), "-n 51: it must be at least 10 and at most 50, half of the 100 real samples"),
+        (("--keep", 0.5), "--keep 0.5 is of use with --rejection only"),
+        (("--rejection", "jacobian"), "--rejection jacobian needs --keep"),
+        (("--seed", -1), "the seed must be at least 0 and less than 2**63 - 5, got -1"),
+        (("nowhere",), "nowhere does not exist"),
+        (("nowhere", "--weights", "w.pt"), "--weights w.pt: they are of one model, so give one MODEL only"),
+    ],
+)
+def test_bad_input_is_told(
+    runs: dict[str, Path],
+    tmp_path: Path,
+    evaluate: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[object, ...],
+    message: str,
+) -> None:
+    assert evaluate(runs["a"], *arguments, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err

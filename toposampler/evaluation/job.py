@@ -1,0 +1,130 @@
+"""One evaluation: which models, on which data, and the single draws that any process can judge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor
+
+from toposampler.evaluation.halves import halves
+from toposampler.evaluation.images import image_metrics
+from toposampler.evaluation.suite import Findings, Suite
+from toposampler.rejection import rejection
+from toposampler.training.config import RunConfig
+from toposampler.training.model import Model, data_of, load_model
+
+REAL = "real"
+"""name of the row of real data against real data"""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Whose samples are judged: a model's, all of them or those that a rejection sampler keeps; or the data itself."""
+
+    model: str
+    """its name; REAL: the data itself"""
+    place: Path | None = None
+    """run folder, checkpoint or model directory, absolute; None: the data itself"""
+    method: str | None = None
+    """one of `rejection.METHODS`, with what it needs"""
+    keep: float | None = None
+    weights: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its row."""
+        return " ".join(str(part) for part in (self.model, self.method, self.keep) if part is not None)
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Samples of a subject."""
+
+    samples: Tensor
+    """(n, *shape) float32"""
+    ids: Tensor
+    """(n,) int64: the generators that made them"""
+    prior: Tensor | None
+    """(K,): how the generators are drawn; None for a single one"""
+    acceptance_rate: float | None
+    """share of the proposals that the rejection sampler kept; None without one"""
+
+
+class Task(NamedTuple):
+    """A piece of work for any process."""
+
+    subject: int
+    """number of the subject in the job"""
+    draw: int
+
+
+@dataclass(frozen=True)
+class EvaluationJob:
+    """What is to be judged; says the same on every machine."""
+
+    config: RunConfig
+    """of a model; its data is that of all"""
+    data: str
+    """SHA-256 of the data"""
+    subjects: tuple[Subject, ...]
+    """the data itself first"""
+    n: int
+    """samples in a draw, compared with as many real ones"""
+    draws: int
+    seed: int
+    """of the first draw; the others' follow"""
+    cache: Path
+    """folder of classifiers, absolute"""
+    minimum_accuracy: float
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All draws of all subjects."""
+        return [Task(subject, draw) for draw in range(self.draws) for subject in range(len(self.subjects))]
+
+
+class Evaluator:
+    """Judges draws of a job's subjects.
+
+    Raises UserError if the data has changed, or a model or the classifier cannot be used; the classifier is trained
+    here if it is not in the cache.
+    """
+
+    def __init__(self, job: EvaluationJob) -> None:
+        self.job = job
+        self.dataset = data_of(job.config, job.data)
+        self.images = image_metrics(self.dataset, job.config.data.name, job.cache, job.minimum_accuracy)
+        self._suite = Suite(self.dataset, self.images)
+
+    def judge(self, task: Task) -> tuple[Task, Findings]:
+        """One draw of one subject, with its number. All subjects meet the same real points in it."""
+        seed, who = self.job.seed + task.draw, self.job.subjects[task.subject]
+        real, others = halves(self.dataset, self.job.n, seed)
+        if who.place is None:
+            return task, self._suite.of_data(others, real, seed)
+        drawn = sampled(who, self.job.n, seed)
+        findings = self._suite.of_samples(drawn.samples, drawn.ids, drawn.prior, real, seed)
+        if drawn.acceptance_rate is not None:
+            findings.metrics["acceptance_rate"] = drawn.acceptance_rate
+        return task, findings
+
+
+def sampled(subject: Subject, n: int, seed: int) -> Sampled:
+    """`n` samples of a model, in any order."""
+    assert subject.place is not None
+    model = _model(subject.place)
+    prior = model.system.prior()
+    sampler = rejection(subject.method, model, subject.keep, subject.weights)
+    if sampler is None:
+        samples, ids = model.sample(n, seed)
+        return Sampled(samples.float(), ids, prior, None)
+    drawn = sampler.draw(n, seed)
+    return Sampled(drawn.samples.float(), drawn.ids, prior, drawn.cost.acceptance_rate)
+
+
+@lru_cache(maxsize=4)
+def _model(place: Path) -> Model:
+    return load_model(place)

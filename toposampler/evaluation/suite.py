@@ -1,0 +1,72 @@
+"""Every metric that the data allows, on one draw of samples against one draw of real points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toposampler.data import Dataset
+from toposampler.evaluation.images import ByClass, ImageMetrics, StackedMetrics
+from toposampler.metrics import evaluate
+from toposampler.metrics.distance import median_distance, mmd2_unbiased_gaussian, wasserstein_2
+from toposampler.metrics.memorisation import memorisation
+from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.prdc import precision_recall_density_coverage
+
+N_ASSIGNED = 2000
+"""points of each cloud, or fewer, for the exact Wasserstein distance and MMD, whose costs grow as n^3 and n^2"""
+N_COPIES = 1000
+"""samples, or fewer, whose nearest training point is looked for among all"""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What one draw of samples showed."""
+
+    metrics: dict[str, float]
+    nearest: tuple[Tensor, Tensor]
+    """distances (N_COPIES,) to the nearest training point: of samples, and of real points to the nearest other one"""
+    by_class: ByClass | None = None
+    """None without a classifier of the images, or with one of stacked digits"""
+
+
+class Suite:
+    """The metrics of samples of one data set.
+
+    Args:
+        dataset: the real data, all of it trained on.
+        images: looks through the classifier of the images; None: points, or images without labels.
+    """
+
+    def __init__(self, dataset: Dataset, images: ImageMetrics | StackedMetrics | None) -> None:
+        self._train, self._images = dataset.x.flatten(1), images
+
+    def of_samples(self, samples: Tensor, ids: Tensor, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
+        """Samples (n, *shape) in any order, and the generators (n,) that made them, against the n points of `real`."""
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))  # some look at the first
+        return self._find(samples[order], ids[order], prior, real, seed)
+
+    def of_data(self, others: Dataset, real: Dataset, seed: int) -> Findings:
+        """The n points of `others`, which are none of `real`, as if they were samples of a model."""
+        return self._find(others.x, None, None, real, seed)
+
+    def _find(self, samples: Tensor, ids: Tensor | None, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
+        """`ids` None: the samples are training points themselves."""
+        n, x, y = len(samples), samples.flatten(1), real.x.flatten(1)
+        m = min(n, N_ASSIGNED)
+        metrics = evaluate(real, samples, ids, prior, seed, max_real=n)
+        metrics[f"wasserstein_2_{m}"] = wasserstein_2(x[:m], y[:m])
+        metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], median_distance(y[:m]))
+        nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)
+        metrics |= memorisation(*nearest)
+        if self._images is None:
+            return Findings(metrics | precision_recall_density_coverage(x, y), nearest)
+        seen, by_class = self._images.measure(samples, ids, real)
+        return Findings(metrics | seen, nearest, by_class)
+
+    def _to_training(self, x: Tensor, among: bool) -> Tensor:
+        """Distance from each of the first of x (n, d) to the nearest training point; `among` them, to another one."""
+        distance, _ = nearest_neighbours(x[:N_COPIES], self._train, k=1 + among)
+        return distance[:, -1].contiguous()

@@ -1,0 +1,57 @@
+"""The table in the terminal: a block for each question, a line for each row, the data itself first."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+
+from toposampler.evaluation.results import Estimate, Row
+
+BLOCKS = {
+    "on the support, and all of it": r"score|off_manifold.*|off_support_nn99|coverage_(0\.05|k5)_(min|mean)",
+    "modes": r"high_quality_3sd|modes_covered_3sd|modes_of_1000|mode_kl_nats",
+    "masses": r"jsd_nats(_nn1)?|mass_tv(_nn1)?|prior_tv|prior_error_max|active_generators|acceptance_rate",
+    "distances": r"energy_distance_root|sliced_wasserstein_2|wasserstein_2_\d+|mmd2_\d+|fd_classifier_\d+",
+    "shape": r"components_found|diagram0_w1_\d+|mtop_div_\d+_\d+",
+    "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?",
+    "classes": r"jsd_nats_conf0\.8|confident_0\.8|quality_0\.9|purity",
+    "variety within classes": r"msd_ratio_min|msd_ratio_max|msd_unreachable_max",
+    "copies of training points": r"memorised_q0\.05|closer_than_test",
+}
+"""what is printed, by what it tells; single components and classes are in the files"""
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """The lines of the table."""
+    label = max(len(row.name) for row in rows)
+    names = {name: None for row in rows for name in row.metrics}  # a set in order
+    for title, pattern in BLOCKS.items():
+        columns = [name for name in names if re.fullmatch(pattern, name)]
+        if not columns:
+            continue
+        yield f"\n{title}"
+        cells = [[column, *(text(row.metrics.get(column)) for row in rows)] for column in columns]
+        widths = [max(map(len, column)) for column in cells]
+        for line, name in enumerate(["", *(row.name for row in rows)]):
+            values = (column[line].rjust(width) for column, width in zip(cells, widths, strict=True))
+            yield "  ".join([name.ljust(label), *values])
+
+
+def text(value: Estimate | None) -> str:
+    """`0.0123 ± 0.0004`: two digits of the half width, and the mean to the same place; `-` if there is no value."""
+    if value is None:
+        return "-"
+    if not value.half_width:
+        return f"{value.mean:.4g}"
+    places = min(6, max(0, 1 - math.floor(math.log10(value.half_width))))
+    return f"{value.mean:.{places}f} ± {value.half_width:.{places}f}"
+
+
+def generators(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each generator with samples in the first draw: its share, and what the classifier takes it for."""
+    for row in rows:
+        seen = row.findings[0].by_class if row.findings else None
+        if seen is not None and seen.makers:
+            yield f"\ngenerators of {row.name}: share, class of most of its samples, share of them in it"
+            yield from (f"  G{m.generator:<3} {m.share:6.1%}  {m.majority:>3} {m.purity:6.1%}" for m in seen.makers)

@@ -10,6 +10,7 @@ from toposampler.data.mnist import MnistConfig
 from toposampler.data.npy import NpyConfig
 from toposampler.data.sampler import Sampler
 from toposampler.data.spheres import SpheresConfig
+from toposampler.data.stacked_mnist import StackedMnistConfig
 
 DATA: tuple[type[DataConfig], ...] = (
     LinesConfig,
@@ -18,6 +19,7 @@ DATA: tuple[type[DataConfig], ...] = (
     GaussiansConfig,
     DigitsConfig,
     MnistConfig,
+    StackedMnistConfig,
     NpyConfig,
     FolderConfig,
 )

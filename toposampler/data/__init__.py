@@ -3,6 +3,7 @@
 from toposampler.data.base import DataConfig, Dataset, Manifold
 from toposampler.data.circles import CirclesConfig
 from toposampler.data.digits import DigitsConfig
+from toposampler.data.face_bed import FaceBedConfig
 from toposampler.data.folder import FolderConfig
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
@@ -20,6 +21,7 @@ DATA: tuple[type[DataConfig], ...] = (
     DigitsConfig,
     MnistConfig,
     StackedMnistConfig,
+    FaceBedConfig,
     NpyConfig,
     FolderConfig,
 )

@@ -13,6 +13,7 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+DATA_NAMES = "one of lines, circles, spheres, gaussians, digits, mnist, stacked_mnist, face_bed, npy, folder"
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 
 
@@ -136,7 +137,7 @@ def test_every_key_is_described_with_its_true_default() -> None:
     rows = {key: (default, meaning) for key, default, meaning in describe(RunConfig)}
     assert all(meaning for _, meaning in rows.values())
     assert rows["system.generator.learning_rate"][0] == "0.001"  # the section's own default, not the optimiser's
-    assert rows["data.name"] == ("required", "one of lines, circles, spheres, gaussians, digits, mnist, npy, folder")
+    assert rows["data.name"] == ("required", DATA_NAMES)
     assert "system.n_generators (dmgan, dmgan_pl, topo_dmgan)" in rows
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +10,11 @@ import torch
 from PIL import Image
 
 from toposampler.data.folder import FolderConfig
-from toposampler.data.mnist import MnistConfig
 from toposampler.data.npy import NpyConfig
 from toposampler.errors import UserError
 
 torch.set_num_threads(1)
 
-MNIST_FILES = Path(__file__).parents[2] / "shared" / "data" / "MNIST" / "raw"
 RNG = np.random.default_rng(0)
 
 
@@ -177,22 +174,3 @@ def test_folder_refuses(tmp_path: Path) -> None:
     (tmp_path / "x" / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     with pytest.raises(UserError, match=r"x/broken\.png cannot be read"):
         FolderConfig(path=tmp_path).load()
-
-
-def test_mnist_says_what_is_absent_and_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"MNIST is not in .*MNIST/raw \(.*set --data\.download true"):
-        MnistConfig(root=tmp_path).load()
-
-
-@pytest.mark.skipif(not MNIST_FILES.is_dir(), reason=f"{MNIST_FILES} is absent")
-def test_mnist(tmp_path: Path) -> None:
-    shutil.copytree(MNIST_FILES, tmp_path / "MNIST" / "raw", copy_function=shutil.copyfile)
-    (tmp_path / "MNIST" / "raw").chmod(0o755)  # the shared folder is read-only
-    test = MnistConfig(root=tmp_path, split="test", download=True).load()
-    everything = MnistConfig(root=tmp_path).load()
-    assert test.x.shape == (10_000, 1, 28, 28)
-    assert everything.x.shape == (70_000, 1, 28, 28)
-    assert (everything.x.min(), everything.x.max()) == (-1, 1)
-    assert torch.equal(everything.x[60_000:], test.x)
-    assert test.weights is not None
-    assert test.weights[5] == pytest.approx(892 / 10_000)

@@ -3,6 +3,7 @@
 from toposampler.data.base import DataConfig, Dataset, Manifold
 from toposampler.data.circles import CirclesConfig
 from toposampler.data.digits import DigitsConfig
+from toposampler.data.face_bed import FaceBedConfig
 from toposampler.data.folder import FolderConfig
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
@@ -10,6 +11,7 @@ from toposampler.data.mnist import MnistConfig
 from toposampler.data.npy import NpyConfig
 from toposampler.data.sampler import Sampler
 from toposampler.data.spheres import SpheresConfig
+from toposampler.data.stacked_mnist import StackedMnistConfig
 
 DATA: tuple[type[DataConfig], ...] = (
     LinesConfig,
@@ -18,6 +20,8 @@ DATA: tuple[type[DataConfig], ...] = (
     GaussiansConfig,
     DigitsConfig,
     MnistConfig,
+    StackedMnistConfig,
+    FaceBedConfig,
     NpyConfig,
     FolderConfig,
 )

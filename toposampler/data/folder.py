@@ -5,18 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
 
 from toposampler.data.base import DataConfig, Dataset, checked_points
 from toposampler.data.components import label_frequencies
-from toposampler.data.images import MAX_SIDE, MIN_SIDE, from_bytes
+from toposampler.data.images import MAX_SIDE, MIN_SIDE, SUFFIXES, from_bytes, image_paths, read_square
 from toposampler.errors import UserError
-
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 class FolderConfig(DataConfig):
@@ -34,31 +30,19 @@ class FolderConfig(DataConfig):
     def load(self) -> Dataset:
         """Read the images (N, channels, size, size). Raises UserError if the folder cannot be trained on."""
         paths = self._find()
-        images = torch.stack([self._read(path) for path in paths])
+        images = torch.stack([read_square(self.path / path, self.size, self.channels) for path in paths])
         x = checked_points(from_bytes(images), f"data folder {self.path}")
         labels = self._labels(paths)
         return Dataset(x) if labels is None else Dataset(x, labels, label_frequencies(labels))
 
     def _find(self) -> list[Path]:
-        """Paths of the images below the folder, sorted; hidden files and folders are passed over."""
+        """Paths of the images, relative to the folder."""
         if not self.path.is_dir():
             raise UserError(f"data folder {self.path} does not exist or is not a folder")
-        paths = [path.relative_to(self.path) for path in sorted(self.path.rglob("*"))]
-        visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-        images = [path for path in visible if path.suffix.lower() in SUFFIXES]
+        images = image_paths(self.path)
         if not images:
             raise UserError(f"data folder {self.path} holds no images ({', '.join(SUFFIXES)})")
         return images
-
-    def _read(self, path: Path) -> Tensor:
-        """One image (channels, size, size) uint8."""
-        try:
-            with Image.open(self.path / path) as image:
-                upright = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"image {self.path / path} cannot be read: {error}") from None
-        square = ImageOps.fit(upright, (self.size, self.size), Image.Resampling.BICUBIC)
-        return torch.from_numpy(np.array(square)).view(self.size, self.size, self.channels).permute(2, 0, 1)
 
     def _labels(self, paths: list[Path]) -> Tensor | None:
         """Sub-folder of each image as (N,) int64; None if there are fewer than two."""

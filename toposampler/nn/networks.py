@@ -13,6 +13,7 @@ from typing import TypeVar
 from torch import nn
 
 from toposampler.nn.critic import Critic
+from toposampler.nn.pairs import PairFeatures
 
 Shape = tuple[int, ...]
 Network = TypeVar("Network", bound=nn.Module)
@@ -66,10 +67,30 @@ def default_critic_width(shape: Shape) -> int:
 def critic(shape: Shape, width: int) -> Critic:
     """D: points d - width - 2 width - 1, slope .2; images: 5x5 stride-2 convolutions to width, 2 width and 4 width
     maps, slope .1, and 1."""
+    return Critic(*_trunk(shape, width))
+
+
+def pair_critic(shape: Shape, latent_dim: int, width: int) -> Critic:
+    """D(x, z) of `pairs`: for points the critic of d + latent_dim dimensions; for images its convolutions, whose
+    features meet z in one hidden layer of 128, slope .1."""
     if len(shape) == 1:
-        trunk = [nn.Linear(*shape, width), nn.LeakyReLU(0.2), nn.Linear(width, 2 * width), nn.LeakyReLU(0.2)]
-        return Critic(trunk, 2 * width)
-    return Critic(*_convolutions(shape, width))
+        return critic((shape[0] + latent_dim,), width)
+    trunk, n_features = _convolutions(shape, width)
+    joint = [nn.Linear(n_features + latent_dim, 128), nn.LeakyReLU(0.1)]
+    return Critic([PairFeatures(nn.Sequential(*trunk), shape), *joint], 128)
+
+
+def latent_encoder(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
+    """E: samples (n, *shape) to latents (n, latent_dim), a critic with as many outputs."""
+    trunk, n_features = _trunk(shape, width)
+    return nn.Sequential(*trunk, nn.Linear(n_features, latent_dim))
+
+
+def _trunk(shape: Shape, width: int) -> tuple[list[nn.Module], int]:
+    """The critic's layers up to its features, and how many features come out."""
+    if len(shape) == 1:
+        return [nn.Linear(*shape, width), nn.LeakyReLU(0.2), nn.Linear(width, 2 * width), nn.LeakyReLU(0.2)], 2 * width
+    return _convolutions(shape, width)
 
 
 def classifier(shape: Shape, n_classes: int) -> nn.Sequential:

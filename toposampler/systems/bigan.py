@@ -1,0 +1,96 @@
+"""BiGAN, also ALI: a critic of pairs, and an encoder that inverts the generator.
+
+Donahue, Kraehenbuehl, Darrell, Adversarial Feature Learning, ICLR 2017, arXiv 1605.09782; Dumoulin, Belghazi, Poole,
+Mastropietro, Lamb, Arjovsky, Courville, Adversarially Learned Inference, ICLR 2017, arXiv 1606.00704.
+
+| equation | here | logged term |
+|---|---|---|
+| critic: -E_real ln D(x, E(x)) - E_fake ln(1 - D(G(z), z)) | `critic_loss` | `critic/real`, `critic/fake` |
+| generator: -E_fake ln D(G(z), z) | `generator_loss` | `generator/adversarial` |
+| encoder: -E_real ln(1 - D(x, E(x))) | `generator_loss` | `generator/encoder` |
+
+D = s(critic), s the logistic function. G and E descend the sum, so they are one player. Both descend the "inverse"
+objective, with exchanged labels, as both papers do: the minimax form has no gradient where the critic is sure.
+
+Deviations
+----------
+- E is a function of x, as in BiGAN; ALI's draws z from a Gaussian that it describes.
+- Networks and latents are those of DMGAN's experiments at the single generator's full width, without batch norm; E has
+  the critic's layers. Adam's constants are BiGAN's, 2e-4 and (.5, .999).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from toposampler.config import OptimiserConfig
+from toposampler.losses import gan
+from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.nn import networks
+from toposampler.nn.critic import Critic
+from toposampler.nn.pairs import pairs
+from toposampler.systems.base import Player, System, SystemConfig
+
+
+class BiGANConfig(SystemConfig):
+    """BiGAN and ALI (Donahue et al., Dumoulin et al. 2017): a generator, an encoder, a critic of pairs (x, z)."""
+
+    name: Literal["bigan"] = "bigan"
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    encoder: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+
+    def build(self, shape: tuple[int, ...]) -> BiGAN:
+        """See `SystemConfig.build`."""
+        return BiGAN(self, shape)
+
+
+class BiGAN(System):
+    """A generator G, an encoder E from samples to latents, and a critic D of pairs (x, z)."""
+
+    judges_samples = False
+
+    def __init__(self, config: BiGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        width = config.critic_width or networks.default_critic_width(shape)
+        self.encoder = self.initialised(networks.latent_encoder(shape, config.latent.dim, width))
+
+    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> Critic:
+        """D(x, z)."""
+        return networks.pair_critic(shape, config.latent.dim, width)
+
+    def players(self) -> dict[str, Player]:
+        """Critic, then generator and encoder together."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators, "encoder": self.encoder},
+                {"generators": self.config.generator, "encoder": self.config.encoder},
+                self.generator_loss,
+            ),
+        }
+
+    def score(self, x: Tensor, z: Tensor) -> Tensor:
+        """D(x, z), high for real x: samples (n, *shape) and latents (n, d) to (n,)."""
+        return self.critic(pairs(x, z))
+
+    def judge(self, noise: Noise) -> Tensor:
+        """See `System.judge`."""
+        return self.score(self.generate(noise), noise["z"])
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real ln D(x, E(x)) - E_fake ln(1 - D(G(z), z))."""
+        real = self.score(batch.real, self.encoder(batch.real))
+        fake = self.score(batch.fakes(), batch.noise["z"])
+        return gan.critic_terms(real, fake, batch)
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, E(x))), for generator and encoder."""
+        return {
+            "adversarial": gan.generator_term(self.judge(batch.noise), batch),
+            "encoder": batch.mean(F.softplus(self.score(batch.real, self.encoder(batch.real)))),
+        }

@@ -1,0 +1,119 @@
+"""InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets.
+
+Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, NeurIPS 2016, arXiv 1606.03657. One generator is told a category c
+beside its noise z, and Q must be able to read c off the sample.
+
+| equation | here | logged term |
+|---|---|---|
+| c ~ Cat(1/K), x = G(z, c) | `UniformSystem`, `CodedGenerator` | |
+| critic: -E_real ln D - E_fake ln(1 - D) (eq. 1) | `critic_loss` | `critic/real`, `critic/fake` |
+| generator: V, here -E_fake ln D | `generator_loss` | `generator/adversarial` |
+| G and Q: -lambda L_I = -lambda E ln Q(c given x) + constant (eqs. 5, 6) | `generator_loss` | `generator/information` |
+
+D = s(critic), s the logistic function. G and Q descend L_I together, so they are one player.
+
+Deviations
+----------
+- One categorical code; the paper's continuous codes have no part in mixtures.
+- Q reads the critic's last hidden layer, as in the paper, but L_I trains Q's own layers only: equation 6 minimises
+  over G and Q. The authors' code trains the shared layers by it too, in the critic's step.
+- Each batch holds every category equally often (`share_out`); the paper draws c.
+- Networks and latents are those of DMGAN's experiments at the single generator's full width, without batch norm, which
+  would make a step depend on how a batch is cut among workers. Adam's constants and lambda are the authors'.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from toposampler.config import OptimiserConfig
+from toposampler.losses import gan, mixture
+from toposampler.losses.batch import Batch, Terms
+from toposampler.nn import networks
+from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.uniform import UniformSystem
+
+
+class InfoGANConfig(SystemConfig):
+    """InfoGAN (Chen et al. 2016): one generator of noise and a category, which an encoder reads off the sample."""
+
+    name: Literal["infogan"] = "infogan"
+    n_categories: int = Field(10, ge=1)
+    """K, the number of values of the code c"""
+    information_weight: float = Field(1.0, gt=0)
+    """lambda, weight of the mutual information between code and sample"""
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+
+    @property
+    def K(self) -> int:
+        """The number of categories."""
+        return self.n_categories
+
+    def build(self, shape: tuple[int, ...]) -> InfoGAN:
+        """See `SystemConfig.build`."""
+        return InfoGAN(self, shape)
+
+
+class CodedGenerator(nn.Module):
+    """G(z, c): one network, which reads the category as K numbers beside z, a 1 and zeros."""
+
+    def __init__(self, network: nn.Module, n_categories: int) -> None:
+        super().__init__()
+        self.network = network
+        self.n_categories = n_categories
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """Latents (n, d) and categories (n,) to samples (n, *shape)."""
+        code = F.one_hot(c, self.n_categories).to(z, non_blocking=True)
+        return self.network(torch.cat([z, code], dim=1))
+
+
+class InfoGAN(UniformSystem):
+    """A generator G of (z, c), a critic D, an encoder Q."""
+
+    def __init__(self, config: InfoGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, batch_norm=False))
+
+    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+        """G(z, c)."""
+        width = config.generator_width or networks.default_generator_width(shape, 1)
+        network = networks.generator(shape, config.latent.dim + self.K, width)
+        return CodedGenerator(self.initialised(network), self.K)
+
+    def players(self) -> dict[str, Player]:
+        """Critic, then generator and encoder together."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators, "encoder": self.encoder},
+                {"generators": self.config.generator, "encoder": self.config.encoder},
+                self.generator_loss,
+            ),
+        }
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real ln D - E_fake ln(1 - D)."""
+        real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
+        return gan.critic_terms(real, fake, batch)
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-E_fake ln D - lambda E ln Q(c|x), for generator and encoder."""
+        features = self.critic.features(self.generate(batch.noise))
+        information = mixture.information(self.encoder(features), batch)
+        return {
+            "adversarial": gan.generator_term(self.critic.score(features), batch),
+            "information": self.config.information_weight * information,
+        }
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Q(c|x): (n, K)."""
+        return self.encoder(self.critic.features(x)).softmax(dim=1)

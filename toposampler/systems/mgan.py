@@ -1,0 +1,122 @@
+"""MGAN: Training Generative Adversarial Nets with Multiple Generators.
+
+Hoang, Nguyen, Le, Phung, ICLR 2018, arXiv 1708.02556. K generators that share all layers but the first, and a
+classifier C, on the critic's features, which tells their samples apart.
+
+| equation | here | logged term |
+|---|---|---|
+| c ~ pi uniform, x = G_c(z) | `UniformSystem`, `BranchedGenerator` | |
+| critic: -E_real ln D - E_fake ln(1 - D) | `critic_loss` | `critic/real`, `critic/fake` |
+| classifier: -sum_k pi_k E ln C_k(G_k) | `critic_loss` | `critic/classification` |
+| generators: -E_fake ln D | `generator_loss` | `generator/adversarial` |
+| and: -beta sum_k pi_k E ln C_k(G_k) | `generator_loss` | `generator/classification` |
+
+D = s(critic), s the logistic function. C and D share their trunk, which descends both their losses, so they are one
+player; the classifier's loss has weight 1 there, and beta for the generators, as in the authors' code.
+
+Deviations
+----------
+- The generators' term is -E ln D, as in the authors' code; the paper's equation has E ln(1 - D).
+- Networks are those of DMGAN's experiments at the single generator's full width, without batch norm; for points the
+  paper has two hidden layers of 128 in the generators and one of 128 in the critic, and z of 256 dimensions.
+- beta .01 and K = 10 are those for images, beta .125 and K = 8 those for points (`configs/ring_mgan.yaml`).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from toposampler.config import OptimiserConfig
+from toposampler.losses import gan, mixture
+from toposampler.losses.batch import Batch, Terms
+from toposampler.nn import networks
+from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.uniform import UniformSystem
+
+
+class MGANConfig(SystemConfig):
+    """MGAN (Hoang et al. 2018): generators with a first layer of their own, told apart by a classifier."""
+
+    name: Literal["mgan"] = "mgan"
+    n_generators: int = Field(10, ge=1)
+    """K, the number of generators"""
+    diversity: float = Field(0.01, ge=0)
+    """beta, weight of the classifier's loss for the generators"""
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+
+    @property
+    def K(self) -> int:
+        """The number of generators."""
+        return self.n_generators
+
+    def build(self, shape: tuple[int, ...]) -> MGAN:
+        """See `SystemConfig.build`."""
+        return MGAN(self, shape)
+
+
+class BranchedGenerator(nn.Module):
+    """{G_c}: networks with a first layer each, and all others in common."""
+
+    def __init__(self, network: nn.Sequential, first: GeneratorEnsemble) -> None:
+        super().__init__()
+        self.first = first
+        self.common = network
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        """G_c(z): latents (n, d) and generator ids (n,) to samples (n, *shape)."""
+        return self.common(self.first(z, c))
+
+
+class MGAN(UniformSystem):
+    """K generators with common layers, and a critic D with a classifier C on its features."""
+
+    def __init__(self, config: MGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        self.classifier = self.initialised(nn.Linear(self.critic.head.in_features, self.K))
+
+    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+        """{G_c}."""
+        width = config.generator_width or networks.default_generator_width(shape, 1)
+
+        def make() -> nn.Sequential:
+            return self.initialised(networks.generator(shape, config.latent.dim, width))
+
+        return BranchedGenerator(make()[1:], GeneratorEnsemble(lambda: make()[:1], self.K))
+
+    def players(self) -> dict[str, Player]:
+        """Critic and classifier together, then the generators."""
+        return {
+            "critic": Player(
+                {"critic": self.critic, "classifier": self.classifier},
+                {"critic": self.config.critic, "classifier": self.config.critic},
+                self.critic_loss,
+            ),
+            "generator": Player(
+                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
+            ),
+        }
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real ln D - E_fake ln(1 - D) - E ln C_c(x), for critic and classifier."""
+        features_real, features_fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
+        terms = gan.critic_terms(self.critic.score(features_real), self.critic.score(features_fake), batch)
+        return terms | {"classification": mixture.information(self.classifier(features_fake), batch)}
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-E_fake ln D - beta E ln C_c(x)."""
+        features = self.critic.features(self.generate(batch.noise))
+        return {
+            "adversarial": gan.generator_term(self.critic.score(features), batch),
+            "classification": self.config.diversity * mixture.information(self.classifier(features), batch),
+        }
+
+    def encode(self, x: Tensor) -> Tensor:
+        """C(x), the probabilities of the generators: (n, K)."""
+        return self.classifier(self.critic.features(x)).softmax(dim=1)

@@ -1,10 +1,11 @@
-"""Many small jobs side by side: a function of each of several tasks, on actors of Ray of one thread each."""
+"""Independent pieces of work for several processes: actors of Ray of one thread each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any, Generic, TypeVar
 
 import ray
 import torch
@@ -15,45 +16,53 @@ from toposampler.distributed.cluster import cluster
 from toposampler.distributed.resources import per_worker
 from toposampler.errors import UserError
 
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
-MapUnordered = Callable[[Callable[[Task], Answer], Iterable[Task]], Iterator[Answer]]
-
 RESTARTS = 3
-"""times each lost worker is started again; it does the task it was at anew"""
+"""times each lost worker is started again; the piece it was at is done anew"""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+Begin = Callable[[], Callable[[Task], Result]]
 
 
-@contextmanager
-def worker_pool(workers: int) -> Iterator[MapUnordered[Any, Any]]:
-    """`map_unordered(function, tasks)` for the block: answers as they come, by so many workers.
+def on_workers(
+    begin: Begin[Task, Result], tasks: Iterable[Task], workers: int, use_gpu: bool = False
+) -> Iterator[Result]:
+    """The result of each of `tasks`, in the order they are done.
 
-    All machines must have the function's module in reach. Raises UserError if there is no room for so many workers, and
-    if the function raised one; other errors as Ray wraps them, ActorDiedError for a worker lost too often.
+    `begin` is called once in each process, and what it returns once for each task. All machines must see the files it
+    reads and writes under the same paths. Raises UserError and OSError as they do, UserError if there is no room for so
+    many workers, and Ray's ActorDiedError for faults.
     """
-    config = ClusterConfig(num_workers=workers)
-    with cluster(config):
-        actor = ray.remote(num_cpus=per_worker(config)["CPU"], max_restarts=RESTARTS, max_task_retries=RESTARTS)(
-            _Worker
-        )
-        pool = ActorPool([actor.remote() for _ in range(workers)])
-
-        def map_unordered(function: Callable[[Task], Answer], tasks: Iterable[Task]) -> Iterator[Answer]:
-            for outcome in pool.map_unordered(lambda worker, task: worker.call.remote(function, task), tasks):
-                if isinstance(outcome, UserError):
-                    raise outcome
-                yield outcome
-
-        yield map_unordered
-
-
-class _Worker:
-    """One process. A UserError is returned, not raised: Ray would wrap it in its own."""
-
-    def __init__(self) -> None:
-        torch.set_num_threads(1)
-
-    def call(self, function: Callable[[Task], Answer], task: Task) -> Answer | UserError:
+    config = ClusterConfig(num_workers=workers, use_gpu=use_gpu)
+    with ExitStack() as stack:
         try:
-            return function(task)
+            stack.enter_context(cluster(config))
         except UserError as error:
+            raise UserError(f"--workers {workers}: {error}") from None
+        has = per_worker(config)
+        actor = ray.remote(
+            num_cpus=has["CPU"], num_gpus=has.get("GPU", 0), max_restarts=RESTARTS, max_task_retries=RESTARTS
+        )(_Worker)
+        pool = ActorPool([actor.remote(begin) for _ in range(workers)])
+        for outcome in pool.map_unordered(lambda worker, task: worker.do.remote(task), tasks):
+            if isinstance(outcome, Exception):
+                raise outcome
+            yield outcome
+
+
+class _Worker(Generic[Task, Result]):
+    """One process. Errors that would come again are returned, not raised: Ray would wrap them in its own."""
+
+    def __init__(self, begin: Begin[Task, Result]) -> None:
+        torch.set_num_threads(1)
+        self._begin = begin
+
+    @cached_property
+    def _work(self) -> Callable[[Task], Result]:
+        return self._begin()
+
+    def do(self, task: Task) -> Any:
+        try:
+            return self._work(task)
+        except (UserError, OSError) as error:
             return error

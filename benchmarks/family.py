@@ -3,9 +3,10 @@
     python benchmarks/family.py [--systems wgan_gp,dmgan_pl] [--data ring,grid] [--seeds 3] [--workers 2] [--mlflow]
 
 Data: lines of equal and of unequal masses, the ring of 8 and the grid of 25 Gaussians, a 3x3 grid whose masses fall
-from 9 to 1, two spheres, and digits. Each system is trained with the constants of `configs/ring_SYSTEM.yaml`, at its
-own number of critic steps to a generator step, until its critic has seen as many real samples as all others' (2,240,000
-of points, 256,000 of images; `--budget` for others). Runs go side by side over Ray, on one thread each.
+from 9 to 1, two spheres, and digits. A system takes part by `configs/ring_NAME.yaml`: it is trained with the constants
+there, at its own number of critic steps to a generator step, until its critic has seen as many real samples as every
+other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
+Runs go side by side over Ray, on one thread each.
 
 After each data set `--out` holds DATA.md (the table), DATA.json (all runs) and DATA.png (samples). Runs are kept in
 `--runs`: the benchmark goes on where it was stopped, reads what is complete, and takes systems and seeds that are new.
@@ -21,28 +22,29 @@ from pathlib import Path
 from typing import Any
 
 import family_report
-from family_runs import REAL, TARGETS, Task, run, run_config
+from family_runs import ENTRANTS, REAL, TARGETS, Task, run, run_config
 
 from runs import write_results
 from toposampler.config import TrackingConfig, flatten
+from toposampler.data.base import SyntheticConfig
 from toposampler.distributed.launch import tags
 from toposampler.distributed.lock import locked
 from toposampler.distributed.pool import on_workers
 from toposampler.errors import UserError
-from toposampler.systems import SYSTEMS
 from toposampler.training.config import run_folder
-
-SYSTEM_NAMES = sorted(page.model_fields["name"].default for page in SYSTEMS)
 
 
 def tasks_of(data: Sequence[str], systems: Sequence[str], seeds: int, budget: int | None, runs: Path) -> list[Task]:
     """All runs, data set by data set. Raises UserError if a configuration is missing or wrong."""
-    output = str(runs.absolute())
-    tasks = [Task(*names, seed, budget, output) for *names, seed in itertools.product(data, systems, range(seeds))]
+    tasks = [
+        Task(*names, budget, str(runs.absolute()))
+        for names in itertools.product(data, [*systems, REAL], range(seeds))
+        if names[1] != REAL or isinstance(TARGETS[names[0]].data, SyntheticConfig)  # there are no new real images
+    ]
     for task in tasks:
-        run_config(task)
-    has_more = [name for name in data if name != "digits"]
-    return tasks + [Task(name, REAL, seed, budget, output) for name, seed in itertools.product(has_more, range(seeds))]
+        if task.system != REAL:
+            run_config(task)
+    return tasks
 
 
 class Recorder:
@@ -81,7 +83,7 @@ def benchmark(options: argparse.Namespace) -> None:
     of_row = {(task.data, task.system, task.seed): task for task in tasks}
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in options.data}
     with locked(options.runs):
-        for row in on_workers(lambda: run, sorted_by_data(tasks, options.data), options.workers):
+        for row in on_workers(lambda: run, tasks, options.workers):
             data, mine = row["data"], [task for task in tasks if task.data == row["data"]]
             rows[data].append(row)
             said = row.get("failed") or f"score {row['score']:.3f}, {row.get('seconds', 0):.0f} s"
@@ -98,11 +100,6 @@ def benchmark(options: argparse.Namespace) -> None:
         recorder.parent.close("FINISHED")
 
 
-def sorted_by_data(tasks: Sequence[Task], data: Sequence[str]) -> list[Task]:
-    """One data set after the other, so that tables come early."""
-    return sorted(tasks, key=lambda task: data.index(task.data))
-
-
 def names(allowed: Sequence[str]) -> Any:
     """A parser of comma-separated names."""
 
@@ -115,13 +112,20 @@ def names(allowed: Sequence[str]) -> Any:
     return parse
 
 
+def positive(text: str) -> int:
+    """A parser of whole numbers from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", type=names(SYSTEM_NAMES), default=SYSTEM_NAMES, help="comma-separated [all]")
+    parser.add_argument("--systems", type=names(ENTRANTS), default=list(ENTRANTS), help="comma-separated [all]")
     parser.add_argument("--data", type=names(list(TARGETS)), default=list(TARGETS), help="comma-separated [all]")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--budget", type=int, help="real samples that each critic sees [see above]")
-    parser.add_argument("--workers", type=int, default=2, help="runs at a time, one CPU each")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--budget", type=positive, help="real samples that each critic sees [see above]")
+    parser.add_argument("--workers", type=positive, default=2, help="runs at a time, one CPU each")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-family"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"))
     parser.add_argument(

@@ -18,7 +18,7 @@ POINTS = 2500
 IMAGES = 16
 COLUMNS = (
     (f"modes_{PROTOCOL}", "modes of {M}", ".1f"),
-    (f"high_quality_3sd_{PROTOCOL}", "high quality", ".3f"),
+    (f"high_quality_3sd_{PROTOCOL}", "high quality", ".1%"),
     ("off_manifold_0.05", "off manifold > .05", ".4f"),
     ("off_support_nn99", "off support (99 % nn)", ".3f"),
     ("coverage_0.05_mean", "coverage", ".3f"),
@@ -62,13 +62,14 @@ def page(data: str, rows: Rows, budget: int) -> str:
     """The Markdown page of a data set: how it was measured, the table, what others report."""
     target = TARGETS[data]
     seeds = len({row["seed"] for row in rows})
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
     lines = [
         f"# {target.title}",
         "",
         f"`python benchmarks/family.py --data {data}`: every system with one budget, {budget:,} real samples that its",
         "critic sees; `seconds` are what that takes on one thread. Constants are those of `configs/ring_SYSTEM.yaml`,",
         f"sizes of networks the same for all. 10,000 samples of the moving average, modes among {PROTOCOL:,} of them;",
-        f"mean ± standard deviation over {seeds} seed(s), best score first ([meanings](../../../docs/metrics.md)).",
+        f"{over}, best score first ([meanings](../../../docs/metrics.md)).",
         "",
         table(data, rows),
     ]
@@ -117,7 +118,7 @@ def _rank(system: str, rows: Rows) -> tuple[bool, float]:
 
 
 def figure(data: str, rows: Rows, tasks: Sequence[Task]) -> Figure | None:
-    """Samples of the first seed of each system, in the order of `rows`; None if no run came to its end."""
+    """Samples of the first seed of each system, in the order of their names; None if no run came to its end."""
     done = {(row["system"], row["seed"]) for row in rows if "failed" not in row}
     shown: dict[str, Task] = {}
     for task in sorted(tasks, key=lambda task: task.system):
@@ -137,7 +138,7 @@ def figure(data: str, rows: Rows, tasks: Sequence[Task]) -> Figure | None:
         off = dataset.manifold.distance(x[:POINTS]).min(dim=1).values > tau
         panels[f"{system}: {off.double().mean():.1%} off"] = (x[:POINTS], off)
     where = "outside 3 standard deviations of all modes" if tau == 0 else f"farther than {tau:g} from the support"
-    return sample_panels(dataset.x[:POINTS], panels, f"{title}: samples {where} in red")
+    return sample_panels(dataset.x[:POINTS], panels, f"{title}\nin red: {where}")
 
 
 def write(folder: Path, data: str, rows: Rows, tasks: Sequence[Task], budget: int) -> None:

@@ -28,6 +28,8 @@ from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder
 
 CONFIGS = Path(__file__).parent.parent / "configs"
+ENTRANTS = tuple(sorted(path.stem.removeprefix("ring_") for path in CONFIGS.glob("ring_*.yaml")))
+"""what takes part: a configuration on the ring each, whose `system` section holds a system's constants"""
 REAL = "real data"
 """in the place of a system: as many new points of the data, what a perfect sampler would score"""
 BATCH = 64
@@ -35,8 +37,8 @@ PROTOCOL = 2500
 """samples among which modes are counted (Srivastava et al. 2017, and those who compare with them)"""
 TAU = 0.05
 """how far off the support a sample may be; of Gaussians the support is the disc of 3 standard deviations"""
-SIZE_KEYS = ("n_generators", "noise.branches")
-"""keys of systems for the number of their generators, or what they have in its place"""
+SIZE_KEYS = ("n_generators", "n_categories", "n_components", "noise.branches")
+"""keys of systems for K: the number of their generators, or of what they have in their place"""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class Task:
 
 
 def run_config(task: Task) -> RunConfig:
-    """The configuration of a run: its system's constants are those of `configs/ring_SYSTEM.yaml`, sizes the data's.
+    """The configuration of a run: the system's constants of `configs/ring_NAME.yaml`, and the sizes of the data set.
 
     The budget is spent at the system's own number of critic steps to a generator step.
     """

@@ -29,7 +29,7 @@ def sample_panels(real: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], tit
     columns = min(COLUMNS, len(panels))
     rows = math.ceil(len(panels) / columns)
     height = 2.0 * float((high[1] - low[1]) / (high[0] - low[0]))
-    figure = new_figure(2.0 * columns + 0.2, (height + 0.45) * rows + 0.4, title)
+    figure = new_figure(max(5.0, 2.0 * columns + 0.2), (height + 0.3) * rows + 0.5, title)  # 5: room for a title
     grid = figure.subplots(rows, columns, squeeze=False).flat
     for axes, (name, (x, off)) in zip(grid, panels.items(), strict=False):
         xy = x @ basis

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
+from torch import Tensor
 
-from toposampler.metrics.manifold import coverage, off_manifold
+from toposampler.data.gaussians import GaussiansConfig
+from toposampler.data.geometry import Discs
+from toposampler.metrics.manifold import coverage, modes_covered, off_manifold
 from toposampler.metrics.masses import (
     active_generators,
     component_masses,
@@ -22,6 +27,27 @@ BINS = torch.tensor([[0, 3], [1, 3], [1, 2], [3, 2]])
 @pytest.mark.parametrize(("tau", "share"), [(0.0, 0.75), (0.25, 0.5), (0.5, 0.25), (0.9, 0.25), (1.0, 0.0)])
 def test_off_manifold_counts_what_is_farther_than_tau_from_every_component(tau: float, share: float) -> None:
     assert off_manifold(DISTANCE, tau) == share
+
+
+@pytest.mark.parametrize(("tau", "modes"), [(0.0, 1), (0.4, 1), (0.5, 2)])
+def test_a_mode_is_covered_by_one_sample_within_tau(tau: float, modes: int) -> None:
+    assert modes_covered(DISTANCE, tau) == modes
+
+
+def perfect_samples(data: GaussiansConfig, modes: list[int]) -> Tensor:
+    """2,500 samples whose radii are the quantiles of the true ones, shared out evenly between `modes`."""
+    quantiles = (torch.arange(2500) + 0.5) / 2500
+    radius, angle = 0.05 * (-2 * torch.log1p(-quantiles)).sqrt(), torch.arange(2500) * 2.4
+    centres = data.centres()[modes][torch.arange(2500) % len(modes)]
+    return centres + radius[:, None] * torch.stack((angle.cos(), angle.sin()), dim=1)
+
+
+@pytest.mark.parametrize("modes", [list(range(25)), [0, 7, 24]])
+def test_a_perfect_sampler_scores_98_9_percent_and_so_does_one_that_drops_modes(modes: list[int]) -> None:
+    data = GaussiansConfig(layout="grid")
+    distance = Discs(data.centres(), radius=0.15).distance(perfect_samples(data, modes))
+    assert 1 - off_manifold(distance, 0.0) == pytest.approx(1 - math.exp(-4.5), abs=1 / 2500)
+    assert modes_covered(distance, 0.0) == len(modes)
 
 
 @pytest.mark.parametrize(("tau", "shares"), [(0.0, [0.25, 0]), (0.25, [0.5, 0]), (1.0, [0.5, 0.25]), (9, [0.75, 0.5])])

@@ -20,6 +20,7 @@ from toposampler.plots import (
     precision_recall,
     prior_over_steps,
     quality_curves,
+    sample_panels,
     samples_scatter,
     terms_over_steps,
 )
@@ -184,4 +185,19 @@ def test_precision_stands_over_recall_with_its_rate() -> None:
     assert [line.get_xydata().tolist() for line in axes.lines] == [[[0.8, 0.9], [0.7, 0.99]], [[0.5, 0.6]]]
     assert [text.get_text() for text in axes.texts] == ["100%", "50%", "25%"]
     assert legend_of(figure) == ["a", "b"]
+    assert_writable(figure)
+
+
+def test_each_system_has_a_panel_in_the_real_frame_with_what_is_off_in_red() -> None:
+    fake, off = REAL[:40].clone(), torch.arange(40) < 4
+    fake[0] = 100
+    figure = sample_panels(REAL, {f"system {k}": (fake, off) for k in range(7)}, "title")
+    assert [axes.get_title() for axes in figure.axes] == [f"system {k}" for k in range(7)]
+    real, on, red = figure.axes[6].collections
+    assert np.allclose(real.get_offsets(), REAL)
+    assert np.allclose(on.get_offsets(), fake[4:])
+    assert np.allclose(red.get_offsets(), fake[:4])
+    assert to_rgba(red.get_facecolor()[0])[:3] == to_rgba("#D55E00")[:3]
+    assert figure.axes[6].texts[0].get_text() == "2.5% out of view"
+    assert figure.axes[0].get_xlim() == figure.axes[6].get_xlim()
     assert_writable(figure)

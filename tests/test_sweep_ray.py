@@ -25,8 +25,8 @@ from processes import (
     wait_until,
 )
 
+from toposampler.tracking.tracker import PARENT
 from toposampler.training import load_config, train
-from tuning.recorder import PARENT
 
 BASE = {
     "name": "base",

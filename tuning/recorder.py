@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from toposampler.config import flatten
 from toposampler.distributed.launch import tags
 from toposampler.distributed.trial import Plan, runs, trial_name
-from toposampler.tracking.tracker import Status, Tracker
+from toposampler.tracking.tracker import PARENT, Status, Tracker
 from tuning.config import Sweep
 from tuning.ledger import Entry
 
-PARENT = "mlflow.parentRunId"
 STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "running": "KILLED"}
 
 

@@ -12,7 +12,7 @@ from toposampler.data.base import Dataset, Manifold
 from toposampler.data.geometry import Discs
 from toposampler.metrics.distance import energy_distance, sliced_wasserstein
 from toposampler.metrics.divergence import jsd, total_variation
-from toposampler.metrics.manifold import coverage, off_manifold
+from toposampler.metrics.manifold import coverage, modes_covered, off_manifold
 from toposampler.metrics.masses import (
     active_generators,
     component_masses,
@@ -108,7 +108,7 @@ def _by_geometry(x: Tensor, manifold: Manifold, weights: Tensor) -> tuple[dict[s
     scores |= _per_component("coverage_0.05", reached, weights > 0)
     if isinstance(manifold, Discs):  # VEEGAN's protocol
         scores["high_quality_3sd"] = 1 - off_manifold(distance, 0.0)
-        scores["modes_covered_3sd"] = float((distance == 0).any(dim=0).sum())
+        scores["modes_covered_3sd"] = float(modes_covered(distance, 0.0))
     return scores, distance.argmin(dim=1)
 
 

@@ -29,6 +29,8 @@ from toposampler.tracking.server import cause, experiment_id
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Item = TypeVar("Item")
 
+PARENT = "mlflow.parentRunId"
+"""the tag by which MLflow shows a run below another"""
 ARTIFACTS = ("config.yaml", "best.yaml", "result.json", "samples.npz", "figures")
 """what is recorded of a run's folder, or a sweep's, where it has them"""
 METRICS_PER_CALL, PARAMETERS_PER_CALL = 1000, 100  # the limits of MLflow's REST interface

@@ -1,0 +1,142 @@
+"""Every system of `toposampler.systems` on every data set of the family, with one budget for all.
+
+    python benchmarks/family.py [--systems wgan_gp,dmgan_pl] [--data ring,grid] [--seeds 3] [--workers 2] [--mlflow]
+
+Data: lines of equal and of unequal masses, the ring of 8 and the grid of 25 Gaussians, a 3x3 grid whose masses fall
+from 9 to 1, two spheres, and digits. A system takes part by `configs/ring_NAME.yaml`: it is trained with the constants
+there, at its own number of critic steps to a generator step, until its critic has seen as many real samples as every
+other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
+Runs go side by side over Ray, on one thread each.
+
+After each data set `--out` holds DATA.md (the table), DATA.json (all runs) and DATA.png (samples). Runs are kept in
+`--runs`: the benchmark goes on where it was stopped, reads what is complete, and takes systems and seeds that are new.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import family_report
+from family_runs import ENTRANTS, REAL, TARGETS, Task, run, run_config
+
+from runs import write_results
+from toposampler.config import TrackingConfig, flatten
+from toposampler.data.base import SyntheticConfig
+from toposampler.distributed.launch import tags
+from toposampler.distributed.lock import locked
+from toposampler.distributed.pool import on_workers
+from toposampler.errors import UserError
+from toposampler.training.config import run_folder
+
+
+def tasks_of(data: Sequence[str], systems: Sequence[str], seeds: int, budget: int | None, runs: Path) -> list[Task]:
+    """All runs, data set by data set. Raises UserError if a configuration is missing or wrong."""
+    tasks = [
+        Task(*names, budget, str(runs.absolute()))
+        for names in itertools.product(data, [*systems, REAL], range(seeds))
+        if names[1] != REAL or isinstance(TARGETS[names[0]].data, SyntheticConfig)  # there are no new real images
+    ]
+    for task in tasks:
+        if task.system != REAL:
+            run_config(task)
+    return tasks
+
+
+class Recorder:
+    """The benchmark on MLflow: a parent run, and a child for each run that has ended."""
+
+    def __init__(self, folder: Path) -> None:
+        from toposampler.tracking.server import check_server  # seconds to import, needed for --mlflow only
+        from toposampler.tracking.tracker import Tracker
+        from toposampler.tracking.uri import how_to_look, tracking_uri
+
+        self._experiment, self._uri = TrackingConfig().experiment, tracking_uri(TrackingConfig(), folder)
+        check_server(self._uri)
+        print("look     ", how_to_look(self._uri))
+        self.parent = Tracker(folder, self._uri, self._experiment, {}, {"kind": "benchmark"})
+        self.parent.deliver()
+
+    def record(self, task: Task, row: dict[str, Any]) -> None:
+        """Deliver a run that has ended."""
+        from toposampler.tracking.tracker import PARENT, Tracker
+
+        if self.parent.run_id is None or task.system == REAL:
+            return
+        config = run_config(task)
+        marks = {PARENT: self.parent.run_id, "kind": "benchmark run", "target": task.data}
+        parameters = flatten(config.model_dump(mode="json"))
+        child = Tracker(run_folder(config), self._uri, self._experiment, parameters, tags(config) | marks)
+        child.close("FAILED" if "failed" in row else "FINISHED")
+
+
+def benchmark(options: argparse.Namespace) -> None:
+    """Train what is missing, and write the report of each data set as soon as its last run has ended."""
+    tasks = tasks_of(options.data, options.systems, options.seeds, options.budget, options.runs)
+    for folder in (options.runs, options.out):
+        folder.mkdir(parents=True, exist_ok=True)
+    recorder = Recorder(options.runs.absolute()) if options.mlflow else None
+    of_row = {(task.data, task.system, task.seed): task for task in tasks}
+    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in options.data}
+    with locked(options.runs):
+        for row in on_workers(lambda: run, tasks, options.workers):
+            data, mine = row["data"], [task for task in tasks if task.data == row["data"]]
+            rows[data].append(row)
+            said = row.get("failed") or f"score {row['score']:.3f}, {row.get('seconds', 0):.0f} s"
+            print(f"{len(rows[data])}/{len(mine)} {data}, {row['system']}, seed {row['seed']}: {said}", flush=True)
+            if recorder:
+                recorder.record(of_row[data, row["system"], row["seed"]], row)
+            if len(rows[data]) == len(mine):
+                found = sorted(rows[data], key=lambda row: (row["system"], row["seed"]))
+                budget = options.budget or TARGETS[data].budget
+                write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": found})
+                family_report.write(options.out, data, found, mine, budget)
+                print("\n" + family_report.table(data, found) + "\n", flush=True)
+    if recorder:
+        recorder.parent.close("FINISHED")
+
+
+def names(allowed: Sequence[str]) -> Any:
+    """A parser of comma-separated names."""
+
+    def parse(text: str) -> list[str]:
+        chosen = text.split(",")
+        if unknown := [name for name in chosen if name not in allowed]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)} not known; choose from {', '.join(allowed)}")
+        return chosen
+
+    return parse
+
+
+def positive(text: str) -> int:
+    """A parser of whole numbers from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", type=names(ENTRANTS), default=list(ENTRANTS), help="comma-separated [all]")
+    parser.add_argument("--data", type=names(list(TARGETS)), default=list(TARGETS), help="comma-separated [all]")
+    parser.add_argument("--seeds", type=positive, default=3)
+    parser.add_argument("--budget", type=positive, help="real samples that each critic sees [see above]")
+    parser.add_argument("--workers", type=positive, default=2, help="runs at a time, one CPU each")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-family"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"))
+    parser.add_argument(
+        "--mlflow", action="store_true", help="record all runs below one, at MLFLOW_TRACKING_URI or in --runs"
+    )
+    try:
+        benchmark(parser.parse_args())
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

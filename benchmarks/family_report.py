@@ -1,0 +1,148 @@
+"""The table and the figure of a data set of `benchmarks/family.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from family_runs import PROTOCOL, REAL, TARGETS, TAU, Task, run_config, samples_of
+from matplotlib.figure import Figure
+
+from toposampler.data.geometry import Discs
+from toposampler.plots import image_grid, sample_panels
+
+POINTS = 2500
+"""samples, and real points, in a panel"""
+IMAGES = 16
+COLUMNS = (
+    (f"modes_{PROTOCOL}", "modes of {M}", ".1f"),
+    (f"high_quality_3sd_{PROTOCOL}", "high quality", ".1%"),
+    ("off_manifold_0.05", "off manifold > .05", ".4f"),
+    ("off_support_nn99", "off support (99 % nn)", ".3f"),
+    ("coverage_0.05_mean", "coverage", ".3f"),
+    ("coverage_k5", "coverage (k = 5)", ".3f"),
+    ("jsd_nats", "JSD (nats)", ".4f"),
+    ("jsd_nats_conf0.8", "JSD of classes (nats)", ".4f"),
+    ("confident_0.8", "classifier sure", ".3f"),
+    ("fd_classifier_1797", "FD of classifier features", ".2f"),
+    ("prior_tv", "prior error (TV)", ".3f"),
+    ("energy_distance_root", "energy distance (root)", ".4f"),
+    ("score", "score", ".3f"),
+    ("K", "K", ".0f"),
+    ("parameters", "parameters", ",.0f"),
+    ("generator_steps", "generator steps", ",.0f"),
+    ("seconds", "seconds", ".0f"),
+)
+"""metric, heading, format: those that a data set has are shown"""
+REPORTED = {
+    "ring": (
+        ("GAN (VEEGAN paper)", "1", "99.3"),
+        ("ALI (VEEGAN paper)", "2.8", "0.13"),
+        ("VEEGAN (VEEGAN paper)", "8", "52.9"),
+        ("GAN (PacGAN paper)", "6.3", "98.2"),
+        ("PacGAN4 (PacGAN paper)", "7.8", "95.9"),
+    ),
+    "grid": (
+        ("GAN (VEEGAN paper)", "3.3", "0.5"),
+        ("ALI (VEEGAN paper)", "15.8", "1.6"),
+        ("VEEGAN (VEEGAN paper)", "24.6", "40"),
+        ("GAN (PacGAN paper)", "17.3", "94.8"),
+        ("PacGAN4 (PacGAN paper)", "24.8", "93.6"),
+    ),
+}
+"""modes and % of high quality as Srivastava et al. 2017 (arXiv 1705.07761) and Lin et al. 2018 (arXiv 1712.04086)
+report them"""
+
+Rows = Sequence[dict[str, Any]]
+
+
+def page(data: str, rows: Rows, budget: int) -> str:
+    """The Markdown page of a data set: how it was measured, the table, what others report."""
+    target = TARGETS[data]
+    seeds = len({row["seed"] for row in rows})
+    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    lines = [
+        f"# {target.title}",
+        "",
+        f"`python benchmarks/family.py --data {data}`: every system with one budget, {budget:,} real samples that its",
+        "critic sees; `seconds` are what that takes on one thread. Constants are those of `configs/ring_SYSTEM.yaml`,",
+        f"sizes of networks the same for all. 10,000 samples of the moving average, modes among {PROTOCOL:,} of them;",
+        f"{over}, best score first ([meanings](../../../docs/metrics.md)).",
+        "",
+        table(data, rows),
+    ]
+    if data in REPORTED:
+        lines += [
+            "",
+            "Reported by others, also of 2,500 samples within 3 standard deviations of a mode, but with networks,",
+            "budgets and constants of their own (the same baseline differs between the papers):",
+            "",
+            "| reported | modes | high quality % |",
+            "|---|---|---|",
+            *(f"| {' | '.join(cells)} |" for cells in REPORTED[data]),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def table(data: str, rows: Rows) -> str:
+    """The Markdown table: a row for each system, best mean score first, broken runs named."""
+    columns = [column for column in COLUMNS if any(column[0] in row for row in rows)]
+    headings = [heading.format(M=TARGETS[data].components) for _, heading, _ in columns]
+    lines = [f"| system | {' | '.join(headings)} |", "|---" * (len(columns) + 1) + "|"]
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["system"], []).append(row)
+    for system, of_seeds in sorted(groups.items(), key=lambda item: _rank(*item)):
+        done = [row for row in of_seeds if "failed" not in row]
+        broken = len(of_seeds) - len(done)
+        name = f"{system} ({broken} of {len(of_seeds)} broke down)" if broken else system
+        cells = [cell([row[metric] for row in done if metric in row], form) for metric, _, form in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def cell(values: Sequence[float], form: str) -> str:
+    """Mean ± standard deviation over the seeds, the latter if there are two and it is not 0."""
+    if not values:
+        return "-"
+    spread = stdev(values) if len(values) > 1 else 0.0
+    return f"{fmean(values):{form}}" + (f" ± {spread:{form}}" if spread else "")
+
+
+def _rank(system: str, rows: Rows) -> tuple[bool, float]:
+    """Real data first, then by the mean score; systems without one last."""
+    scores = [row["score"] for row in rows if "score" in row]
+    return system != REAL, fmean(scores) if scores else float("inf")
+
+
+def figure(data: str, rows: Rows, tasks: Sequence[Task]) -> Figure | None:
+    """Samples of the first seed of each system, in the order of their names; None if no run came to its end."""
+    done = {(row["system"], row["seed"]) for row in rows if "failed" not in row}
+    shown: dict[str, Task] = {}
+    for task in sorted(tasks, key=lambda task: task.system):
+        if task.system != REAL and (task.system, task.seed) in done:
+            shown.setdefault(task.system, task)
+    configs = {system: run_config(task) for system, task in shown.items()}
+    if not configs:
+        return None
+    title, dataset = TARGETS[data].title, next(iter(configs.values())).data.load()
+    clouds = {system: samples_of(config) for system, config in configs.items()}
+    if dataset.manifold is None:
+        real = [("real data", dataset.x[:IMAGES])]
+        return image_grid(real + [(system, x[:IMAGES]) for system, x in clouds.items()], title)
+    tau = 0.0 if isinstance(dataset.manifold, Discs) else TAU
+    panels = {}
+    for system, x in clouds.items():
+        off = dataset.manifold.distance(x[:POINTS]).min(dim=1).values > tau
+        panels[f"{system}: {off.double().mean():.1%} off"] = (x[:POINTS], off)
+    where = "outside 3 standard deviations of all modes" if tau == 0 else f"farther than {tau:g} from the support"
+    return sample_panels(dataset.x[:POINTS], panels, f"{title}\nin red: {where}")
+
+
+def write(folder: Path, data: str, rows: Rows, tasks: Sequence[Task], budget: int) -> None:
+    """Write the page and the figure of a data set to `folder`."""
+    (folder / f"{data}.md").write_text(page(data, rows, budget))
+    if (drawn := figure(data, rows, tasks)) is not None:
+        drawn.savefig(folder / f"{data}.png")

@@ -1,0 +1,193 @@
+"""What `benchmarks/family.py` trains and measures: the data sets, one run, and the row it gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from runs import trained
+from toposampler.config import flatten, merge_overrides, validate
+from toposampler.data import DataConfig, Dataset
+from toposampler.data.digits import DigitsConfig
+from toposampler.data.gaussians import GaussiansConfig
+from toposampler.data.geometry import Discs
+from toposampler.data.lines import LinesConfig
+from toposampler.data.spheres import SpheresConfig
+from toposampler.errors import TrainingStoppedError
+from toposampler.metrics.classes import confident_classes, inter_mode_jsd
+from toposampler.metrics.classifier import classifier_of
+from toposampler.metrics.evaluate import evaluate
+from toposampler.metrics.frechet import frechet_distance
+from toposampler.metrics.manifold import modes_covered, off_manifold
+from toposampler.training import RunConfig, load_config
+from toposampler.training.config import run_folder
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+ENTRANTS = tuple(sorted(path.stem.removeprefix("ring_") for path in CONFIGS.glob("ring_*.yaml")))
+"""what takes part: a configuration on the ring each, whose `system` section holds a system's constants"""
+REAL = "real data"
+"""in the place of a system: as many new points of the data, what a perfect sampler would score"""
+BATCH = 64
+PROTOCOL = 2500
+"""samples among which modes are counted (Srivastava et al. 2017, and those who compare with them)"""
+TAU = 0.05
+"""how far off the support a sample may be; of Gaussians the support is the disc of 3 standard deviations"""
+SIZE_KEYS = ("n_generators", "n_categories", "n_components", "noise.branches")
+"""keys of systems for K: the number of their generators, or of what they have in their place"""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A data set of the benchmark, and the sizes that all systems get on it."""
+
+    title: str
+    data: DataConfig
+    components: int
+    generators: int
+    """K, for systems that have several"""
+    budget: int = 2_240_000
+    """real samples that the critic sees"""
+    batch_growth: int = 4
+    latent_dim: int | None = None
+    """None, here and below: the system's own"""
+    widths: tuple[int, int] | None = None
+    """of a single generator's last hidden layer, and of each of an ensemble's"""
+    critic_width: int | None = None
+
+
+TARGETS = {
+    "lines": Target("Four segments of equal mass", LinesConfig(), 4, 10),
+    "lines_unbalanced": Target(
+        "Four segments, one with 70 % of the mass", LinesConfig(weights=(0.7, 0.1, 0.1, 0.1)), 4, 10
+    ),
+    "ring": Target("Ring of 8 Gaussians", GaussiansConfig(), 8, 16),
+    "grid": Target("Grid of 25 Gaussians", GaussiansConfig(layout="grid"), 25, 50),
+    "grid9": Target(
+        "3x3 Gaussians, mode k = 0 ... 8 with mass (9 - k) / 45",
+        GaussiansConfig(layout="grid", side=3, weights=tuple((9 - k) / 45 for k in range(9))),
+        9,
+        18,
+    ),
+    "spheres": Target(
+        "Two spheres, 4 radii apart", SpheresConfig(), 2, 10, latent_dim=3, widths=(128, 64), critic_width=128
+    ),
+    "digits": Target("Digits of 8x8 pixels", DigitsConfig(), 10, 20, 256_000, batch_growth=1, latent_dim=16),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run of the benchmark."""
+
+    data: str
+    system: str
+    seed: int
+    budget: int | None
+    """real samples that the critic sees; None: the data's own"""
+    output: str
+    """folder of all runs, absolute: workers may have another working folder"""
+
+
+def run_config(task: Task) -> RunConfig:
+    """The configuration of a run: the system's constants of `configs/ring_NAME.yaml`, and the sizes of the data set.
+
+    The budget is spent at the system's own number of critic steps to a generator step.
+    """
+    target, ring = TARGETS[task.data], load_config(CONFIGS / f"ring_{task.system}.yaml")
+    system = ring.system.model_dump(mode="json")
+    sizes: dict[str, int | None] = {key: target.generators for key in SIZE_KEYS if key in flatten(system)}
+    if target.latent_dim:
+        sizes["latent.dim"] = target.latent_dim
+    if target.widths:
+        sizes["generator_width"] = target.widths[ring.system.has_ensemble]
+    if target.critic_width:
+        sizes["critic_width"] = target.critic_width
+    grown = ring.training.batch_growth_from + (1 - ring.training.batch_growth_from) * target.batch_growth
+    of_a_step = ring.training.critic_steps * BATCH * grown
+    steps = max(1, round((task.budget or target.budget) / of_a_step))
+    training = {
+        "batch_size": BATCH,
+        "batch_growth": target.batch_growth,
+        "critic_steps": ring.training.critic_steps,
+        "generator_steps": steps,
+        "evaluate_every": steps,
+        "checkpoint_every": max(1, steps // 5),
+    }
+    content = {
+        "name": f"{task.data}-{task.system}-{task.seed}",
+        "output": task.output,
+        "seed": task.seed,
+        "data": target.data.model_dump(mode="json"),
+        "system": merge_overrides(system, sizes),
+        "training": training,
+    }
+    return validate(RunConfig, content)
+
+
+def run(task: Task) -> dict[str, Any]:
+    """Train one run, go on with it or read it; its row. That of a run which broke down says why in `failed`."""
+    row: dict[str, Any] = {"data": task.data, "system": task.system, "seed": task.seed}
+    if task.system == REAL:
+        return row | _of_real_data(task)
+    config = run_config(task)
+    try:
+        result = trained(config)
+    except TrainingStoppedError as error:
+        return row | {"failed": str(error)}
+    dataset = config.data.load()
+    system = config.system.build(dataset.shape)
+    sampled = system.players()["generator"].modules
+    row |= {
+        "K": config.system.K,
+        "parameters": sum(p.numel() for name in system.averaged for p in sampled[name].parameters()),
+        "parameters_in_training": sum(p.numel() for p in system.parameters()),
+        "generator_steps": config.training.generator_steps,
+        "critic_steps": config.training.critic_steps,
+        "seconds": result["seconds"],
+        "active_generators": result["active_generators"],
+    }
+    return row | _summary(result["metrics"]) | _by_modes(dataset, samples_of(config), Path(task.output))
+
+
+def samples_of(config: RunConfig) -> Tensor:
+    """The samples (n, *shape) of a finished run, in random order of their generators."""
+    with np.load(run_folder(config) / "samples.npz") as stored:
+        return torch.from_numpy(stored["samples"])
+
+
+def _of_real_data(task: Task) -> dict[str, float]:
+    """The scores of new points; images, of which there are no new ones, have none."""
+    torch.set_num_threads(1)
+    data = TARGETS[task.data].data
+    dataset = data.load()
+    fresh = data.model_copy(update={"n": 10_000, "seed": 1 + task.seed}).load().x
+    return _summary(evaluate(dataset, fresh, None, None, task.seed)) | _by_modes(dataset, fresh, Path(task.output))
+
+
+def _summary(metrics: dict[str, float]) -> dict[str, float]:
+    """The metrics that are not of single components."""
+    return {name: value for name, value in metrics.items() if "component_" not in name and "mode_mass" not in name}
+
+
+def _by_modes(dataset: Dataset, x: Tensor, output: Path) -> dict[str, float]:
+    """Modes that samples (n, *shape) reach, and what comes with it: by the support, or a classifier for images."""
+    if dataset.manifold is not None:
+        distance = dataset.manifold.distance(x[:PROTOCOL])
+        if not isinstance(dataset.manifold, Discs):
+            return {f"modes_{PROTOCOL}": modes_covered(distance, TAU)}
+        return {
+            f"modes_{PROTOCOL}": modes_covered(distance, 0.0),
+            f"high_quality_3sd_{PROTOCOL}": 1 - off_manifold(distance, 0.0),
+        }
+    assert dataset.weights is not None
+    classifier = classifier_of(dataset, output / "classifiers")
+    probabilities, n = classifier.probabilities(x), min(len(x), len(dataset.x))
+    sure = confident_classes(probabilities[:PROTOCOL])
+    distance_of_features = frechet_distance(classifier.features(x[:n]), classifier.features(dataset.x[:n]))
+    scores = {f"modes_{PROTOCOL}": len(sure[sure >= 0].unique()), f"fd_classifier_{n}": distance_of_features}
+    return scores | inter_mode_jsd(probabilities, dataset.weights)

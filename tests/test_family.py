@@ -1,0 +1,95 @@
+"""The benchmark of all systems: its runs, its table and its figure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from processes import ROOT
+
+from toposampler.systems import SYSTEMS
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import family_runs
+
+    return family_runs
+
+
+@pytest.fixture
+def report(runs: ModuleType) -> ModuleType:
+    import family_report
+
+    return family_report
+
+
+def test_every_system_takes_part_with_one_budget_and_one_number_of_generators(runs: ModuleType) -> None:
+    found = set()
+    for name, (data, target) in itertools.product(runs.ENTRANTS, runs.TARGETS.items()):
+        config = runs.run_config(runs.Task(data, name, 1, None, "runs"))
+        found.add(config.system.name)
+        training = config.training
+        late = training.generator_steps - math.ceil(training.generator_steps * training.batch_growth_from)
+        steps = training.generator_steps + (training.batch_growth - 1) * late
+        assert training.critic_steps * training.batch_size * steps == pytest.approx(target.budget, rel=0.01)
+        assert config.system.K in (1, target.generators)
+        assert (config.name, config.seed) == (f"{data}-{name}-1", 1)
+    assert found == {page.model_fields["name"].default for page in SYSTEMS}
+
+
+def row(system: str, seed: int, **metrics: Any) -> dict[str, Any]:
+    return {"data": "ring", "system": system, "seed": seed, **metrics}
+
+
+def test_the_table_has_mean_and_spread_best_score_first_and_says_what_broke_down(report: ModuleType) -> None:
+    rows = [
+        row("a", 0, score=2.0, modes_2500=1, prior_tv=0.25),
+        row("a", 1, score=1.0, modes_2500=3, prior_tv=0.75),
+        row("b", 0, score=0.5, modes_2500=8),
+        row("b", 1, failed="a loss is not finite"),
+        row("c", 0, failed="a loss is not finite"),
+        row(report.REAL, 0, score=0.7, modes_2500=8),
+    ]
+    assert report.table("ring", rows).splitlines() == [
+        "| system | modes of 8 | prior error (TV) | score |",
+        "|---|---|---|---|",
+        "| real data | 8.0 | - | 0.700 |",
+        "| b (1 of 2 broke down) | 8.0 | - | 0.500 |",
+        "| a | 2.0 ± 1.4 | 0.500 ± 0.354 | 1.500 ± 0.707 |",
+        "| c (1 of 1 broke down) | - | - | - |",
+    ]
+
+
+def test_new_points_of_the_data_score_as_a_perfect_sampler_does(runs: ModuleType) -> None:
+    scores = runs.run(runs.Task("grid9", runs.REAL, 0, None, "runs"))
+    assert scores["modes_2500"] == 9
+    assert scores["high_quality_3sd_2500"] == pytest.approx(0.9889, abs=4 * 0.0021)  # of a binomial share
+    assert scores["jsd_nats"] < 1e-6
+    assert scores["off_manifold_0.05"] < 0.001
+
+
+def test_a_run_gives_a_row_and_a_page_and_is_read_again(
+    runs: ModuleType, report: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = runs.Task("ring", "wgan_gp", 0, 2000, str(tmp_path))
+    found = runs.run(task)
+    assert found["generator_steps"] == 9
+    assert found["parameters"] == 8 * 128 + 128 + 128 * 64 + 64 + 64 * 2 + 2
+    assert found["parameters_in_training"] > found["parameters"]
+    monkeypatch.setattr(sys.modules["runs"], "train", None)  # a complete run is not trained
+    assert runs.run(task) == found
+    report.write(tmp_path, "ring", [found], [task], 2000)
+    page = (tmp_path / "ring.md").read_text()
+    assert "| wgan_gp | " in page
+    assert "| PacGAN4 (PacGAN paper) | 7.8 | 95.9 |" in page
+    assert (tmp_path / "ring.png").stat().st_size > 1000

@@ -153,6 +153,20 @@ def test_dropping_a_label_costs_its_coverage() -> None:
     assert scores["mode_mass_nn1_1"] == 0
 
 
+def test_of_many_components_none_is_named() -> None:
+    x = torch.randn(404, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    named, unnamed = (
+        evaluate(Dataset(x, labels, torch.bincount(labels).double() / 404), x, None, None, seed=0)
+        for labels in (torch.arange(404) % 100, torch.arange(404) % 101)
+    )
+    assert {f"mode_mass_nn1_{k}" for k in range(100)} | {
+        f"coverage_k5_component_{k}" for k in range(100)
+    } < named.keys()
+    assert not any(key.startswith(("mode_mass", "coverage_k5_component")) for key in unnamed)
+    assert unnamed["coverage_k5_min"] == unnamed["coverage_k5_mean"] == 1
+    assert unnamed["mass_tv_nn1"] == pytest.approx(0, abs=1e-12)
+
+
 def test_what_the_data_cannot_tell_is_absent() -> None:
     data = Dataset(blobs().x)
     scores = evaluate(data, data.x, torch.zeros(800, dtype=torch.long), torch.ones(1), seed=0)

@@ -100,6 +100,11 @@ def test_prior_over_steps_draws_every_generator_and_names_the_living() -> None:
     assert_writable(figure)
 
 
+def test_prior_over_steps_has_no_masses_of_more_components_than_generators() -> None:
+    figure = prior_over_steps([0, 100], torch.full((2, 2), 0.5), torch.full((1000,), 0.001), "title")
+    assert legend_of(figure) == ["0: 50.0%", "1: 50.0%"]
+
+
 def test_terms_over_steps_gives_each_term_a_panel() -> None:
     terms = {f"term {i}": [float(i), float(-i)] for i in range(4)}
     figure = terms_over_steps([0, 100], terms, "title")

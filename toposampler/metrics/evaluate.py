@@ -28,6 +28,8 @@ N_PROJECTIONS = 128
 """random directions of the sliced Wasserstein distance"""
 N_TOPOLOGY = 1000
 """points of each cloud that the topological metrics look at, or fewer if there are not so many"""
+NAMED_COMPONENTS = 100
+"""components up to which each has metrics of its own; of more, such as a thousand triples of digits, none has"""
 MTOP_BATCH = 100
 """points of one cloud in a batch of MTop-Divergence, against N_TOPOLOGY of the other (the authors' example)"""
 
@@ -76,7 +78,8 @@ def evaluate(
         masses = component_masses(components, len(weights))
         scores[f"jsd_nats{attribution}"] = jsd(masses, weights)
         scores[f"mass_tv{attribution}"] = total_variation(masses, weights)
-        scores |= {f"mode_mass{attribution}_{k}": mass for k, mass in enumerate(masses.tolist())}
+        if len(masses) <= NAMED_COMPONENTS:
+            scores |= {f"mode_mass{attribution}_{k}": mass for k, mass in enumerate(masses.tolist())}
         if prior is not None and generator_ids is not None:
             makers = generator_components(generator_ids.to(x.device), components, len(prior), len(weights))
             learned = component_prior(prior.to(x.device), makers, len(weights))
@@ -130,6 +133,7 @@ def _by_neighbours(x: Tensor, real: Tensor, labels: Tensor | None) -> tuple[dict
 
 
 def _per_component(name: str, values: Tensor, present: Tensor) -> dict[str, float]:
-    """The `values` (M,) of the components that are `present` (M,), with their least and their mean."""
-    scores = {f"{name}_component_{k}": float(values[k]) for k in present.nonzero()[:, 0].tolist()}
-    return scores | {f"{name}_min": min(scores.values()), f"{name}_mean": fmean(scores.values())}
+    """Least and mean of the `values` (M,) of the components that are `present` (M,), and each of them if M is small."""
+    each = {f"{name}_component_{k}": float(values[k]) for k in present.nonzero()[:, 0].tolist()}
+    summary = {f"{name}_min": min(each.values()), f"{name}_mean": fmean(each.values())}
+    return summary | (each if len(values) <= NAMED_COMPONENTS else {})

@@ -11,13 +11,13 @@ from toposampler.plots.style import OKABE_ITO, colour, new_figure, outside_legen
 
 
 def prior_over_steps(steps: Sequence[int], priors: Tensor, true_weights: Tensor | None, title: str) -> Figure:
-    """Prior r(c), priors (T, K), at generator steps (T,); dashed: the true masses (M,) of the components.
+    """Prior r(c), priors (T, K), at generator steps (T,); dashed: the true masses (M,) of the components, if M <= K.
 
     The legend names the generators that end with more than 1 %.
     """
     figure = new_figure(7.0, 4.0, title)
     axes = figure.subplots()
-    if true_weights is not None:
+    if true_weights is not None and len(true_weights) <= priors.shape[1]:  # else no generator can have one to itself
         for weight in true_weights.unique().tolist():
             axes.axhline(weight, color="0.3", linestyle="--", linewidth=1, label=f"true: {weight:.1%}")
     for k, curve in enumerate(priors.T):

@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; nothing is written", file=sys.stderr)
+        print("stopped", file=sys.stderr)
         return 130
     print(f"seconds     {time.monotonic() - start:.0f}")
     return 0
@@ -126,9 +126,8 @@ def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> Evaluation
         subjects.append(Subject(model.name, model.path))
         loaded = load_model(model.path)
         for keep in options.keep or [None]:
-            sampler = rejection(options.rejection, loaded, keep, weights)  # trains latent_rs, once
-            if sampler is not None:
-                subjects.append(Subject(model.name, model.path, sampler.name, keep, weights))
+            if rejection(options.rejection, loaded, keep, weights) is not None:  # trains latent_rs, once
+                subjects.append(Subject(model.name, model.path, options.rejection, keep, weights))
     first = models[0]
     dataset = data_of(first.config, first.data)
     return EvaluationJob(

@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 import torch
+from processes import assert_nothing_left, start
 from torch import nn
 
 from toposampler.data import Dataset
@@ -267,3 +268,22 @@ def test_bad_input_is_told(
 ) -> None:
     assert evaluate(runs["a"], *arguments, "--out", tmp_path / "out") == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_two_workers_find_what_one_process_finds(
+    runs: dict[str, Path], tmp_path: Path, environment: dict[str, str], evaluate: Callable[..., int]
+) -> None:
+    arguments = [runs["a"], "-n", 40, "--draws", 2, "--out"]
+    command = [sys.executable, "ray_jobs/evaluate.py", *map(str, arguments), str(tmp_path / "two"), "--workers", "2"]
+    run = start(command, environment)
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    assert "draw 4/4" in said
+    assert_nothing_left(environment)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["toposampler.metrics.evaluate"], "MTOP_BATCH", 100)
+        assert evaluate(*arguments, tmp_path / "one") == 0
+    one, two = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
+    assert one == two

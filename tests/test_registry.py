@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -153,3 +154,19 @@ def test_an_artifact_that_is_gone_or_altered_is_told(runs: Path, tmp_path: Path,
     manifest.unlink()
     with pytest.raises(UserError, match=r"is neither a model directory"):
         toposampler.load("models:/m@candidate", tracking_uri=uri)
+
+
+def test_an_evaluation_is_recorded_on_the_run_of_its_model(
+    runs: Path, uri: str, load_job: LoadJob, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["models:/lines@champion", "--tracking-uri", uri, "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert load_job("evaluate").main([*arguments, "-n", "20", "--draws", "2"]) == 0
+    version = MlflowClient(uri).get_model_version("lines", "1")
+    run = MlflowClient(uri).get_run(version.run_id)
+    rows = json.loads((tmp_path / "out" / "evaluation.json").read_text())["rows"]
+    assert run.data.metrics["evaluation/recall_k3"] == pytest.approx(rows[1]["metrics"]["recall_k3"]["mean"])
+    assert run.data.metrics["evaluation/coverage_0.05_min"] == rows[1]["metrics"]["coverage_0.05_min"]["mean"]
+    artifacts = {Path(file.path).name for file in MlflowClient(uri).list_artifacts(version.run_id, "evaluation")}
+    assert artifacts == {"evaluation.json", "evaluation.csv", "samples_good.png", "nearest_good.png"}
+    assert f"mlflow      good: run {version.run_id} at {uri}" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["out"], "the copy of the model is gone"

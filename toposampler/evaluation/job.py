@@ -7,8 +7,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from toposampler.errors import UserError
 from toposampler.evaluation.halves import halves
 from toposampler.evaluation.images import image_metrics
 from toposampler.evaluation.suite import Findings, Suite
@@ -113,16 +115,19 @@ class Evaluator:
 
 
 def sampled(subject: Subject, n: int, seed: int) -> Sampled:
-    """`n` samples of a model, in any order."""
+    """`n` samples of a model, in any order. Raises UserError if they are not finite."""
     assert subject.place is not None
     model = _model(subject.place)
-    prior = model.system.prior()
     sampler = rejection(subject.method, model, subject.keep, subject.weights)
+    rate = None
     if sampler is None:
         samples, ids = model.sample(n, seed)
-        return Sampled(samples.float(), ids, prior, None)
-    drawn = sampler.draw(n, seed)
-    return Sampled(drawn.samples.float(), drawn.ids, prior, drawn.cost.acceptance_rate)
+    else:
+        drawn = sampler.draw(n, seed)
+        samples, ids, rate = drawn.samples, drawn.ids, drawn.cost.acceptance_rate
+    if not torch.isfinite(samples).all():
+        raise UserError(f"{subject.place}: its samples are not finite")
+    return Sampled(samples.float(), ids, model.system.prior(), rate)
 
 
 @lru_cache(maxsize=4)

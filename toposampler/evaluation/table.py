@@ -11,15 +11,17 @@ from toposampler.evaluation.results import Estimate, Row
 BLOCKS = {
     "on the support, and all of it": r"score|off_manifold.*|off_support_nn99|coverage_(0\.05|k5)_(min|mean)",
     "modes": r"high_quality_3sd|modes_covered_3sd|modes_of_1000|mode_kl_nats",
-    "masses": r"jsd_nats(_nn1)?|mass_tv(_nn1)?|prior_tv|prior_error_max|active_generators|acceptance_rate",
+    "masses": r"jsd_nats(_nn1)?|mass_tv(_nn1)?|prior_tv|prior_error_max|active_generators",
     "distances": r"energy_distance_root|sliced_wasserstein_2|wasserstein_2_\d+|mmd2_\d+|fd_classifier_\d+",
     "shape": r"components_found|diagram0_w1_\d+|mtop_div_\d+_\d+",
-    "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?",
+    "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?|acceptance_rate",
     "classes": r"jsd_nats_conf0\.8|confident_0\.8|quality_0\.9|purity",
-    "variety within classes": r"msd_ratio_min|msd_ratio_max|msd_unreachable_max",
+    "variety within classes": r"msd_ratio_(min|max|class_\d)|msd_unreachable_max",
     "copies of training points": r"memorised_q0\.05|closer_than_test",
 }
-"""what is printed, by what it tells; single components and classes are in the files"""
+"""what is printed, by what it tells; the rest, of single components and classes, is in the files"""
+WIDTH = 120
+"""longest line; columns that do not fit go on below"""
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
@@ -32,10 +34,21 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
             continue
         yield f"\n{title}"
         cells = [[column, *(text(row.metrics.get(column)) for row in rows)] for column in columns]
-        widths = [max(map(len, column)) for column in cells]
-        for line, name in enumerate(["", *(row.name for row in rows)]):
-            values = (column[line].rjust(width) for column, width in zip(cells, widths, strict=True))
-            yield "  ".join([name.ljust(label), *values])
+        for part in _that_fit(cells, WIDTH - label):
+            for line, name in enumerate(["", *(row.name for row in rows)]):
+                yield "".join([name.ljust(label), *(column[line] for column in part)])
+
+
+def _that_fit(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[list[str]]]:
+    """`columns`, each padded to one width, in groups that are no wider together than `room`, if one column fits."""
+    group: list[list[str]] = []
+    for column in columns:
+        width = 2 + max(map(len, column))
+        if group and sum(len(other[0]) for other in group) + width > room:
+            yield group
+            group = []
+        group.append([cell.rjust(width) for cell in column])
+    yield group
 
 
 def text(value: Estimate | None) -> str:

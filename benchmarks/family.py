@@ -17,7 +17,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from toposampler.distributed.pool import on_workers
 from toposampler.errors import UserError
 from toposampler.training.config import run_folder
 
+Row = dict[str, Any]
+
 
 def tasks_of(data: Sequence[str], systems: Sequence[str], seeds: int, budget: int | None, runs: Path) -> list[Task]:
     """All runs, data set by data set. Raises UserError if a configuration is missing or wrong."""
@@ -47,57 +50,66 @@ def tasks_of(data: Sequence[str], systems: Sequence[str], seeds: int, budget: in
     return tasks
 
 
-class Recorder:
-    """The benchmark on MLflow: a parent run, and a child for each run that has ended."""
+@contextmanager
+def recorded(folder: Path, enabled: bool) -> Iterator[Callable[[Task, Row], None]]:
+    """Within the block, delivers to MLflow each run it is told of, with its row, as a child of one run for all."""
+    if not enabled:
+        yield lambda task, row: None
+        return
+    from toposampler.tracking.server import check_server  # seconds to import, needed for --mlflow only
+    from toposampler.tracking.tracker import PARENT, Tracker
+    from toposampler.tracking.uri import how_to_look, tracking_uri
 
-    def __init__(self, folder: Path) -> None:
-        from toposampler.tracking.server import check_server  # seconds to import, needed for --mlflow only
-        from toposampler.tracking.tracker import Tracker
-        from toposampler.tracking.uri import how_to_look, tracking_uri
+    experiment, uri = TrackingConfig().experiment, tracking_uri(TrackingConfig(), folder)
+    check_server(uri)
+    print("look     ", how_to_look(uri))
+    parent = Tracker(folder, uri, experiment, {}, {"kind": "benchmark"})
+    parent.deliver()
 
-        self._experiment, self._uri = TrackingConfig().experiment, tracking_uri(TrackingConfig(), folder)
-        check_server(self._uri)
-        print("look     ", how_to_look(self._uri))
-        self.parent = Tracker(folder, self._uri, self._experiment, {}, {"kind": "benchmark"})
-        self.parent.deliver()
-
-    def record(self, task: Task, row: dict[str, Any]) -> None:
-        """Deliver a run that has ended."""
-        from toposampler.tracking.tracker import PARENT, Tracker
-
-        if self.parent.run_id is None or task.system == REAL:
+    def record(task: Task, row: Row) -> None:
+        if parent.run_id is None or task.system == REAL:
             return
         config = run_config(task)
-        marks = {PARENT: self.parent.run_id, "kind": "benchmark run", "target": task.data}
+        marks = {PARENT: parent.run_id, "kind": "benchmark run", "target": task.data}
         parameters = flatten(config.model_dump(mode="json"))
-        child = Tracker(run_folder(config), self._uri, self._experiment, parameters, tags(config) | marks)
+        child = Tracker(run_folder(config), uri, experiment, parameters, tags(config) | marks)
         child.close("FAILED" if "failed" in row else "FINISHED")
+
+    try:
+        yield record
+    except BaseException:
+        parent.close("KILLED")
+        raise
+    parent.close("FINISHED")
 
 
 def benchmark(options: argparse.Namespace) -> None:
     """Train what is missing, and write the report of each data set as soon as its last run has ended."""
-    tasks = tasks_of(options.data, options.systems, options.seeds, options.budget, options.runs)
+    tasks = {
+        (task.data, task.system, task.seed): task
+        for task in tasks_of(options.data, options.systems, options.seeds, options.budget, options.runs)
+    }
+    rows: dict[str, list[Row]] = {name: [] for name in options.data}
     for folder in (options.runs, options.out):
         folder.mkdir(parents=True, exist_ok=True)
-    recorder = Recorder(options.runs.absolute()) if options.mlflow else None
-    of_row = {(task.data, task.system, task.seed): task for task in tasks}
-    rows: dict[str, list[dict[str, Any]]] = {name: [] for name in options.data}
-    with locked(options.runs):
-        for row in on_workers(lambda: run, tasks, options.workers):
-            data, mine = row["data"], [task for task in tasks if task.data == row["data"]]
+    with locked(options.runs), recorded(options.runs.absolute(), options.mlflow) as record:
+        for row in on_workers(lambda: run, tasks.values(), options.workers):
+            data, system, seed = row["data"], row["system"], row["seed"]
+            of_data = [task for task in tasks.values() if task.data == data]
             rows[data].append(row)
             said = row.get("failed") or f"score {row['score']:.3f}, {row.get('seconds', 0):.0f} s"
-            print(f"{len(rows[data])}/{len(mine)} {data}, {row['system']}, seed {row['seed']}: {said}", flush=True)
-            if recorder:
-                recorder.record(of_row[data, row["system"], row["seed"]], row)
-            if len(rows[data]) == len(mine):
-                found = sorted(rows[data], key=lambda row: (row["system"], row["seed"]))
-                budget = options.budget or TARGETS[data].budget
-                write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": found})
-                family_report.write(options.out, data, found, mine, budget)
-                print("\n" + family_report.table(data, found) + "\n", flush=True)
-    if recorder:
-        recorder.parent.close("FINISHED")
+            print(f"{len(rows[data])}/{len(of_data)} {data}, {system}, seed {seed}: {said}", flush=True)
+            record(tasks[data, system, seed], row)
+            if len(rows[data]) == len(of_data):
+                report(options.out, data, rows[data], of_data, options.budget or TARGETS[data].budget)
+
+
+def report(folder: Path, data: str, rows: list[Row], tasks: Sequence[Task], budget: int) -> None:
+    """Write the results of a data set to `folder`, and print the table."""
+    rows.sort(key=lambda row: (row["system"], row["seed"]))
+    write_results(folder / f"{data}.json", {"data": data, "critic_samples": budget, "rows": rows})
+    family_report.write(folder, data, rows, tasks, budget)
+    print("\n" + family_report.table(data, rows) + "\n", flush=True)
 
 
 def names(allowed: Sequence[str]) -> Any:

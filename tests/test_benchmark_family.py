@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 import torch
-from processes import ROOT
+from mlflow import MlflowClient
+from processes import ROOT, marked_environment
 
 from toposampler.systems import SYSTEMS
+from toposampler.tracking.tracker import PARENT
 
 torch.set_num_threads(1)
 
@@ -93,3 +96,24 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert "| wgan_gp | " in page
     assert "| PacGAN4 (PacGAN paper) | 7.8 | 95.9 |" in page
     assert (tmp_path / "ring.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(400)
+def test_the_benchmark_runs_over_ray_is_read_again_and_recorded_below_one_run(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "family.py"), "--systems", "wgan_gp", "--data", "ring,digits"]
+    command += ["--seeds", "1", "--budget", "1000", "--workers", "1", "--mlflow"]
+    command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+    for _ in range(2):
+        subprocess.run(command, check=True, env=marked_environment())
+        names = {f"{data}.{kind}" for data in ("ring", "digits") for kind in ("md", "json", "png")}
+        assert {path.name for path in (tmp_path / "out").iterdir()} == names
+        assert "| wgan_gp | " in (tmp_path / "out" / "digits.md").read_text()
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    found = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    (parent,) = [run for run in found if PARENT not in run.data.tags]
+    children = [run for run in found if run.data.tags.get(PARENT) == parent.info.run_id]
+    assert sorted(run.info.run_name for run in children) == ["digits-wgan_gp-0", "ring-wgan_gp-0"]
+    assert {run.info.status for run in found} == {"FINISHED"}
+    assert all("final/score" in run.data.metrics for run in children)

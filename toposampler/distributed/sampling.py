@@ -15,7 +15,7 @@ from toposampler.distributed.cluster import cluster
 from toposampler.distributed.resources import per_worker
 from toposampler.errors import UserError
 from toposampler.rejection.base import Cost
-from toposampler.training.writing import SamplingJob, Writer
+from toposampler.sampling.writing import SamplingJob, Writer
 
 RESTARTS = 3
 """times each lost worker is started again; the part it was at is written anew"""

@@ -31,10 +31,10 @@ import yaml
 
 from runs import trained, write_results
 from toposampler.config import validate
+from toposampler.sampling.writing import PART, SamplingJob, Writer
 from toposampler.training import RunConfig
 from toposampler.training.config import run_folder
 from toposampler.training.sampling import BLOCK
-from toposampler.training.writing import PART, SamplingJob, Writer
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = {"samples.npy": 15, "samples.parquet": 5, "samples": 5}

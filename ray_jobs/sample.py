@@ -36,10 +36,10 @@ from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
 from toposampler.rejection import METHODS
 from toposampler.rejection.base import Cost
+from toposampler.sampling.output import Npy, Output
+from toposampler.sampling.writing import SamplingJob, Writer
 from toposampler.training.lookup import local
-from toposampler.training.output import Npy, Output
 from toposampler.training.progress import Bar, Lines
-from toposampler.training.writing import SamplingJob, Writer
 
 
 def main(arguments: list[str]) -> int:

@@ -13,7 +13,7 @@ FLOORS = [
     ["nn", "losses", "topology", "plots", "config", "errors", "records", "periodic", "files"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["training", "tracking", "rejection", "evaluation"],
+    ["training", "tracking", "rejection", "sampling", "evaluation"],
     ["distributed"],
 ]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}

@@ -118,22 +118,39 @@ def test_learned_masses_stay_as_they_are(make_config: MakeConfig) -> None:
     assert (Jacobian(model, 0.6).draw(50, generator=2).ids == 2).all()
 
 
-def test_weights_are_0_on_a_bridge(make_config: MakeConfig, tmp_path: Path) -> None:
-    """G maps (-1, 1) onto a segment of which the data has the ends only: the middle half is weighed down to 0."""
-    model = make_model(make_config("wgan_gp", system__latent__dim=1))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+def test_weights_of_a_bridge_and_of_two_masses(seed: int, make_config: MakeConfig, tmp_path: Path) -> None:
+    """G maps (-1, 1) onto a segment of which the data has the ends only, with masses .3 and .7.
+
+    Known answer: w is 1.2 on the left quarter, 2.8 on the right one, and 0 between them.
+    """
+    model = make_model(make_config("wgan_gp", system__latent__dim=1), seed)
     model.system.generators = Rows(lambda z: 4 * torch.cat((z, 0 * z), dim=1))
-    z = torch.rand(4000, 1, generator=generator_seeded(0)) * 0.5 + 0.5
-    real = 4 * torch.cat((z * torch.sign(torch.randn(4000, 1, generator=generator_seeded(1))), 0 * z), dim=1)
-    weights = train_weights(model, real, tmp_path / "w.pt", steps=1000)
-    z = torch.linspace(-1, 1, 401)[:, None]
+    u, v = torch.rand(2, 4000, 1, generator=generator_seeded(seed))
+    z = torch.where(u < 0.3, -1.0, 1.0) * (0.5 + 0.5 * v)
+    weights = train_weights(model, 4 * torch.cat((z, 0 * z), dim=1), tmp_path / "w.pt", steps=700, seed=seed)
+    z = torch.linspace(-1, 1, 401)
     with torch.no_grad():
-        w = weights(z, torch.zeros(401, dtype=torch.long))
-    assert float(w[z[:, 0].abs() < 0.35].max()) == 0
-    assert float(w[z[:, 0].abs() > 0.65].min()) > 0.5
-    assert 0.9 < float(w.mean()) < 1.1
-    drawn = LatentRS(model, weights).draw(2000)
-    assert float((drawn.samples[:, 0].abs() < 1.6).double().mean()) < 0.01  # .4 without rejection
-    assert drawn.cost.forward_passes == 2000
+        w = weights(z[:, None], torch.zeros(401, dtype=torch.long))
+    assert float(w[z.abs() < 0.35].max()) == 0
+    assert 0.9 < float(w[z < -0.6].mean()) < 1.5
+    assert 2.4 < float(w[z > 0.6].mean()) < 3.2
+    for cap, least, most in ((3.0, 0.6, 0.8), (1.0, 0.48, 0.62)):  # at a cap of 1 both ends are accepted alike
+        drawn = LatentRS(model, weights, cap=cap).draw(4000, seed)
+        x = drawn.samples[:, 0] / 4
+        assert float((x.abs() < 0.4).double().mean()) < 0.01  # .4 without rejection
+        assert least < float((x > 0).double().mean()) < most
+        assert drawn.cost.forward_passes == 4000
+
+
+def test_a_cap_accepts_by_the_weight_over_it(make_config: MakeConfig) -> None:
+    model = make_model(make_config("wgan_gp"))
+    for cap in (0.5, 1.0, 3.0):
+        sampler = LatentRS(model, WeightNetwork(8, 1), cap=cap)
+        noise = sampler.propose(4000, None, generator_seeded(1))
+        expected = float((sampler.weights(noise["z"], noise["c"]) / cap).clamp(max=1).mean())
+        rate = float(sampler.accept(noise, generator_seeded(2)).double().mean())
+        assert abs(rate - expected) <= 4 * math.sqrt(expected * (1 - expected) / 4000)
 
 
 def test_loss_of_the_weights_by_hand() -> None:
@@ -162,7 +179,7 @@ def test_training_of_weights_goes_on_where_it_was_stopped(make_config: MakeConfi
 
 def test_ascent_climbs_the_weights(make_config: MakeConfig) -> None:
     model = make_model(make_config("wgan_gp"))
-    sampler = LatentRS(model, WeightNetwork(8, 1), ascend=True)
+    sampler = LatentRS(model, WeightNetwork(8, 1), ASCENT_STEPS)
     noise = sampler.propose(50, None, generator_seeded(0))
     before, after = (sampler.weights(x["z"], x["c"]) for x in (noise, sampler.refine(noise)))
     assert (after >= before).all()
@@ -202,7 +219,7 @@ def test_the_same_seed_draws_the_same(name: str, make_config: MakeConfig, tmp_pa
     def make() -> Rejection:
         if name.startswith("latent_rs"):
             weights = train_weights(model, config.data.load().x, tmp_path / "w.pt", steps=2)
-            return LatentRS(model, weights, name == "latent_rs_ga")
+            return LatentRS(model, weights, ASCENT_STEPS if name == "latent_rs_ga" else 0)
         return rejection(name, model, 0.8 if name == "jacobian" else None, None)
 
     sampler = make()
@@ -225,7 +242,12 @@ def test_bad_input_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
     model = make_model(make_config("wgan_gp"))
     for call, message in (
         (lambda: Jacobian(model, 0.0), "keep must be more than 0 and at most 1, got 0"),
+        (lambda: LatentRS(model, WeightNetwork(8, 1), cap=0.0), "the cap must be more than 0, got 0"),
         (lambda: Simplicial(model), "this model's latent.kind is uniform"),
+        (
+            lambda: rejection("critics", model, None, None),
+            "no rejection 'critics': choose one of jacobian, ",
+        ),
         (lambda: rejection("jacobian", model, None, None), "--rejection jacobian needs --keep"),
         (lambda: rejection("latent_rs", model, None, None), "--rejection latent_rs needs --weights"),
         (lambda: rejection("critic", model, 0.5, None), "--keep 0.5: --rejection critic has no use for it"),

@@ -21,11 +21,11 @@ from processes import assert_nothing_left, processes, start, wait_until
 
 from toposampler.data.images import from_bytes, to_bytes
 from toposampler.errors import UserError
+from toposampler.sampling.output import Npy, output
+from toposampler.sampling.writing import SamplingJob, Writer
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
-from toposampler.training.output import Npy, output
 from toposampler.training.sampling import BLOCK, block_seed, draw_block
-from toposampler.training.writing import SamplingJob, Writer
 
 N = 12_300
 """two parts, the last block cut short"""

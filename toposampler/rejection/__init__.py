@@ -8,7 +8,7 @@ from toposampler.errors import UserError
 from toposampler.rejection.base import Drawn, Rejection
 from toposampler.rejection.critic import CriticRejection
 from toposampler.rejection.jacobian import Jacobian
-from toposampler.rejection.latent_rs import LatentRS
+from toposampler.rejection.latent_rs import ASCENT_STEPS, LatentRS
 from toposampler.rejection.simplicial import Simplicial
 from toposampler.rejection.training import train_weights
 from toposampler.training.model import Model
@@ -27,13 +27,16 @@ def rejection(name: str | None, model: Model, keep: float | None, weights: Path 
         keep: share of latents that jacobian keeps; others take none.
         weights: checkpoint of latent_rs and latent_rs_ga, trained on the model's data where it is not complete.
 
-    Raises UserError if the method lacks what it needs, is given what it has no use for, or does not fit the model.
+    Raises UserError if there is no such method, or it lacks what it needs, is given what it has no use for, or does not
+    fit the model.
     """
     if name is None:
         for flag, value in (("--keep", keep), ("--weights", weights)):
             if value is not None:
                 raise UserError(f"{flag} {value} is of use with --rejection only")
         return None
+    if name not in METHODS:
+        raise UserError(f"there is no rejection {name!r}: choose one of {', '.join(METHODS)}")
     latent_rs = name in ("latent_rs", "latent_rs_ga")
     for flag, value, used in (("--keep", keep, name == "jacobian"), ("--weights", weights, latent_rs)):
         if used and value is None:
@@ -43,5 +46,6 @@ def rejection(name: str | None, model: Model, keep: float | None, weights: Path 
     if keep is not None:
         return Jacobian(model, keep)
     if weights is not None:
-        return LatentRS(model, train_weights(model, model.config.data.load().x, weights), name == "latent_rs_ga")
+        trained = train_weights(model, model.config.data.load().x, weights)
+        return LatentRS(model, trained, ASCENT_STEPS if name == "latent_rs_ga" else 0)
     return Simplicial(model) if name == "simplicial" else CriticRejection(model)

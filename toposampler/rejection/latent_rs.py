@@ -1,13 +1,17 @@
 """Latent rejection sampling (latentRS): Latent reweighting, an almost free improvement for GANs.
 
-Issenhuth, Tanielian, Picard, Mary, WACV 2022, arXiv 2110.09803.
+Issenhuth, Tanielian, Picard, Mary, WACV 2022, arXiv 2110.09803. The cap: Verine, Pydi, Negrevergne, Chevaleyre, Optimal
+budgeted rejection sampling, AISTATS 2024, arXiv 2311.00460.
 
 | equation | here |
 |---|---|
 | critic, sup_D E_real D - E[w(z) D(G(z))], G frozen | `training.critic_loss` |
 | weights, inf_w -E[w(z) D(G(z))] + 10 (E w - 1)^2 + 3 E max(0, w - 3)^2 | `training.weight_loss` |
-| accept z with probability w(z) / 3 | `accept` |
+| accept z with probability min(1, w(z) / cap); the paper's is 3, the largest w | `accept` |
 | latentRS+GA: 10 steps of gradient ascent on w, of size .01, from an accepted z | `refine` |
+
+A smaller cap accepts more and corrects less: of all samplers with its acceptance rate, min(1, w / cap) comes closest to
+the distribution that w describes, in every f-divergence (Verine et al.).
 
 Deviations
 ----------
@@ -23,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from toposampler.errors import UserError
 from toposampler.losses.batch import Noise
 from toposampler.rejection.base import Rejection
 from toposampler.training.model import Model
@@ -54,29 +59,32 @@ class LatentRS(Rejection):
     Args:
         model: stays as it is.
         weights: trained for this model (`training.train_weights`).
-        ascend: gradient ascent on w from each accepted latent.
+        ascent_steps: of gradient ascent on w from each accepted latent; the paper's latentRS+GA takes 10.
+        cap: weight from which on a latent is always accepted.
+
+    Raises UserError if `cap` is not positive.
     """
 
     keeps_prior = False
     passes = 0
 
-    def __init__(self, model: Model, weights: WeightNetwork, ascend: bool = False) -> None:
+    def __init__(self, model: Model, weights: WeightNetwork, ascent_steps: int = 0, cap: float = MAX_WEIGHT) -> None:
+        if not cap > 0:
+            raise UserError(f"the cap must be more than 0, got {cap:g}")
         super().__init__(model)
         self.weights = weights.to(self.device).requires_grad_(False)
-        self.ascend = ascend
-        self.name = "latent_rs_ga" if ascend else "latent_rs"
+        self.ascent_steps, self.cap = ascent_steps, cap
+        self.name = "latent_rs_ga" if ascent_steps else "latent_rs"
 
     def accept(self, noise: Noise, rng: torch.Generator) -> Tensor:
         """See `Rejection.accept`."""
         w = self.weights(noise["z"], noise["c"])
-        return (torch.rand(len(w), generator=rng, device=w.device, dtype=w.dtype) < w / MAX_WEIGHT).cpu()
+        return (torch.rand(len(w), generator=rng, device=w.device, dtype=w.dtype) < w / self.cap).cpu()
 
     def refine(self, noise: Noise) -> Noise:
         """See `Rejection.refine`."""
-        if not self.ascend:
-            return noise
         z = noise["z"]
-        for _ in range(ASCENT_STEPS):
+        for _ in range(self.ascent_steps):
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(self.weights(z, noise["c"]).sum(), z)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from toposampler.rejection import rejection
 from toposampler.rejection.base import Cost
+from toposampler.sampling.output import Block, output
 from toposampler.training.model import load_model
-from toposampler.training.output import Block, output
 from toposampler.training.sampling import BLOCK, block_seed, draw_block
 
 PART = 10

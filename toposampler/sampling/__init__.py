@@ -1,0 +1,1 @@
+"""Samples of a trained model written to files, through a rejection sampler or not."""

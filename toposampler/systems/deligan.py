@@ -19,7 +19,7 @@ Deviations
   of 32 tanh units in each, and z of 2 dimensions.
 - sigma starts at .2, the authors' value for images; their toy's is .02 (`configs/ring_deligan.yaml`).
 - The authors choose whose step is next by the generator's loss, up to five a batch; here `training.critic_steps`.
-- Adam's betas and the regulariser are theirs; the learning rate of their toy is 1e-4, for 64,000 steps.
+- Adam's betas and the regulariser are theirs; the learning rate of their toy is 1e-4, for 8,000 epochs.
 """
 
 from __future__ import annotations

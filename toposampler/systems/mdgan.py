@@ -20,7 +20,7 @@ Deviations
 - All terms of an iteration go down together: one step of both critics, then one of G and E. The paper's algorithm
   alternates manifold and diffusion steps.
 - Networks and latents are those of DMGAN's experiments at the single generator's full width; E has the critic's layers.
-- l1, l2 and the optimisers' constants are ours: the paper chooses them anew for each of its experiments.
+- l1, l2 and the optimisers' constants are ours.
 """
 
 from __future__ import annotations

@@ -9,14 +9,14 @@ trained to undo G it cannot map the data that G leaves out to the noise's distri
 | generator: E D(z, G(z)), D being a log ratio of densities | `generator_loss` | `generator/adversarial` |
 | G and F: E d(z, F(G(z))), d the squared distance | `generator_loss` | `generator/reconstruction` |
 
-s is the logistic function. D has the other sign here, high for real x, as in all systems of the house. `encoder` is F;
-the critic's loss trains it in no step, its only term is the reconstruction's.
+s is the logistic function. D has the other sign here, high for real x, as in all systems of the house. `encoder` is F:
+D(z, G(z)) does not depend on it, so that the reconstruction alone trains it.
 
 Deviations
 ----------
 - F and G are functions. The paper describes p(z given x) as a distribution, a Gaussian where d is the squared distance.
 - Networks are those of DMGAN's experiments at the single generator's full width; F has the critic's layers.
-- Optimisers' constants are ours, as the paper names none.
+- Optimisers' constants are ours.
 """
 
 from __future__ import annotations

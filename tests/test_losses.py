@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from toposampler.losses import mixture, wasserstein
+from toposampler.losses import gan, mixture, wasserstein
 from toposampler.losses.batch import Batch
 from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
@@ -32,6 +32,21 @@ def test_critic_terms_of_a_linear_critic() -> None:
     assert terms["real"].item() == pytest.approx(-9.0)
     assert terms["fake"].item() == pytest.approx(3.0)
     assert terms["penalty"].item() == pytest.approx(10 * (3 - 1) ** 2)
+
+
+def test_terms_of_logits_and_of_hinges_against_their_closed_forms() -> None:
+    batch = Batch(torch.zeros(2, 2), {"weight": torch.tensor([0.5, 1.5])}, None, 0, 1)
+    real, fake = torch.tensor([0.0, math.log(3)]), torch.tensor([math.log(3), 0.0])  # probabilities 1/2 and 3/4
+
+    terms = gan.critic_terms(real, fake, batch)
+    assert terms["real"].item() == pytest.approx((math.log(2) + math.log(4 / 3)) / 2)
+    assert terms["fake"].item() == pytest.approx((0.5 * math.log(4) + 1.5 * math.log(2)) / 2)
+    assert gan.generator_term(fake, batch).item() == pytest.approx((0.5 * math.log(4 / 3) + 1.5 * math.log(2)) / 2)
+    assert gan.saturating_generator_term(fake, batch).item() == pytest.approx(-terms["fake"].item())
+
+    terms = gan.hinge_critic_terms(torch.tensor([0.25, 2.0]), torch.tensor([-3.0, 0.5]), batch)
+    assert terms["real"].item() == pytest.approx((0.75 + 0) / 2)
+    assert terms["fake"].item() == pytest.approx((0.5 * 0 + 1.5 * 1.5) / 2)
 
 
 @pytest.mark.parametrize(("sides", "expected"), [("one-sided", 0.0), ("two-sided", 0.25)])

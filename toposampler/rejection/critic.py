@@ -61,4 +61,4 @@ class CriticRejection(Rejection):
         return (u < ((found - self.top) / self.scale).exp()).cpu()
 
     def _scores(self, noise: Noise) -> Tensor:
-        return self.system.critic(self.system.generate(noise))
+        return self.system.judge(noise)

@@ -55,8 +55,14 @@ def weight_loss(scores: Tensor, w: Tensor) -> Tensor:
 def train_weights(model: Model, real: Tensor, path: Path, steps: int = 5000, seed: int = 0) -> WeightNetwork:
     """w for `model` against `real` (N, *shape), trained for `steps` steps or on to them from the checkpoint at `path`.
 
-    Raises UserError if `path` is another model's, or cannot be read or written.
+    Raises UserError if `path` is another model's, or cannot be read or written, or if the model's critic, which is
+    trained on, judges more than a sample.
     """
+    if not model.system.judges_samples:
+        raise UserError(
+            f"rejection latent_rs goes on training the model's critic, and that of {model.config.system.name} does not "
+            "judge samples alone: use --rejection jacobian or critic"
+        )
     system, device = model.system, next(model.system.parameters()).device
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

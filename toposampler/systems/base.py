@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from toposampler.config import OptimiserConfig, Section
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
+from toposampler.nn.critic import Critic
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
@@ -80,6 +81,8 @@ class System(nn.Module, ABC):
 
     averaged: tuple[str, ...] = ("generators",)
     """modules of the player `generator` whose moving average samples are drawn from, by their names in it"""
+    judges_samples: bool = True
+    """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
     def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -88,7 +91,7 @@ class System(nn.Module, ABC):
         self.xavier = config.initialisation == "xavier"
         self.generators = self.build_generators(config, shape)
         self.critic = self.initialised(
-            networks.critic(shape, config.critic_width or networks.default_critic_width(shape))
+            self.build_critic(config, shape, config.critic_width or networks.default_critic_width(shape))
         )
 
     def initialised(self, network: Network) -> Network:
@@ -99,6 +102,10 @@ class System(nn.Module, ABC):
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
         width = config.generator_width or networks.default_generator_width(shape, self.K)
         return GeneratorEnsemble(lambda: self.initialised(networks.generator(shape, config.latent.dim, width)), self.K)
+
+    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> Critic:
+        """D: a critic of samples, or of what `judge` gives it."""
+        return networks.critic(shape, width)
 
     @abstractmethod
     def players(self) -> dict[str, Player]:
@@ -125,6 +132,10 @@ class System(nn.Module, ABC):
     def generate(self, noise: Noise) -> Tensor:
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""
         return self.generators(noise["z"], noise["c"])
+
+    def judge(self, noise: Noise) -> Tensor:
+        """The critic's scores (n,) of the samples made from one batch of noise, tensors (n, ...): high for real."""
+        return self.critic(self.generate(noise))
 
     def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
         """Terms of what comes before the generators, given the critic's scores (n,) of the samples; none where z is

@@ -135,9 +135,10 @@ def test_a_section_given_in_part_keeps_the_rest_of_its_default() -> None:
 def test_every_key_is_described_with_its_true_default() -> None:
     rows = {key: (default, meaning) for key, default, meaning in describe(RunConfig)}
     assert all(meaning for _, meaning in rows.values())
-    assert rows["system.generator.learning_rate"][0] == "0.001"  # the section's own default, not the optimiser's
+    rates = {key: default for key, (default, _) in rows.items() if key.startswith("system.generator.learning_rate (")}
+    assert [rate for key, rate in rates.items() if "wgan_gp" in key] == ["0.001"]  # the section's own, not the class's
     assert rows["data.name"] == ("required", "one of lines, circles, spheres, gaussians, digits, mnist, npy, folder")
-    assert "system.n_generators (dmgan, dmgan_pl, topo_dmgan)" in rows
+    assert any(key.startswith("system.n_generators (") and "dmgan, dmgan_pl" in key for key in rows)
 
 
 def test_only_the_mathematics_must_stay_the_same_on_resume() -> None:

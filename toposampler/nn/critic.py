@@ -33,6 +33,10 @@ class Critic(nn.Module):
         """Scores of features: (n, n_features) to (n,), in the weights' precision also under autocast."""
         return self.head(features).squeeze(-1).to(self.head.weight.dtype)
 
+    def slope(self, features: Tensor) -> Tensor:
+        """The gradient of `score` by the features: (n, n_features) to the same."""
+        return self.head.weight.expand(len(features), -1)
+
     def scores_and_gradient(self, x: Tensor, n_gradient: int) -> tuple[Tensor, Tensor]:
         """Scores (n,) of all rows of x, and dD/dx (n_gradient, *shape) at its last `n_gradient` rows.
 
@@ -44,10 +48,31 @@ class Critic(nn.Module):
         for layer in self.trunk:
             inputs.append(x[-n_gradient:].detach())
             x = layer(x)
-        gradient = self.head.weight.expand(n_gradient, -1)
+        gradient = self.slope(x[-n_gradient:])
         for layer, at in zip(reversed(self.trunk), reversed(inputs), strict=True):
             gradient = _pull_back(layer, at, gradient)
         return self.score(x), gradient.to(self.head.weight.dtype)
+
+
+class ClassCritic(Critic):
+    """A critic that sorts samples into K + 1 classes, the last of them "real"; its score is the logit of that class."""
+
+    def __init__(self, trunk: Sequence[nn.Module], n_features: int, n_generators: int) -> None:
+        super().__init__(trunk, n_features)
+        self.head = nn.Linear(n_features, n_generators + 1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Of the K generators and of "real": (n, n_features) to (n, K + 1)."""
+        return self.head(features).to(self.head.weight.dtype)
+
+    def score(self, features: Tensor) -> Tensor:
+        """ln D_real - ln (1 - D_real), D the softmax of the logits: (n,)."""
+        logits = self.logits(features)
+        return logits[:, -1] - logits[:, :-1].logsumexp(dim=1)
+
+    def slope(self, features: Tensor) -> Tensor:
+        """See `Critic.slope`."""
+        return self.head.weight[-1] - self.logits(features)[:, :-1].softmax(dim=1) @ self.head.weight[:-1]
 
 
 def _pull_back(layer: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:

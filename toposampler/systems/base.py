@@ -67,6 +67,11 @@ class SystemConfig(Section):
         return False
 
     @property
+    def pack_size(self) -> int:
+        """The samples that the critic judges together: every worker's share of a batch is a multiple of it."""
+        return 1
+
+    @property
     def least_batch(self) -> int:
         """The least global batch on which every loss is defined."""
         return 2

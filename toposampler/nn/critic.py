@@ -33,23 +33,65 @@ class Critic(nn.Module):
         """Scores of features: (n, n_features) to (n,), in the weights' precision also under autocast."""
         return self.head(features).squeeze(-1).to(self.head.weight.dtype)
 
-    def input_gradient(self, x: Tensor) -> Tensor:
-        """dD/dx at x (n, *shape): (n, *shape), differentiable by the weights.
+    def slope(self, features: Tensor) -> Tensor:
+        """The gradient of `score` by the features: (n, n_features) to the same; a constant here."""
+        return self.head.weight.expand(len(features), -1)
+
+    def scores_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (n,) of x (n, *shape), and dD/dx (n, *shape), both differentiable by the weights.
 
         Between its kinks D is linear, so dD/dx is the product of the weights and of the constant slopes of the
         activations. Written as a pass of its own it can be differentiated once by the weights, which costs less than
-        `autograd.grad(..., create_graph=True)` followed by a second backward, and equals it exactly; the pass that
-        finds the slopes needs no gradient at all.
+        `autograd.grad(..., create_graph=True)` followed by a second backward, and equals it exactly.
         """
-        inputs = []
+        features, inputs = self._forward(x)
+        return self.score(features), self._pulled_back(self.slope(features), inputs)
+
+    def input_gradient(self, x: Tensor) -> Tensor:
+        """dD/dx alone, as of `scores_and_gradient`: where the slope is constant, the pass that finds the kinks needs no
+        gradient."""
         with torch.no_grad():
-            for layer in self.trunk:
-                inputs.append(x)
-                x = layer(x)
-        gradient = self.head.weight.expand(len(x), -1)
+            features, inputs = self._forward(x)
+        return self._pulled_back(self.slope(features), inputs)
+
+    def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The features of x, and what each layer of the trunk was given, as constants."""
+        inputs = []
+        for layer in self.trunk:
+            inputs.append(x.detach())
+            x = layer(x)
+        return x, inputs
+
+    def _pulled_back(self, gradient: Tensor, inputs: list[Tensor]) -> Tensor:
+        """The gradient by x, given the one by the features."""
         for layer, at in zip(reversed(self.trunk), reversed(inputs), strict=True):
             gradient = _pull_back(layer, at, gradient)
         return gradient.to(self.head.weight.dtype)
+
+
+class ClassCritic(Critic):
+    """A critic that sorts samples into K + 1 classes, the last of them "real"; its score is the logit of that class."""
+
+    def __init__(self, trunk: Sequence[nn.Module], n_features: int, n_generators: int) -> None:
+        super().__init__(trunk, n_features)
+        self.head = nn.Linear(n_features, n_generators + 1)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Of the K generators and of "real": (n, n_features) to (n, K + 1)."""
+        return self.head(features).to(self.head.weight.dtype)
+
+    def score(self, features: Tensor) -> Tensor:
+        """ln D_real - ln (1 - D_real), D the softmax of the logits: (n,)."""
+        logits = self.logits(features)
+        return logits[:, -1] - logits[:, :-1].logsumexp(dim=1)
+
+    def slope(self, features: Tensor) -> Tensor:
+        """See `Critic.slope`."""
+        return self.head.weight[-1] - self.logits(features)[:, :-1].softmax(dim=1) @ self.head.weight[:-1]
+
+    def input_gradient(self, x: Tensor) -> Tensor:
+        """See `Critic.input_gradient`: this slope moves with the features, and so with the weights below."""
+        return self.scores_and_gradient(x)[1]
 
 
 def _pull_back(layer: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:

@@ -67,6 +67,11 @@ class SystemConfig(Section):
         return False
 
     @property
+    def pack_size(self) -> int:
+        """The samples that the critic judges together: every worker's share of a batch is a multiple of it."""
+        return 1
+
+    @property
     def least_batch(self) -> int:
         """The least global batch on which every loss is defined."""
         return 2
@@ -137,8 +142,8 @@ class System(nn.Module, ABC):
         """The critic's scores (n,) of the samples made from one batch of noise, tensors (n, ...): high for real."""
         return self.critic(self.generate(noise))
 
-    def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
-        """Terms of what comes before the generators, given the critic's scores (n,) of the samples; none where z is
+    def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
+        """Terms of what comes before the generators, given the adversarial loss (n,) of each sample; none where z is
         drawn from a fixed distribution."""
         return {}
 

@@ -71,8 +71,10 @@ class RunConfig(Section):
                 f"cluster.placement sharded needs a system with an ensemble of generators, and {self.system.name} has "
                 "one network: set cluster.placement replicated"
             )
-        if fault := _too_many_workers(self, self.cluster.num_workers):
-            raise ValueError(fault)
+        most = self.cluster.num_workers
+        for workers in (most, *range(self.cluster.min_workers or most, most)):
+            if fault := _too_many_workers(self, workers):
+                raise ValueError(fault)
         return self
 
 
@@ -83,6 +85,12 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
         return (
             f"training.batch_size ({size}) is less than cluster.num_workers ({workers}): the workers share the global "
             "batch, and one of them would have nothing to do"
+        )
+    pack = config.system.pack_size
+    if pack > 1 and size % (pack * workers):
+        return (
+            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic judges packs of {pack} "
+            f"samples (system.n_packed), and {workers} workers (cluster.min_workers to num_workers) share them whole"
         )
     if config.system.couples_samples and workers > 1:
         return (

@@ -1,0 +1,53 @@
+"""Weights divided by their spectral norm, which power iteration follows as they move (Miyato et al. 2018, algorithm 1).
+
+`nn.isometric` takes the norm from singular values, which has no state; for the wide convolutions of a critic that would
+cost more than the critic. `torch.nn.utils.parametrizations.spectral_norm` iterates whenever a weight is read, in the
+generator's step and in evaluation too, twice in a pass that also takes the input's gradient. Here the page says when.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from toposampler.nn.critic import Critic
+
+
+class SpectralNorm(nn.Module):
+    """W / (u' W v), with u and v the first singular vectors of W (out, in * kernel): exact at first, then followed."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        U, _, Vh = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
+        self.register_buffer("u", U[:, 0].clone())
+        self.register_buffer("v", Vh[0].clone())
+        self.u: Tensor
+        self.v: Tensor
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """(out, in, ...) to (out, in, ...); the norm's gradient is u v', as of the norm itself."""
+        return weight / (weight.flatten(1) * torch.outer(self.u, self.v)).sum()  # no product that autocast would round
+
+    @torch.no_grad()
+    def advance(self, weight: Tensor) -> None:
+        """One power iteration."""
+        W = weight.flatten(1)
+        self.u = F.normalize(W @ self.v, dim=0)
+        self.v = F.normalize(W.mT @ self.u, dim=0)
+
+
+def spectrally_normalised(critic: Critic) -> Critic:
+    """`critic` with every layer's weight divided by its spectral norm, biases free."""
+    for layer in [*critic.trunk, critic.head]:
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
+    return critic
+
+
+def advance(critic: Critic) -> None:
+    """One power iteration of every layer of a spectrally normalised critic."""
+    for layer in [*critic.trunk, critic.head]:
+        if parametrize.is_parametrized(layer):
+            layer.parametrizations.weight[0].advance(layer.parametrizations.weight.original)

@@ -1,0 +1,110 @@
+"""MAD-GAN: Multi-Agent Diverse Generative Adversarial Networks.
+
+Ghosh, Kulharia, Namboodiri, Torr, Dokania, CVPR 2018, arXiv 1704.02906. K generators and one critic that tells them
+apart: its K + 1 classes are the generators and "real". To be found out less, a generator must move away from the
+others, where the critic sorts it out easily, and towards the data.
+
+| equation | here | logged term |
+|---|---|---|
+| D = softmax of K + 1 logits, D_{K+1} for "real" | `nn.critic.ClassCritic` | |
+| critic: -E_real ln D_{K+1} - sum_c E ln D_c(G_c) | `critic_loss` | `critic/real`, `critic/fake` |
+| generators: E ln(1 - D_{K+1}(G_c)) | `generator_loss` | `generator/adversarial` |
+
+The sum over c in the critic's loss makes generated samples count K times as much as real ones, as in the paper, whose
+optimum is D_{K+1} = p / (p + sum_c p_c), with the mean of the generators' densities p_c equal to p.
+
+Deviations
+----------
+- `generator_loss: non-saturating` (default) has -E ln D_{K+1}(G_c) in place of E ln(1 - D_{K+1}(G_c)), the paper's
+  (`minimax`): the two have the same fixed points, and a critic that is sure of all fakes still leaves a gradient.
+- The generators' term is a mean over c, the paper's a sum: Adam is blind to the factor.
+- The paper's generators share their first layers. Here each is a network of its own, as in all ensembles of the house,
+  of a quarter of the single generator's width; so workers can hold some of them each.
+- A batch holds as many samples of all generators together as of the data, the paper's as many of each.
+- Networks and latents are those of DMGAN's experiments.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from toposampler.config import OptimiserConfig
+from toposampler.losses import gan, mixture
+from toposampler.losses.batch import Batch, Terms
+from toposampler.nn import networks
+from toposampler.nn.critic import ClassCritic
+from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.uniform import UniformSystem
+
+
+class MADGANConfig(SystemConfig):
+    """MAD-GAN (Ghosh et al. 2018): K generators that the critic tells apart."""
+
+    name: Literal["mad_gan"] = "mad_gan"
+    n_generators: int = Field(10, ge=1)
+    """K, the number of generators"""
+    generator_loss: Literal["non-saturating", "minimax"] = "non-saturating"
+    """of "real" D_{K+1} at generated samples: -ln D_{K+1}, or ln(1 - D_{K+1}) (the paper's)"""
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+
+    @property
+    def K(self) -> int:
+        """The number of generators."""
+        return self.n_generators
+
+    @property
+    def has_ensemble(self) -> bool:
+        """See `SystemConfig.has_ensemble`."""
+        return True
+
+    def build(self, shape: tuple[int, ...]) -> MADGAN:
+        """See `SystemConfig.build`."""
+        return MADGAN(self, shape)
+
+
+class MADGAN(UniformSystem):
+    """K generators {G_c} with r(c) = 1/K, and a critic D of K + 1 classes."""
+
+    critic: ClassCritic
+
+    def __init__(self, config: MADGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+
+    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> ClassCritic:
+        """D, with a logit for each generator and one for "real"."""
+        plain = networks.critic(shape, width)
+        return ClassCritic([*plain.trunk], plain.head.in_features, self.K)
+
+    def players(self) -> dict[str, Player]:
+        """Critic, then generators."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
+            ),
+        }
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real ln D_{K+1} - sum_c E ln D_c(G_c)."""
+        real, fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
+        return {
+            "real": batch.mean(F.softplus(-self.critic.score(real))),
+            "fake": self.K * mixture.information(self.critic.logits(fake), batch),
+        }
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-E ln D_{K+1}(G_c), or E ln(1 - D_{K+1}(G_c))."""
+        scores = self.critic(self.generate(batch.noise))
+        minimax = self.config.generator_loss == "minimax"
+        return {"adversarial": (gan.saturating_generator_term if minimax else gan.generator_term)(scores, batch)}
+
+    def encode(self, x: Tensor) -> Tensor:
+        """q(c|x), the critic's odds of the generators among themselves: (n, K)."""
+        return self.critic.logits(self.critic.features(x))[:, :-1].softmax(dim=1)

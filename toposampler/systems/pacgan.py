@@ -1,0 +1,101 @@
+"""PacGAN: The Power of Two Samples in Generative Adversarial Networks.
+
+Lin, Khetan, Fanti, Oh, NeurIPS 2018, arXiv 1712.04086. The critic judges m samples at once, all real or all generated:
+m samples of a generator that drops modes are alike, which m samples of the data are not.
+
+| equation | here | logged term |
+|---|---|---|
+| D(x_1, ..., x_m): m samples side by side, images as channels | `scores` | |
+| critic: -E_real ln D - E_fake ln(1 - D), over packs | `critic_loss` | `critic/real`, `critic/fake` |
+| generator: -E_fake ln D | `generator_loss` | `generator/adversarial` |
+
+D = s(critic), s the logistic function. A pack is rows j, j + n/m, j + 2n/m, ... of a batch of n: a worker that has rows
+w, w + W, ... of it has whole packs if W divides n/m, so that the result is one process's. Other batches are refused.
+
+Deviations
+----------
+- The loss is the paper's, the non-saturating GAN's; `n_packed: 1` is that GAN itself.
+- Networks and latents are those of DMGAN's experiments at the single generator's full width. For points the paper has
+  ALI's, generators of four layers of 400 with batch norm and critics of maxout units; as there, only the critic's input
+  grows with m.
+- Adam's constants are the paper's for points (1e-4, beta 1 .8, batch 100); `configs/ring_pacgan.yaml` has those that
+  train here.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from toposampler.config import OptimiserConfig
+from toposampler.errors import UserError
+from toposampler.losses import gan
+from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.nn import networks
+from toposampler.nn.critic import Critic
+from toposampler.systems.base import Player, System, SystemConfig
+
+
+class PacGANConfig(SystemConfig):
+    """PacGAN (Lin et al. 2018): one generator, a critic that judges several samples at once."""
+
+    name: Literal["pacgan"] = "pacgan"
+    n_packed: int = Field(4, ge=1)
+    """m, samples that the critic judges at once; 1: the plain GAN"""
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
+    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
+
+    @property
+    def pack_size(self) -> int:
+        """See `SystemConfig.pack_size`."""
+        return self.n_packed
+
+    def build(self, shape: tuple[int, ...]) -> PacGAN:
+        """See `SystemConfig.build`."""
+        return PacGAN(self, shape)
+
+
+class PacGAN(System):
+    """One generator G against a critic D of packs."""
+
+    def __init__(self, config: PacGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        self.judges_samples = config.n_packed == 1
+
+    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> Critic:
+        """D, of m samples side by side."""
+        return networks.critic((config.pack_size * shape[0], *shape[1:]), width)
+
+    def players(self) -> dict[str, Player]:
+        """Critic, then generator."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
+            ),
+        }
+
+    def scores(self, x: Tensor) -> Tensor:
+        """The critic's scores of the packs of x: (n, *shape) to (n / m,)."""
+        packs = x.unflatten(0, (self.config.n_packed, -1)).transpose(0, 1)
+        return self.critic(packs.flatten(1, 2))
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real ln D - E_fake ln(1 - D), over packs."""
+        return gan.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch)
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-E_fake ln D, over packs."""
+        return {"adversarial": gan.generator_term(self.scores(self.generate(batch.noise)), batch)}
+
+    def judge(self, noise: Noise) -> Tensor:
+        """See `System.judge`. Raises UserError if the critic judges packs."""
+        if not self.judges_samples:
+            raise UserError(
+                f"the critic of pacgan judges {self.config.n_packed} samples at once (system.n_packed), and cannot "
+                "reject one: use --rejection jacobian"
+            )
+        return super().judge(noise)

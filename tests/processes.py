@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,6 +23,8 @@ ROOT = Path(__file__).parents[1]
 CONFIG = "configs/lines_dmgan_pl.yaml"
 SHORT = ["--training.generator_steps", "20", "--training.evaluation_samples", "500"]
 MARK = "TOPOSAMPLER_TEST"
+PATIENCE = 180.0
+"""seconds that a server may take to answer, on a machine with other work"""
 
 
 def marked_environment() -> dict[str, str]:
@@ -79,6 +83,37 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen[str]) 
         if process.poll() is not None:
             pytest.fail(str(process.communicate()[0]))
         time.sleep(0.05)
+
+
+@contextmanager
+def server(command: list[str], health: str, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
+    """Have `command` run, and answer at `health`, while the block does; then it and its children are killed.
+
+    What it says is appended to the file `log`: a pipe that nobody reads would stop it. The test fails with the end of
+    that if it ends, or gives no answer within `PATIENCE` seconds.
+    """
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while not answers(health):
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{shlex.join(command)} does not answer at {health}:\n{log.read_text()[-4000:]}")
+            time.sleep(0.2)
+        yield
+    finally:
+        with suppress(ProcessLookupError):  # it has ended, with all its children
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    """Whether `url` is answered with a success."""
+    try:
+        with urllib.request.urlopen(url, timeout=10):
+            return True
+    except OSError:  # refused, reset, another status
+        return False
 
 
 def recorded_steps(folder: Path) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -118,6 +119,10 @@ def test_a_version_is_a_pyfunc_model_that_samples(
     found = version.predict([0], {"n": 1100, "seed": 5, "rejection": "jacobian", "keep": 0.8})
     assert np.array_equal(found, np.load(tmp_path / "s.npy"))
     assert not np.array_equal(found[:64], version.predict([0], {"n": 64, "seed": 5}))
+    asked = {"n": 9, "rejection": "jacobian", "keep": 0.7}
+    with ThreadPoolExecutor(3) as threads:  # as a server has them
+        first, *others = threads.map(version.predict, [[0]] * 3, [asked] * 3)
+    assert all(np.array_equal(first, other) for other in others)
     assert version.predict([0], {"n": None, "seed": None, "ema": None}).shape == (16, 2)
 
 

@@ -4,17 +4,16 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from processes import free_port, server
 
 import toposampler.tracking.tracker as tracker_module
 from toposampler.config import TrackingConfig
@@ -27,12 +26,6 @@ from toposampler.training import RunConfig
 from toposampler.training.config import run_folder
 
 PARAMETERS = {f"section.key_{i}": i for i in range(120)}  # more than one call may carry
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.fixture(scope="session")
@@ -272,27 +265,11 @@ def test_a_damaged_tracking_json_is_named(make_config: Callable[..., RunConfig],
         check_tracking(config)
 
 
-@contextmanager
-def mlflow_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real `mlflow server` over the SQLite file in `folder`, killed with all its workers at the end."""
+def mlflow_server(folder: Path, port: int) -> AbstractContextManager[None]:
+    """A real `mlflow server` over the SQLite file in `folder`."""
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/art"]
-    with (folder / "server.log").open("ab") as log:
-        server = subprocess.Popen(command, start_new_session=True, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                check_server(f"http://127.0.0.1:{port}")
-                break
-            except UserError:
-                time.sleep(0.5)
-        else:
-            pytest.fail((folder / "server.log").read_text())
-        yield server
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    return server(command, f"http://127.0.0.1:{port}/health", folder / "server.log", os.environ)
 
 
 def test_a_server_that_dies_loses_and_doubles_nothing(

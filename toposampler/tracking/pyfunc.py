@@ -2,7 +2,8 @@
 
 MLflow loads it by the name of this module, with which the model directory's files are read: no code and no pickle are
 shipped. What is asked for stands in the params; the input is not looked at, but MLflow wants one. MLflow drops params
-that are not in `PARAMS` before they get here, with a warning in the server's log.
+that are not in `PARAMS` before they get here, with a warning in the server's log, and its server gives a request 60 s
+(`--timeout`); the first one with a rejection sampler calibrates it, which can take that long.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlflow
@@ -47,6 +49,7 @@ class Sampler:
     def __init__(self, folder: str | Path) -> None:
         self._models: dict[bool, Model] = {ema: load_model(folder, ema) for ema in (True, False)}
         self._samplers: dict[tuple[bool, str | None, float | None], Model | Rejection] = {}
+        self._lock = Lock()  # a server answers in threads, and torch's forward differentiation takes one at a time
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray[Any, Any]:
         """Samples (n, *shape) float32, those of `ray_jobs/sample.py` for the same params; the input is not looked at.
@@ -58,8 +61,9 @@ class Sampler:
         try:
             if asked["n"] > MOST:
                 raise UserError(f"n must be at most {MOST:,}, got {asked['n']:,}")
-            sampler = self._sampler(asked["ema"], asked["rejection"], asked["keep"])
-            samples, _ = sampler.sample(asked["n"], asked["seed"], asked["generator"])
+            with self._lock:
+                sampler = self._sampler(asked["ema"], asked["rejection"], asked["keep"])
+                samples, _ = sampler.sample(asked["n"], asked["seed"], asked["generator"])
         except UserError as error:
             raise MlflowException.invalid_parameter_value(f"params: {error}") from None
         return samples.float().numpy()

@@ -156,7 +156,13 @@ class TestResults:
 
     @pytest.mark.parametrize(
         ("values", "shown"),
-        [([0.012, 0.0124, 0.0125], "0.01230 ± 0.00066"), ([4.0, 4.0], "4"), ([0.5], "0.5"), ([900, 1000], "950 ± 635")],
+        [
+            ([0.012, 0.0124, 0.0125], "0.01230 ± 0.00066"),
+            ([4.0, 4.0], "4"),
+            ([0.25, 0.25 + 1e-16], "0.25"),
+            ([0.5], "0.5"),
+            ([900, 1000], "950 ± 635"),
+        ],
     )
     def test_a_value_has_two_digits_of_its_uncertainty(self, values: list[float], shown: str) -> None:
         assert text(Estimate(values)) == shown

@@ -14,7 +14,7 @@ from toposampler.errors import UserError
 from toposampler.evaluation.halves import halves
 from toposampler.evaluation.images import image_metrics
 from toposampler.evaluation.suite import Findings, Suite
-from toposampler.rejection import rejection
+from toposampler.rejection import Rejection, rejection
 from toposampler.training.config import RunConfig
 from toposampler.training.model import Model, data_of, load_model
 
@@ -116,9 +116,7 @@ class Evaluator:
 
 def sampled(subject: Subject, n: int, seed: int) -> Sampled:
     """`n` samples of a model, in any order. Raises UserError if they are not finite."""
-    assert subject.place is not None
-    model = _model(subject.place)
-    sampler = rejection(subject.method, model, subject.keep, subject.weights)
+    model, sampler = _sampler(subject)
     rate = None
     if sampler is None:
         samples, ids = model.sample(n, seed)
@@ -130,6 +128,9 @@ def sampled(subject: Subject, n: int, seed: int) -> Sampled:
     return Sampled(samples.float(), ids, model.system.prior(), rate)
 
 
-@lru_cache(maxsize=4)
-def _model(place: Path) -> Model:
-    return load_model(place)
+@lru_cache(maxsize=8)
+def _sampler(subject: Subject) -> tuple[Model, Rejection | None]:
+    """The model of `subject` and what its samples go through; kept, as some samplers are calibrated first."""
+    assert subject.place is not None
+    model = load_model(subject.place)
+    return model, rejection(subject.method, model, subject.keep, subject.weights)

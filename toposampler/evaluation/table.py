@@ -55,7 +55,7 @@ def text(value: Estimate | None) -> str:
     """`0.0123 ± 0.0004`: two digits of the half width, and the mean to the same place; `-` if there is no value."""
     if value is None:
         return "-"
-    if not value.half_width:
+    if value.half_width is None or value.half_width < 5e-7:  # rounding leaves 1e-17 where all draws agree
         return f"{value.mean:.4g}"
     places = min(6, max(0, 1 - math.floor(math.log10(value.half_width))))
     return f"{value.mean:.{places}f} ± {value.half_width:.{places}f}"

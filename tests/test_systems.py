@@ -102,6 +102,24 @@ def test_same_seed_same_training_another_seed_another(name: str, make_config: Ma
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_loop_goes_on_from_its_saved_state_to_the_last_bit(
+    name: str, make_config: MakeConfig, tmp_path: Path
+) -> None:
+    whole, resumed = (make_loop(make_config(name)) for _ in range(2))
+    for _ in range(3):
+        whole.iteration()
+    torch.save(whole.state_dict(), tmp_path / "state.pt")
+    resumed.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for _ in range(3):
+        whole.iteration()
+        resumed.iteration()
+    for key, x in whole.system.state_dict().items():
+        assert torch.equal(x, resumed.system.state_dict()[key]), key
+    assert torch.equal(whole.average, resumed.average)
+    assert whole.drain_terms() == resumed.drain_terms()
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_samples_follow_the_seed_and_the_generator(name: str, make_config: MakeConfig) -> None:
     system = make_loop(make_config(name)).system
     x, ids = draw_samples(system, 5000, seed=3)
@@ -199,27 +217,33 @@ def _worker(configs: list[RunConfig], folder: Path) -> None:
         for _ in range(10):
             loop.iteration()
         loop.check_replicas()
-        torch.save([parameters(loop), loop.drain_terms()], folder / f"{config.system.name}_{world.rank}.pt")
+        buffers = dict(loop.system.named_buffers())
+        torch.save([parameters(loop), loop.drain_terms(), buffers], folder / f"{config.name}_{world.rank}.pt")
         loop.players["critic"].values[0] += world.rank  # a replica that has drifted is noticed
         try:
             loop.check_replicas()
         except TrainingStoppedError:
-            (folder / f"{config.system.name}_{world.rank}.noticed").touch()
+            (folder / f"{config.name}_{world.rank}.noticed").touch()
 
 
 def test_two_workers_equal_one_process_on_the_global_batch(make_config: MakeConfig, tmp_path: Path) -> None:
-    configs = [make_config(name, training__precision="fp64") for name in NAMES]
+    configs = [make_config(name, name=name, training__precision="fp64") for name in NAMES]
+    relativistic = {"system__adversarial": "relativistic", "system__draw": "equal", "training__batch_size": 9}
+    configs.append(make_config("dmgan_pl", name="relativistic", training__precision="fp64", **relativistic))
     on_ranks(2, _worker, configs, tmp_path)
     for config in configs:
         loop = make_loop(config)
         start = parameters(loop).clone()
         for _ in range(10):
             loop.iteration()
-        workers = [torch.load(tmp_path / f"{config.system.name}_{rank}.pt") for rank in range(2)]
-        assert torch.equal(workers[0][0], workers[1][0]), f"replicas of {config.system.name} differ"
+        workers = [torch.load(tmp_path / f"{config.name}_{rank}.pt") for rank in range(2)]
+        assert torch.equal(workers[0][0], workers[1][0]), f"replicas of {config.name} differ"
         assert (workers[0][0] - parameters(loop)).abs().max() < 1e-10
         assert (parameters(loop) - start).abs().max() > 1e-4
         terms = loop.drain_terms()
-        for _, logged in workers:
+        for _, logged, buffers in workers:
             assert logged == pytest.approx(terms, rel=1e-9)
-        assert all((tmp_path / f"{config.system.name}_{rank}.noticed").exists() for rank in range(2))
+            for key, x in loop.system.named_buffers():
+                assert torch.equal(buffers[key], workers[0][2][key]), f"{key} of {config.name} differs"
+                assert (buffers[key] - x).abs().max() < 1e-10
+        assert all((tmp_path / f"{config.name}_{rank}.noticed").exists() for rank in range(2))

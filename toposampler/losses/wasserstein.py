@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -16,12 +17,21 @@ Sides = Literal["one-sided", "two-sided"]
 
 
 class PenaltyConfig(Section):
-    """The gradient penalty that keeps a critic near 1-Lipschitz."""
+    """The gradient penalty that keeps a critic near 1-Lipschitz, or, of a relativistic game, flat at all samples."""
 
     weight: float = Field(1.0, ge=0)
-    """lambda, the penalty's weight (the papers: 10)"""
+    """lambda, the penalty's weight (the papers: 10); of a relativistic game gamma"""
+    final_weight: float | None = Field(None, ge=0)
+    """the weight at the end of the run, to which it goes along half a cosine (R3GAN: 1 to .1); default: it stays"""
     sides: Sides = "one-sided"
-    """which gradient norms are penalised: those above 1, or all that differ from 1"""
+    """which gradient norms are penalised: those above 1, or all that differ from 1; relativistic: unused"""
+
+    def weight_at(self, batch: Batch) -> float:
+        """The weight at the batch's step."""
+        if self.final_weight is None:
+            return self.weight
+        left = (1 + math.cos(math.pi * batch.step / batch.total_steps)) / 2
+        return self.final_weight + (self.weight - self.final_weight) * left
 
 
 def critic_terms(critic: Critic, batch: Batch, penalty: PenaltyConfig) -> Terms:
@@ -36,7 +46,7 @@ def critic_terms(critic: Critic, batch: Batch, penalty: PenaltyConfig) -> Terms:
     return {
         "real": -batch.mean(scores[:n]),
         "fake": batch.expectation(scores[n : 2 * n]),
-        "penalty": penalty.weight * batch.expectation(gradient_penalties(gradient, penalty.sides)),
+        "penalty": penalty.weight_at(batch) * batch.expectation(gradient_penalties(gradient, penalty.sides)),
     }
 
 

@@ -142,8 +142,8 @@ class System(nn.Module, ABC):
         """The critic's scores (n,) of the samples made from one batch of noise, tensors (n, ...): high for real."""
         return self.critic(self.generate(noise))
 
-    def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
-        """Terms of what comes before the generators, given the critic's scores (n,) of the samples; none where z is
+    def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
+        """Terms of what comes before the generators, given the adversarial loss (n,) of each sample; none where z is
         drawn from a fixed distribution."""
         return {}
 

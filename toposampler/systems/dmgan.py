@@ -25,6 +25,7 @@ Deviations
   none of its multinomial noise; `draw: random` is the paper's. `draw: equal` has every generator make as many samples
   and weighs them by K r(c) in all expectations over c: the same gradient in the mean, and equal work for all workers of
   a sharded ensemble, at the price of samples that count for little once most generators are switched off.
+- `adversarial: relativistic` takes R3GAN's loss (`losses.relativistic`) in place of the Wasserstein critic's.
 - Defaults are constants that train well on small data (measured in `benchmarks/lines.py`): penalty weight 1, learning
   rate 1e-3 falling to 0, betas (0, .9), two critic steps, z of few
   dimensions. `configs/lines_dmgan_pl_author.yaml`
@@ -40,15 +41,15 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
-from toposampler.losses import mixture, wasserstein
+from toposampler.losses import adversarial, mixture
+from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Noise, Terms
-from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
 from toposampler.priors.mixture import Draw, draw_generators, share_out
 from toposampler.systems.base import Player, System, SystemConfig
 
 
-class DMGANConfig(SystemConfig):
+class DMGANConfig(GameConfig, SystemConfig):
     """DMGAN (Khayatkhoei et al. 2018): K generators told apart by an encoder, uniform prior."""
 
     name: Literal["dmgan"] = "dmgan"
@@ -59,7 +60,6 @@ class DMGANConfig(SystemConfig):
     equal (all generators make as many samples, weighed by r(c): equal work for the workers of a sharded ensemble)"""
     information_weight: float = Field(1.0, gt=0)
     """lambda', weight of the mutual-information term in the loss of generators and encoder"""
-    penalty: PenaltyConfig = PenaltyConfig()
     encoder_norm: Literal["none", "batch"] = "none"
     """batch: the authors' batch norm in Q, for one worker only"""
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
@@ -122,17 +122,17 @@ class DMGAN(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return wasserstein.critic_terms(self.critic, batch, self.config.penalty)
+        return adversarial.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D + lambda' L_c, for generators and encoder."""
         features = self.critic.features(self.generate(batch.noise))
         information = mixture.information(self.encoder(features), batch)
-        scores = self.critic.score(features)
+        losses = adversarial.generator_losses(self.critic, self.critic.score(features), batch, self.config)
         return {
-            "adversarial": wasserstein.generator_term(scores, batch),
+            "adversarial": batch.expectation(losses),
             "information": self.config.information_weight * information,
-        } | self.latent_terms(batch, scores)
+        } | self.latent_terms(batch, losses)
 
     def encode(self, x: Tensor) -> Tensor:
         """q(c|x): (n, K)."""

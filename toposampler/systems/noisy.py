@@ -61,7 +61,7 @@ class NoisySystem(System):
         latents = self.noise(noise["z"], noise["c"])
         return self.generators(latents if self.topology.noise.adversarial else latents.detach(), noise["c"])
 
-    def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
+    def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
         """`topology`: the weighted signature loss of N(z) against the data, over the global batch; none at weight 0."""
         weight = self.topology.topology_weight
         if weight == 0:

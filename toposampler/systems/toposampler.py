@@ -31,7 +31,7 @@ Deviations
   count as generators: in figures, in `prior`, and in `sample.py --generator`.
 - `network.kind plain` (default) may stretch: an isometry keeps volumes, and cannot make a hollow sphere of a Gaussian
   ball. On spheres of many dimensions `orthogonal` is the one that works (`docs/toposampler.md`).
-- The slides' adversarial loss is not named; here it is WGAN-GP's, which every system of the house is trained with.
+- The slides' adversarial loss is not named; here it is WGAN-GP's, or R3GAN's with `adversarial: relativistic`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from toposampler.losses import wasserstein
+from toposampler.losses import adversarial
+from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
-from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
 from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
@@ -53,14 +53,13 @@ from toposampler.systems.base import Player, SystemConfig
 from toposampler.systems.noisy import NoisySystem, TopologyConfig
 
 
-class TopoSamplerConfig(TopologyConfig, SystemConfig):
+class TopoSamplerConfig(TopologyConfig, GameConfig, SystemConfig):
     """TopoSampler (Dey and Das 2020): a noise module with the data's topology, then a 1-Lipschitz generator."""
 
     name: Literal["toposampler"] = "toposampler"
     latent: LatentConfig = LatentConfig(kind="normal")
     noise: NoiseConfig = NoiseConfig(kind="gate")
     network: IsometricConfig = IsometricConfig()
-    penalty: PenaltyConfig = PenaltyConfig()
 
     @property
     def K(self) -> int:
@@ -125,20 +124,19 @@ class TopoSampler(NoisySystem):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return wasserstein.critic_terms(self.critic, batch, self.config.penalty)
+        return adversarial.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D, and the terms of the noise module."""
         scores = self.critic(self.generate(batch.noise))
-        return {"adversarial": wasserstein.generator_term(scores, batch)} | self.latent_terms(batch, scores)
+        losses = adversarial.generator_losses(self.critic, scores, batch, self.config)
+        return {"adversarial": batch.expectation(losses)} | self.latent_terms(batch, losses)
 
-    def latent_terms(self, batch: Batch, scores: Tensor) -> Terms:
+    def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
         """The signature loss, and `choice`, whose gradient by zeta is that of -E_fake D by the odds of the branches."""
-        terms = super().latent_terms(batch, scores)
+        terms = super().latent_terms(batch, losses)
         if self.mixture is not None:
-            scores = scores.detach()
-            advantage = scores - batch.gather(scores).mean()  # of the global batch, as each worker's mean is its own
-            terms["choice"] = -batch.mean(
-                advantage * self.mixture.log_probabilities()[batch.noise["c"].to(scores.device)]
-            )
+            losses = losses.detach()
+            excess = losses - batch.gather(losses).mean()  # of the global batch, as each worker's mean is its own
+            terms["choice"] = batch.mean(excess * self.mixture.log_probabilities()[batch.noise["c"].to(losses.device)])
         return terms

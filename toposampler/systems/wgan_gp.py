@@ -13,6 +13,8 @@ Deviations
 - `penalty.sides: one-sided` penalises only gradients longer than 1. The paper uses `two-sided` and mentions the other
   (section 4); DMGAN's authors train all their models with the one-sided penalty, so it is the default here, to keep
   one footing.
+- `adversarial: relativistic` puts R3GAN's loss in the place of all three equations (`losses.relativistic`); the critic
+  then logs `critic/pairs`, `critic/r1` and `critic/r2`. So do the other pages that take these losses.
 - Networks are those of DMGAN's experiments at the single generator's full width, not the paper's.
 - Adam's betas are (0, .9) as in the paper; learning rate, penalty weight and latent dimension are config keys.
 """
@@ -21,17 +23,16 @@ from __future__ import annotations
 
 from typing import Literal
 
-from toposampler.losses import wasserstein
+from toposampler.losses import adversarial
+from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
-from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.systems.base import Player, System, SystemConfig
 
 
-class WGANGPConfig(SystemConfig):
+class WGANGPConfig(GameConfig, SystemConfig):
     """WGAN-GP (Gulrajani et al. 2017): one generator, a critic with gradient penalty."""
 
     name: Literal["wgan_gp"] = "wgan_gp"
-    penalty: PenaltyConfig = PenaltyConfig()
 
     def build(self, shape: tuple[int, ...]) -> WGANGP:
         """See `SystemConfig.build`."""
@@ -56,8 +57,9 @@ class WGANGP(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 3: -E_real D + E_fake D + lambda * penalty."""
-        return wasserstein.critic_terms(self.critic, batch, self.config.penalty)
+        return adversarial.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """Algorithm 1, line 12: -E_fake D."""
-        return {"adversarial": wasserstein.generator_term(self.critic(self.generate(batch.noise)), batch)}
+        scores = self.critic(self.generate(batch.noise))
+        return {"adversarial": batch.expectation(adversarial.generator_losses(self.critic, scores, batch, self.config))}

@@ -1,4 +1,4 @@
-"""What a mixture of generators adds to a GAN: mutual information, and two terms of the prior (Khayatkhoei 2018)."""
+"""What a mixture of generators adds to a GAN: mutual information, and terms of the prior (Khayatkhoei 2018)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,12 @@ def information(logits: Tensor, batch: Batch) -> Tensor:
     return batch.expectation(
         F.cross_entropy(logits, batch.noise["c"].to(logits.device, non_blocking=True), reduction="none")
     )
+
+
+def expectation(values: Tensor, log_prior: Tensor, batch: Batch) -> Tensor:
+    """E values over c ~ r(c), with gradient by ln r (K,) too; values (n,) are of samples whose `c` is uniform."""
+    r = log_prior.exp()[batch.noise["c"].to(values.device, non_blocking=True)]
+    return batch.mean(len(log_prior) * r * values)
 
 
 def cross_entropy(posterior: Tensor, log_prior: Tensor, batch: Batch) -> Tensor:

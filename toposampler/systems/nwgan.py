@@ -1,0 +1,111 @@
+"""NWGAN: Normalized Wasserstein for Mixture Distributions with Applications in Adversarial Learning and Domain
+Adaptation.
+
+Balaji, Chellappa, Feizi, ICCV 2019, arXiv 1902.00415. The Wasserstein distance of the data to a mixture of generators,
+minimised over generators and weights alike: the weights follow the critic.
+
+| equation | here | logged term |
+|---|---|---|
+| P_{G, pi} = sum_c pi_c G_c(z), pi = softmax(zeta) | `MixturePrior` | `mass/c` |
+| critic: -E_real D + sum_c pi_c E D(G_c) | `critic_loss` | `critic/real`, `critic/fake` |
+| its gradient penalty | `critic_loss` | `critic/penalty` |
+| generators and pi: -sum_c pi_c E D(G_c) | `generator_loss` | `generator/adversarial` |
+
+All generators make as many samples, which count pi_c: so each weight's gradient is known, however small the weight.
+Nothing keeps a weight from falling while its generator has not yet found a place; what falls early comes back slowly.
+
+Deviations
+----------
+- The authors' code clips the critic's weights and trains by RMSprop (5e-5, ten critic steps). Here the critic has the
+  house's gradient penalty and Adam, or R3GAN's loss (`adversarial: relativistic`).
+- The paper also has a regulariser for images, which holds the generators apart by further critics; its 2-D experiments
+  and this page have none.
+- pi is uniform at first; the authors' zeta is uniform noise on (0, 1). Its learning rate is theirs, .01.
+- A batch is shared out among the generators, the authors' holds as many samples of each; where K does not divide it,
+  the critic's constant adds noise to the gradient by zeta.
+- Networks and latents are those of DMGAN's experiments; the paper's generators for points are linear maps.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from toposampler.config import OptimiserConfig
+from toposampler.losses import adversarial, mixture
+from toposampler.losses.adversarial import GameConfig
+from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.priors.mixture import MixturePrior, draw_generators, share_out
+from toposampler.systems.base import Player, System, SystemConfig
+
+
+class NWGANConfig(GameConfig, SystemConfig):
+    """NWGAN (Balaji et al. 2019): K generators, and weights that follow the critic."""
+
+    name: Literal["nwgan"] = "nwgan"
+    n_generators: int = Field(10, ge=1)
+    """K, the number of generators"""
+    prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
+
+    @property
+    def K(self) -> int:
+        """The number of generators."""
+        return self.n_generators
+
+    @property
+    def has_ensemble(self) -> bool:
+        """See `SystemConfig.has_ensemble`."""
+        return True
+
+    def build(self, shape: tuple[int, ...]) -> NWGAN:
+        """See `SystemConfig.build`."""
+        return NWGAN(self, shape)
+
+
+class NWGAN(System):
+    """K generators {G_c} with weights pi, and a critic D."""
+
+    def __init__(self, config: NWGANConfig, shape: tuple[int, ...]) -> None:
+        super().__init__(config, shape)
+        self.config = config
+        self.mixture = MixturePrior(self.K)
+
+    def players(self) -> dict[str, Player]:
+        """Critic, then generators and their weights together."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators, "mixture": self.mixture},
+                {"generators": self.config.generator, "mixture": self.config.prior},
+                self.generator_loss,
+            ),
+        }
+
+    def prior(self) -> Tensor:
+        """pi: (K,), without gradient."""
+        return self.mixture.log_probabilities().detach().exp()
+
+    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+        """See `System.draw`; in training a sample weighs K pi_c."""
+        noise = super().draw(batches, n, rng, training)
+        if training:
+            noise["weight"] = self.K * self.prior()[noise["c"].to(rng.device, non_blocking=True)]
+        return noise
+
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+        """c uniform in training, else c ~ pi: (batches, n)."""
+        if training:
+            return share_out(self.K, (batches, n), rng)
+        return draw_generators(self.prior(), (batches, n), "systematic", rng)
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """-E_real D + sum_c pi_c E D(G_c) + lambda * penalty."""
+        return adversarial.critic_terms(self.critic, batch, self.config)
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """-sum_c pi_c E D(G_c), for generators and weights."""
+        losses = adversarial.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
+        return {"adversarial": mixture.expectation(losses, self.mixture.log_probabilities(), batch)}

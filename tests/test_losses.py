@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from toposampler.losses import gan, mixture, wasserstein
+from toposampler.losses import gan, mixture, relativistic, wasserstein
 from toposampler.losses.batch import Batch
 from toposampler.losses.wasserstein import PenaltyConfig
 from toposampler.nn import networks
-from toposampler.nn.critic import Critic
+from toposampler.nn.critic import ClassCritic, Critic
 
 
 def linear_critic(slope: float) -> Critic:
@@ -49,16 +49,42 @@ def test_terms_of_logits_and_of_hinges_against_their_closed_forms() -> None:
     assert terms["fake"].item() == pytest.approx((0.5 * 0 + 1.5 * 1.5) / 2)
 
 
+def test_relativistic_terms_of_a_linear_critic() -> None:
+    real, fake = torch.tensor([[2.0, 5.0], [4.0, 5.0]]), torch.tensor([[1.0, 7.0], [1.0, 9.0]])
+    batch = Batch(real, {"weight": torch.tensor([0.5, 1.5])}, fake, 0, 1)
+    critic = linear_critic(3.0)
+    terms = relativistic.critic_terms(critic, batch, gamma=0.1)
+    assert terms["pairs"].item() == pytest.approx((0.5 * math.log1p(math.exp(-3)) + 1.5 * math.log1p(math.exp(-9))) / 2)
+    assert terms["r1"].item() == pytest.approx(0.05 * 9)
+    assert terms["r2"].item() == pytest.approx(0.05 * 9)
+    losses = relativistic.generator_losses(critic, critic(fake), batch)
+    assert losses.tolist() == pytest.approx([math.log1p(math.exp(3)), math.log1p(math.exp(9))])
+
+
+def test_a_penalty_goes_to_its_final_weight_along_half_a_cosine() -> None:
+    def weight(step: int, penalty: PenaltyConfig) -> float:
+        return penalty.weight_at(Batch(torch.zeros(1, 2), {}, None, step, 12))
+
+    falls = PenaltyConfig(weight=1, final_weight=0.1)
+    assert [weight(step, falls) for step in (0, 4, 6, 12)] == pytest.approx([1, 0.1 + 0.9 * 0.75, 0.55, 0.1])
+    assert weight(6, PenaltyConfig(weight=7)) == 7
+
+
 @pytest.mark.parametrize(("sides", "expected"), [("one-sided", 0.0), ("two-sided", 0.25)])
 def test_only_the_two_sided_penalty_minds_a_flat_critic(sides: wasserstein.Sides, expected: float) -> None:
     gradient = torch.tensor([[0.3, 0.4], [0.0, 0.5]])  # norms .5
     assert wasserstein.gradient_penalties(gradient, sides).tolist() == pytest.approx([expected] * 2)
 
 
-@pytest.mark.parametrize("shape", [(2,), (1, 8, 8), (1, 28, 28), (3, 17, 17)])
-def test_explicit_input_gradient_equals_double_backward(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("shape", "classes"), [((2,), 0), ((1, 8, 8), 0), ((1, 28, 28), 0), ((3, 17, 17), 0), ((2,), 3), ((1, 8, 8), 3)]
+)
+def test_explicit_input_gradient_equals_double_backward(shape: tuple[int, ...], classes: int) -> None:
     torch.manual_seed(1)
-    critic = networks.critic(shape, 16).double()
+    critic = networks.critic(shape, 16)
+    if classes:
+        critic = ClassCritic([*critic.trunk], critic.head.in_features, classes)
+    critic = critic.double()
     x = torch.randn(6, *shape, dtype=torch.float64)
 
     scores, gradient = critic.scores_and_gradient(x, n_gradient=4)
@@ -89,6 +115,18 @@ def test_information_of_a_blind_and_of_a_certain_encoder() -> None:
     assert mixture.information(torch.zeros(4, 3), batch).item() == pytest.approx(math.log(3))
     certain = 100 * nn.functional.one_hot(c, 3).float()
     assert mixture.information(certain, batch).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_expectation_over_a_mixture_and_its_gradient_by_the_weights() -> None:
+    r, zeta = [0.5, 0.3, 0.2], torch.tensor([0.5, 0.3, 0.2]).log().requires_grad_()
+    values, means = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 9.0]), [1.5, 3.5, 7.0]
+    batch = Batch(torch.zeros(6, 2), {"c": torch.tensor([0, 0, 1, 1, 2, 2])}, None, 0, 1)
+    found = mixture.expectation(values, zeta.log_softmax(0), batch)
+    expected = sum(p * m for p, m in zip(r, means, strict=True))
+    assert found.item() == pytest.approx(expected)
+    found.backward()
+    assert zeta.grad is not None
+    assert zeta.grad.tolist() == pytest.approx([p * (m - expected) for p, m in zip(r, means, strict=True)])
 
 
 def test_cross_entropy_is_least_at_the_mean_posterior() -> None:

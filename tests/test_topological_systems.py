@@ -155,7 +155,7 @@ def test_the_odds_of_branches_follow_the_gradient_of_the_expected_score(make_con
         scores = system.critic(system.generate(noise))
         means = torch.stack([scores[noise["c"] == k].mean() for k in range(3)])
     batch = Batch(torch.zeros(n, 2), noise, None, 0, 1)
-    (gradient,) = torch.autograd.grad(system.latent_terms(batch, scores)["choice"], zeta)
+    (gradient,) = torch.autograd.grad(system.latent_terms(batch, -scores)["choice"], zeta)
     (expected,) = torch.autograd.grad(-(zeta.softmax(dim=0) * means).sum(), zeta)
     assert expected.abs().max() > 1e-3
     assert torch.allclose(gradient, expected, rtol=0, atol=0.01 * float(expected.abs().max()))

@@ -173,8 +173,12 @@ def test_training_of_weights_goes_on_where_it_was_stopped(make_config: MakeConfi
     with pytest.raises(UserError, match=r"its model has 0 steps .* this one 7"):
         train_weights(model, real, tmp_path / "parts.pt", steps=12)
     (tmp_path / "parts.pt").write_bytes(b"no checkpoint")
-    with pytest.raises(UserError, match=r"parts.pt cannot be read as a checkpoint of latent_rs"):
+    with pytest.raises(UserError, match=r"parts.pt is not a checkpoint of latent_rs, or is damaged$"):
         train_weights(model, real, tmp_path / "parts.pt", steps=12)
+    with pytest.raises(UserError, match=r"cannot be read: Is a directory$"):
+        train_weights(model, real, tmp_path, steps=12)
+    with pytest.raises(UserError, match=rf"there is no folder {tmp_path}/none$"):
+        train_weights(model, real, tmp_path / "none" / "w.pt", steps=12)
 
 
 def test_ascent_climbs_the_weights(make_config: MakeConfig) -> None:
@@ -244,12 +248,15 @@ def test_bad_input_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
         (lambda: Jacobian(model, 0.0), "keep must be more than 0 and at most 1, got 0"),
         (lambda: LatentRS(model, WeightNetwork(8, 1), cap=0.0), "the cap must be more than 0, got 0"),
         (lambda: Simplicial(model), "this model's latent.kind is uniform"),
+        (lambda: rejection("critics", model, None, None), "no rejection 'critics': choose one of jacobian, "),
         (
-            lambda: rejection("critics", model, None, None),
-            "no rejection 'critics': choose one of jacobian, ",
+            lambda: rejection("jacobian", model, None, None),
+            "--rejection jacobian needs --keep SHARE, of the latents",
         ),
-        (lambda: rejection("jacobian", model, None, None), "--rejection jacobian needs --keep"),
-        (lambda: rejection("latent_rs", model, None, None), "--rejection latent_rs needs --weights"),
+        (
+            lambda: rejection("latent_rs", model, None, None),
+            "--rejection latent_rs needs --weights FILE.pt, its",
+        ),
         (lambda: rejection("critic", model, 0.5, None), "--keep 0.5: --rejection critic has no use for it"),
         (lambda: Jacobian(model, 0.5).draw(0), "must be at least 1, got 0"),
         (lambda: Jacobian(model, 0.5).draw(1, generator=3), "there is no generator 3"),

@@ -38,9 +38,12 @@ def rejection(name: str | None, model: Model, keep: float | None, weights: Path 
     if name not in METHODS:
         raise UserError(f"there is no rejection {name!r}: choose one of {', '.join(METHODS)}")
     latent_rs = name in ("latent_rs", "latent_rs_ga")
-    for flag, value, used in (("--keep", keep, name == "jacobian"), ("--weights", weights, latent_rs)):
+    for flag, value, used, what in (
+        ("--keep", keep, name == "jacobian", "SHARE, of the latents it keeps: more than 0, at most 1"),
+        ("--weights", weights, latent_rs, "FILE.pt, its weights, which are trained there if need be"),
+    ):
         if used and value is None:
-            raise UserError(f"--rejection {name} needs {flag}")
+            raise UserError(f"--rejection {name} needs {flag} {what}")
         if not used and value is not None:
             raise UserError(f"{flag} {value}: --rejection {name} has no use for it")
     if keep is not None:

@@ -72,6 +72,8 @@ def train_weights(model: Model, real: Tensor, path: Path, steps: int = 5000, see
     optimisers = {name: torch.optim.Adam(m.parameters(), LEARNING_RATE, BETAS) for name, m in movers.items()}
     rng = torch.Generator(device).manual_seed(seed)
     done, real = 0, real.to(device)
+    if not path.parent.is_dir():
+        raise UserError(f"the checkpoint {path} of latent_rs cannot be written: there is no folder {path.parent}")
     if path.exists():
         state = _read(path, model)
         done = state["step"]
@@ -126,8 +128,10 @@ def _read(path: Path, model: Model) -> dict[str, Any]:
     """The state in `path`, if it belongs to `model`. Nothing stored in it is executed."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises pickle.UnpicklingError, and many others for damaged files
-        raise UserError(f"{path} cannot be read as a checkpoint of latent_rs: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception:  # torch raises many others, whose text advises to load with the executing of code allowed
+        raise UserError(f"{path} is not a checkpoint of latent_rs, or is damaged") from None
     if not isinstance(state, dict) or state.get("kind") != "latent_rs":
         raise UserError(f"{path} is not a checkpoint of latent_rs")
     if (state["model_step"], state["model"]) != (model.step, digest(model)):

@@ -64,8 +64,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"checkpoint {path} does not exist") from None
     except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"checkpoint {path} cannot be read: {error}") from None
-    except Exception as error:  # torch raises pickle.UnpicklingError for anything but plain tensors
-        raise UserError(f"checkpoint {path} is not a checkpoint of toposampler: {error}") from None
+    except Exception:  # pickle.UnpicklingError, whose text advises to load with the executing of code allowed
+        raise UserError(f"checkpoint {path} is not a checkpoint of toposampler: it holds no plain tensors") from None
     if not isinstance(state, dict) or "schema" not in state:
         raise UserError(f"{path} is not a checkpoint of toposampler: it has no schema version")
     if state["schema"] != SCHEMA:

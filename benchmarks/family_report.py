@@ -67,9 +67,10 @@ def page(data: str, rows: Rows, budget: int) -> str:
         f"# {target.title}",
         "",
         f"`python benchmarks/family.py --data {data}`: every system with one budget, {budget:,} real samples that its",
-        "critic sees; `seconds` are what that takes on one thread. Constants are those of `configs/ring_SYSTEM.yaml`,",
-        f"sizes of networks the same for all. 10,000 samples of the moving average, modes among {PROTOCOL:,} of them;",
-        f"{over}, best score first ([meanings](../../../docs/metrics.md)).",
+        "critic sees; `seconds` are what that takes on one thread. Constants are those of `configs/ring_NAME.yaml`,",
+        f"with K = {target.generators} for all that have several generators. 10,000 samples of the moving average; a",
+        f"mode counts if {PROTOCOL:,} of them hold {target.reached}. {over.capitalize()}, best score first",
+        "([meanings](../../../docs/metrics.md)).",
         "",
         table(data, rows),
     ]

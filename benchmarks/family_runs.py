@@ -19,7 +19,7 @@ from toposampler.data.geometry import Discs
 from toposampler.data.lines import LinesConfig
 from toposampler.data.spheres import SpheresConfig
 from toposampler.errors import TrainingStoppedError
-from toposampler.metrics.classes import confident_classes, inter_mode_jsd
+from toposampler.metrics.classes import CONFIDENCE, confident_classes, inter_mode_jsd
 from toposampler.metrics.classifier import classifier_of
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.frechet import frechet_distance
@@ -50,6 +50,8 @@ class Target:
     components: int
     generators: int
     """K, for systems that have several"""
+    reached: str = f"a sample within {TAU}"
+    """what a mode must have to count"""
     budget: int = 2_240_000
     """real samples that the critic sees"""
     batch_growth: int = 4
@@ -60,23 +62,34 @@ class Target:
     critic_width: int | None = None
 
 
+IN_A_MODE = "a sample within 3 standard deviations"
 TARGETS = {
     "lines": Target("Four segments of equal mass", LinesConfig(), 4, 10),
     "lines_unbalanced": Target(
         "Four segments, one with 70 % of the mass", LinesConfig(weights=(0.7, 0.1, 0.1, 0.1)), 4, 10
     ),
-    "ring": Target("Ring of 8 Gaussians", GaussiansConfig(), 8, 16),
-    "grid": Target("Grid of 25 Gaussians", GaussiansConfig(layout="grid"), 25, 50),
+    "ring": Target("Ring of 8 Gaussians", GaussiansConfig(), 8, 16, IN_A_MODE),
+    "grid": Target("Grid of 25 Gaussians", GaussiansConfig(layout="grid"), 25, 50, IN_A_MODE),
     "grid9": Target(
         "3x3 Gaussians, mode k = 0 ... 8 with mass (9 - k) / 45",
         GaussiansConfig(layout="grid", side=3, weights=tuple((9 - k) / 45 for k in range(9))),
         9,
         18,
+        IN_A_MODE,
     ),
     "spheres": Target(
         "Two spheres, 4 radii apart", SpheresConfig(), 2, 10, latent_dim=3, widths=(128, 64), critic_width=128
     ),
-    "digits": Target("Digits of 8x8 pixels", DigitsConfig(), 10, 20, 256_000, batch_growth=1, latent_dim=16),
+    "digits": Target(
+        "Digits of 8x8 pixels",
+        DigitsConfig(),
+        10,
+        20,
+        f"a sample that the classifier is {CONFIDENCE:.0%} sure of",
+        budget=256_000,
+        batch_growth=1,
+        latent_dim=16,
+    ),
 }
 
 

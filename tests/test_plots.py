@@ -14,6 +14,7 @@ from PIL import Image
 from toposampler.plots import (
     barcodes,
     class_bars,
+    framed_grid,
     generators_scatter,
     image_grid,
     nearest_training_distances,
@@ -127,6 +128,16 @@ def test_image_grid_puts_each_image_in_its_place() -> None:
 def test_image_grid_keeps_colours() -> None:
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
     assert image_grid([("a", red)], "title").axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
+
+
+def test_framed_grid_frames_each_image_in_the_colour_of_its_generator() -> None:
+    figure = framed_grid(torch.zeros(5, 1, 8, 8), torch.tensor([0, 3, 3, 0, 9]), "title", columns=3)
+    (axes,) = figure.axes
+    assert axes.images[0].get_array().shape == (17, 26, 3)
+    assert [frame.get_edgecolor() for frame in axes.patches] == [to_rgba(colour(k)) for k in (0, 3, 3, 0, 9)]
+    assert [frame.get_xy() for frame in axes.patches][2:4] == [(17.5, -0.5), (-0.5, 8.5)]
+    assert legend_of(figure) == ["0: 40.0%", "3: 40.0%", "9: 20.0%"]
+    assert_writable(figure)
 
 
 def test_barcodes_count_components_and_strays() -> None:

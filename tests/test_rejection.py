@@ -183,7 +183,7 @@ def test_training_of_weights_goes_on_where_it_was_stopped(make_config: MakeConfi
 
 def test_ascent_climbs_the_weights(make_config: MakeConfig) -> None:
     model = make_model(make_config("wgan_gp"))
-    sampler = LatentRS(model, WeightNetwork(8, 1), ASCENT_STEPS)
+    sampler = LatentRS(model, WeightNetwork(8, 1), ascend=True)
     noise = sampler.propose(50, None, generator_seeded(0))
     before, after = (sampler.weights(x["z"], x["c"]) for x in (noise, sampler.refine(noise)))
     assert (after >= before).all()
@@ -223,7 +223,7 @@ def test_the_same_seed_draws_the_same(name: str, make_config: MakeConfig, tmp_pa
     def make() -> Rejection:
         if name.startswith("latent_rs"):
             weights = train_weights(model, config.data.load().x, tmp_path / "w.pt", steps=2)
-            return LatentRS(model, weights, ASCENT_STEPS if name == "latent_rs_ga" else 0)
+            return LatentRS(model, weights, name == "latent_rs_ga")
         return rejection(name, model, 0.8 if name == "jacobian" else None, None)
 
     sampler = make()

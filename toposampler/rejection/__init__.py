@@ -8,7 +8,7 @@ from toposampler.errors import UserError
 from toposampler.rejection.base import Drawn, Rejection
 from toposampler.rejection.critic import CriticRejection
 from toposampler.rejection.jacobian import Jacobian
-from toposampler.rejection.latent_rs import ASCENT_STEPS, LatentRS
+from toposampler.rejection.latent_rs import LatentRS
 from toposampler.rejection.simplicial import Simplicial
 from toposampler.rejection.training import train_weights
 from toposampler.training.model import Model
@@ -49,6 +49,5 @@ def rejection(name: str | None, model: Model, keep: float | None, weights: Path 
     if keep is not None:
         return Jacobian(model, keep)
     if weights is not None:
-        trained = train_weights(model, model.config.data.load().x, weights)
-        return LatentRS(model, trained, ASCENT_STEPS if name == "latent_rs_ga" else 0)
+        return LatentRS(model, train_weights(model, model.config.data.load().x, weights), name == "latent_rs_ga")
     return Simplicial(model) if name == "simplicial" else CriticRejection(model)

@@ -59,7 +59,7 @@ class LatentRS(Rejection):
     Args:
         model: stays as it is.
         weights: trained for this model (`training.train_weights`).
-        ascent_steps: of gradient ascent on w from each accepted latent; the paper's latentRS+GA takes 10.
+        ascend: gradient ascent on w from each accepted latent.
         cap: weight from which on a latent is always accepted.
 
     Raises UserError if `cap` is not positive.
@@ -68,13 +68,13 @@ class LatentRS(Rejection):
     keeps_prior = False
     passes = 0
 
-    def __init__(self, model: Model, weights: WeightNetwork, ascent_steps: int = 0, cap: float = MAX_WEIGHT) -> None:
+    def __init__(self, model: Model, weights: WeightNetwork, ascend: bool = False, cap: float = MAX_WEIGHT) -> None:
         if not cap > 0:
             raise UserError(f"the cap must be more than 0, got {cap:g}")
         super().__init__(model)
         self.weights = weights.to(self.device).requires_grad_(False)
-        self.ascent_steps, self.cap = ascent_steps, cap
-        self.name = "latent_rs_ga" if ascent_steps else "latent_rs"
+        self.ascend, self.cap = ascend, cap
+        self.name = "latent_rs_ga" if ascend else "latent_rs"
 
     def accept(self, noise: Noise, rng: torch.Generator) -> Tensor:
         """See `Rejection.accept`."""
@@ -83,8 +83,10 @@ class LatentRS(Rejection):
 
     def refine(self, noise: Noise) -> Noise:
         """See `Rejection.refine`."""
+        if not self.ascend:
+            return noise
         z = noise["z"]
-        for _ in range(self.ascent_steps):
+        for _ in range(ASCENT_STEPS):
             with torch.enable_grad():
                 z = z.detach().requires_grad_()
                 (gradient,) = torch.autograd.grad(self.weights(z, noise["c"]).sum(), z)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from uuid import uuid4
 
 import pytest
@@ -13,6 +14,8 @@ import yaml
 from manifests import manifests, ray_specs
 from mlflow import MlflowClient
 from processes import ROOT, kill_all, marked_environment
+
+from toposampler.training import RunConfig, train
 
 pytestmark = [
     pytest.mark.ray,
@@ -56,18 +59,40 @@ def mount(name: str, tmp_path: Path) -> None:
     (tmp_path / "image" / "job" / f"{name}.yaml").symlink_to(f"..data/{name}.yaml")
 
 
+def submit(name: str, environment: dict[str, str], dashboard: str, tmp_path: Path, *more: str) -> None:
+    """Run the entry point of the job `name`, with `more` at its end, and its claim `runs` in `tmp_path`."""
+    job = next(i for i in manifests("cpu") if i["kind"] == "RayJob" and i["metadata"]["name"] == name)
+    entrypoint = job["spec"]["entrypoint"].replace(" /runs/", f" {tmp_path}/runs/").split()
+    command = ["ray", "job", "submit", "--address", dashboard, "--", *entrypoint, *more]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["train", "ensemble", "sweep"])
 def test_an_entry_point_does_its_job(name: str, environment: dict[str, str], dashboard: str, tmp_path: Path) -> None:
     mount(name, tmp_path)
-    job = next(i for i in manifests("cpu") if i["kind"] == "RayJob" and i["metadata"]["name"] == name)
-    command = ["ray", "job", "submit", "--address", dashboard, "--", *job["spec"]["entrypoint"].split()]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    submit(name, environment, dashboard, tmp_path)
     if name == "sweep":
         client = MlflowClient(environment["MLFLOW_TRACKING_URI"])
         assert int(client.get_model_version_by_alias("lines-sweep", "champion").version) == 1
     else:
         assert (tmp_path / "runs" / name / "result.json").exists()
     anybody = {key: value for key, value in environment.items() if key != "RAY_AUTH_TOKEN"}
-    refused = subprocess.run([*command[:5], "--", "true"], env=anybody, capture_output=True, text=True, check=False)
+    command = ["ray", "job", "submit", "--address", dashboard, "--", "true"]
+    refused = subprocess.run(command, env=anybody, capture_output=True, text=True, check=False)
     assert refused.returncode != 0, "a cluster with a token takes jobs from anybody"
+
+
+@pytest.mark.skipif(not (ROOT / "ray_jobs" / "evaluate.py").exists(), reason="there is no ray_jobs/evaluate.py yet")
+def test_the_champion_of_a_sweep_is_evaluated(
+    environment: dict[str, str],
+    dashboard: str,
+    tmp_path: Path,
+    make_config: Callable[..., RunConfig],
+    load_job: Callable[[str], ModuleType],
+) -> None:
+    train(make_config("dmgan_pl"))
+    asked = [str(tmp_path / "run"), "--name", "lines-sweep", "--alias", "champion"]
+    assert load_job("promote").main([*asked, "--tracking-uri", environment["MLFLOW_TRACKING_URI"]]) == 0
+    submit("evaluate", environment, dashboard, tmp_path, "-n", "100")
+    assert (tmp_path / "runs" / "evaluations" / "lines-sweep" / "evaluation.json").exists()

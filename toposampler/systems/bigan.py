@@ -14,7 +14,9 @@ objective, with exchanged labels, as both papers do: the minimax form has no gra
 
 Deviations
 ----------
-- E is a function of x, as in BiGAN; ALI's draws z from a Gaussian that it describes.
+- E is a function of x, as in BiGAN; ALI's draws z from a Gaussian that it describes. With a latent space of more
+  dimensions than the data, E(x) is a thin set in it, and the critic tells pairs apart by z alone: for points take
+  `latent.dim` no larger than the data's (`configs/ring_bigan.yaml`).
 - Networks and latents are those of DMGAN's experiments at the single generator's full width, without batch norm; E has
   the critic's layers. Adam's constants are BiGAN's, 2e-4 and (.5, .999).
 """

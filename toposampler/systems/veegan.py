@@ -15,6 +15,7 @@ D(z, G(z)) does not depend on it, so that the reconstruction alone trains it.
 Deviations
 ----------
 - F and G are functions. The paper describes p(z given x) as a distribution, a Gaussian where d is the squared distance.
+  As in `bigan`, `latent.dim` should be no larger than the data's dimension (`configs/ring_veegan.yaml`).
 - Networks are those of DMGAN's experiments at the single generator's full width; F has the critic's layers.
 - Optimisers' constants are ours.
 """

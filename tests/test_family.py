@@ -110,7 +110,10 @@ def test_pacgan_packs_rows_that_one_worker_has(make_config: MakeConfig) -> None:
 def test_pacgan_refuses_batches_that_workers_would_cut_and_rejection_by_its_critic(make_config: MakeConfig) -> None:
     make_config("pacgan", training__batch_size=24, cluster__num_workers=3)
     faults: list[tuple[dict[str, Any], str]] = [
-        ({"training__batch_size": 10}, r"batch_size \(10\) must be a multiple of 4: .* packs of 4 .* and 1 workers"),
+        (
+            {"training__batch_size": 10},
+            r"batch_size \(10\) must be a multiple of 4: .* packs of 4 samples \(system.n_packed\)$",
+        ),
         ({"training__batch_size": 16, "cluster__num_workers": 3}, r"\(16\) must be a multiple of 12"),
         (
             {"training__batch_size": 16, "cluster__num_workers": 4, "cluster__min_workers": 3},

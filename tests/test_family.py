@@ -58,10 +58,11 @@ def test_layers_of_sn_gan_s_critic_start_with_norm_1_and_a_norm_s_gradient(
     assert torch.allclose(*gradients)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_power_iteration_follows_the_weights_in_critic_steps_and_rests_at_all_other_times(
-    make_config: MakeConfig,
+    precision: str, make_config: MakeConfig
 ) -> None:
-    loop = make_loop(make_config("sn_gan", system__critic__learning_rate=0.01))
+    loop = make_loop(make_config("sn_gan", system__critic__learning_rate=0.01, training__precision=precision))
     for _ in range(20):
         loop.iteration()
     assert spectral_norms(loop.system.critic) == pytest.approx([1, 1, 1], abs=0.05)
@@ -71,6 +72,7 @@ def test_power_iteration_follows_the_weights_in_critic_steps_and_rests_at_all_ot
         return torch.cat([x for _, x in loop.system.critic.named_buffers()]).clone()
 
     before = vectors()
+    assert before.dtype == torch.float32
     loop._move("generator", batch)
     loop.system.critic(batch.real)
     assert torch.equal(vectors(), before)
@@ -110,7 +112,10 @@ def test_pacgan_packs_rows_that_one_worker_has(make_config: MakeConfig) -> None:
 def test_pacgan_refuses_batches_that_workers_would_cut_and_rejection_by_its_critic(make_config: MakeConfig) -> None:
     make_config("pacgan", training__batch_size=24, cluster__num_workers=3)
     faults: list[tuple[dict[str, Any], str]] = [
-        ({"training__batch_size": 10}, r"batch_size \(10\) must be a multiple of 4: .* packs of 4 .* and 1 workers"),
+        (
+            {"training__batch_size": 10},
+            r"batch_size \(10\) must be a multiple of 4: .* packs of 4 samples \(system.n_packed\)$",
+        ),
         ({"training__batch_size": 16, "cluster__num_workers": 3}, r"\(16\) must be a multiple of 12"),
         (
             {"training__batch_size": 16, "cluster__num_workers": 4, "cluster__min_workers": 3},

@@ -78,6 +78,10 @@ def test_sharded_replicated_and_one_process_are_the_same(size: int, make_config:
             ("topo_dmgan", "systematic", 12),
         ]
     }
+    configs |= {
+        "mad_gan": make_config("mad_gan", training__batch_size=9, **small),
+        "nwgan": make_config("nwgan", training__batch_size=12, system__adversarial="relativistic", **small),
+    }
     on_ranks(size, _worker, configs, tmp_path)
     for name, config in configs.items():
         alone, terms = stepped(make_loop(config, Placement()), ITERATIONS)

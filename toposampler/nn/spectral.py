@@ -28,14 +28,14 @@ class SpectralNorm(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """(out, in, ...) to (out, in, ...); the norm's gradient is u v', as of the norm itself."""
-        return weight / (weight.flatten(1) * torch.outer(self.u, self.v)).sum()  # no product that autocast would round
+        return weight / (weight.flatten(1) * torch.outer(self.u, self.v)).sum()
 
     @torch.no_grad()
     def advance(self, weight: Tensor) -> None:
-        """One power iteration."""
+        """One power iteration; without matrix products, which autocast would round."""
         W = weight.flatten(1)
-        self.u = F.normalize(W @ self.v, dim=0)
-        self.v = F.normalize(W.mT @ self.u, dim=0)
+        self.u = F.normalize((W * self.v).sum(dim=1), dim=0)
+        self.v = F.normalize((W.mT * self.u).sum(dim=1), dim=0)
 
 
 def spectrally_normalised(critic: Critic) -> Critic:

@@ -12,18 +12,17 @@ minimised over generators and weights alike: the weights follow the critic.
 | generators and pi: -sum_c pi_c E D(G_c) | `generator_loss` | `generator/adversarial` |
 
 All generators make as many samples, which count pi_c: so each weight's gradient is known, however small the weight.
-Nothing keeps a weight from falling while its generator has not yet found a place; what falls early comes back slowly.
+Nothing keeps a weight from falling while its generator has not yet found a place.
 
 Deviations
 ----------
 - The authors' code clips the critic's weights and trains by RMSprop (5e-5, ten critic steps). Here the critic has the
   house's gradient penalty and Adam, or R3GAN's loss (`adversarial: relativistic`).
-- The paper also has a regulariser for images, which holds the generators apart by further critics; its 2-D experiments
-  and this page have none.
+- No regulariser holds the generators apart, as in the authors' code for points.
 - pi is uniform at first; the authors' zeta is uniform noise on (0, 1). Its learning rate is theirs, .01.
 - A batch is shared out among the generators, the authors' holds as many samples of each; where K does not divide it,
   the critic's constant adds noise to the gradient by zeta.
-- Networks and latents are those of DMGAN's experiments; the paper's generators for points are linear maps.
+- Networks and latents are those of DMGAN's experiments; the authors' generators for points are linear maps.
 """
 
 from __future__ import annotations

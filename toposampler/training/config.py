@@ -88,9 +88,12 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
         )
     pack = config.system.pack_size
     if pack > 1 and size % (pack * workers):
+        shared = (
+            "" if workers == 1 else f", and {workers} workers share them whole (cluster.min_workers to num_workers)"
+        )
         return (
             f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic judges packs of {pack} "
-            f"samples (system.n_packed), and {workers} workers (cluster.min_workers to num_workers) share them whole"
+            f"samples (system.n_packed){shared}"
         )
     if config.system.couples_samples and workers > 1:
         return (

@@ -15,8 +15,8 @@ train: .venv/installed  ## train the main example through Ray: DMGAN-PL, ten gen
 sweep: .venv/installed  ## search number of generators, entropy decay and topology weight; goes on where it was stopped
 	$(BIN)/python tuning/sweep.py tuning/lines.yaml --resume
 
-test: .venv/installed-dev  ## run the tests
-	$(BIN)/python -m pytest
+test: .venv/installed-dev  ## run the tests, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-slow: .venv/installed-dev  ## run the tests that `make test` leaves out: the rest of the faults and sweeps
 	$(BIN)/python -m pytest -m slow

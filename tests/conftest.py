@@ -22,6 +22,14 @@ from toposampler.training import RunConfig
 torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With `-n 2 --dist loadgroup` all that starts Ray runs in one process, one test after the other, as Ray takes all
+    cores; other tests go file by file, which share what their fixtures make."""
+    for item in items:
+        ray = item.get_closest_marker("ray")
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.path.stem))
+
+
 @pytest.fixture(scope="session")
 def load_job() -> Callable[[str], ModuleType]:
     """Import one of the scripts in `ray_jobs/`, which is no package, by its name."""

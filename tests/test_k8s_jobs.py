@@ -83,7 +83,6 @@ def test_an_entry_point_does_its_job(name: str, environment: dict[str, str], das
     assert refused.returncode != 0, "a cluster with a token takes jobs from anybody"
 
 
-@pytest.mark.skipif(not (ROOT / "ray_jobs" / "evaluate.py").exists(), reason="there is no ray_jobs/evaluate.py yet")
 def test_the_champion_of_a_sweep_is_evaluated(
     environment: dict[str, str],
     dashboard: str,

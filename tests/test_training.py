@@ -383,7 +383,7 @@ def test_sample_command(
     assert np.load(out).shape == (300, 2)
     assert set(np.load(tmp_path / "x_ids.npy")) == {2}
     for arguments, message in [
-        (("--out", "x.txt"), "--out must end in .npy or .parquet"),
+        (("--out", "x.txt"), "--out must end in .npy, .parquet or .png"),
         (("--out", out, "--generator", "10"), "no generator 10: this model has generators 0 to 9"),
         (("--out", str(tmp_path / "no" / "x.npy")), "cannot be written"),
     ]:

@@ -1,8 +1,8 @@
 """Precision against recall on four segments: rejection around WGAN-GP, and DMGAN-PL with truncation.
 
-    python benchmarks/rejection.py [--seeds 3] [--steps 4000] [--processes 1]
+    python benchmarks/rejection.py [--seeds 3] [--steps 13333] [--processes 1]
 
-Both systems are trained on segments of equal mass, with the configurations of `benchmarks/lines.py`. Around each:
+Both systems are trained on segments of equal mass, as in `benchmarks/lines.py`. Around each:
 Jacobian truncation at several shares kept. Around WGAN-GP: latentRS at several caps, with and without gradient ascent,
 and the critic as a control. Each is judged by 20,000 accepted samples against the exact support: precision is the share
 within TAU of it, recall the covered share of its bins, 200 a segment, beside the largest error of a segment's mass,
@@ -113,7 +113,7 @@ def cell(values: Sequence[float], digits: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=13_333)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/rejection.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/rejection.png"))

@@ -49,18 +49,18 @@ def terms_over_steps(steps: Sequence[int], terms: Mapping[str, Sequence[float]],
 
 
 def precision_recall(curves: Mapping[str, Sequence[tuple[float, float, float]]], title: str) -> Figure:
-    """Each of `curves`, points (precision, recall, acceptance rate) joined in their order; the rate beside each."""
+    """Each of `curves`, points (precision, recall, acceptance rate) joined in their order; the rate beside its ends."""
     figure = new_figure(7.5, 4.5, title)
     axes = figure.subplots()
     for i, (name, points) in enumerate(curves.items()):
         precisions, recalls, _ = zip(*points, strict=True)
         axes.plot(recalls, precisions, color=colour(i), marker="o", markersize=4, linewidth=1, label=name)
-        for precision, recall, rate in points:
+        for precision, recall, rate in dict.fromkeys((points[0], points[-1])):
             axes.annotate(
                 f"{rate:.0%}", (recall, precision), (4, 4), textcoords="offset points", fontsize=7, color=colour(i)
             )
     figure.legend(
-        title="numbers: acceptance rate", loc="outside right upper", fontsize=7, title_fontsize=8, frameon=False
+        title="numbers: acceptance rate", loc="outside lower center", ncols=3, fontsize=7, title_fontsize=8, frameon=False
     )
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")

@@ -60,7 +60,12 @@ def precision_recall(curves: Mapping[str, Sequence[tuple[float, float, float]]],
                 f"{rate:.0%}", (recall, precision), (4, 4), textcoords="offset points", fontsize=7, color=colour(i)
             )
     figure.legend(
-        title="numbers: acceptance rate", loc="outside lower center", ncols=3, fontsize=7, title_fontsize=8, frameon=False
+        title="numbers: acceptance rate",
+        loc="outside lower center",
+        ncols=3,
+        fontsize=7,
+        title_fontsize=8,
+        frameon=False,
     )
     axes.set_xlabel("recall")
     axes.set_ylabel("precision")

@@ -1,6 +1,7 @@
-"""MNIST: DMGAN-PL, DMGAN, MGAN and WGAN-GP under one budget, judged beside the real digits.
+"""MNIST: DMGAN-PL, DMGAN and WGAN-GP trained under one budget, to be judged beside the real digits.
 
-    python benchmarks/mnist.py --root FOLDER [--seeds 3] [--processes 2] [--out benchmarks/results/mnist.json]
+    python benchmarks/mnist.py --root FOLDER [--seeds 3] [--processes 2]
+    python ray_jobs/evaluate.py runs/benchmark-mnist/*
 
 Every run takes 4,000 outer iterations of 2 critic steps and 1 generator step on batches of 32, which is 256,000 real
 images and about ten minutes of one core (`configs/mnist_*.yaml`). FOLDER holds MNIST/raw. Runs are kept in
@@ -37,7 +38,6 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/mnist.json"))
     options = parser.parse_args()
     tasks = [(system, seed, options.root) for seed, system in itertools.product(range(options.seeds), SYSTEMS)]
     side_by_side(run, tasks, options.processes)

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from toposampler.errors import UserError
 from toposampler.losses.batch import Batch
+from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.spectral import SpectralNorm
 from toposampler.systems import System
-from toposampler.systems.vcgan_lp import AmplifiedGenerator
 from toposampler.training import RunConfig
 
 MakeConfig = Callable[..., RunConfig]
@@ -161,5 +161,5 @@ def test_vcgan_s_probabilities_follow_the_means_of_their_classes(make_config: Ma
 
 
 def test_vcgan_s_decoder_is_told_its_class_by_an_amplified_vector() -> None:
-    generator = AmplifiedGenerator(nn.Identity(), 4, amplification=8.0)
+    generator = CodedGenerator(nn.Identity(), 4, amplification=8.0, centred=True)
     assert generator(torch.ones(1, 2), torch.tensor([2])).tolist() == [[1, 1, -2, -2, 6, -2]]

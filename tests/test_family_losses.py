@@ -15,11 +15,11 @@ from toposampler.errors import UserError
 from toposampler.losses import reconstruction
 from toposampler.losses.batch import Batch
 from toposampler.nn import networks
+from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.critic import Critic
 from toposampler.nn.pairs import pairs
 from toposampler.rejection.training import train_weights
 from toposampler.systems.deligan import MixtureLatents
-from toposampler.systems.infogan import CodedGenerator
 from toposampler.training import Model, RunConfig
 
 MakeConfig = Callable[..., RunConfig]

@@ -21,6 +21,10 @@ class MixturePrior(nn.Module):
         """ln r: (K,)."""
         return self.zeta.log_softmax(dim=0)
 
+    def probabilities(self) -> Tensor:
+        """r: (K,), without gradient."""
+        return self.log_probabilities().detach().exp()
+
 
 def draw_generators(probabilities: Tensor, size: tuple[int, int], draw: Draw, rng: torch.Generator) -> Tensor:
     """Generator ids (batches, n) int64 on the CPU from probabilities (K,), each row a batch of its own.

@@ -1,4 +1,5 @@
-"""One page per paper. A page is found by itself: every `SystemConfig` declared in this package counts."""
+"""One page per paper. A page is found by itself: every `SystemConfig` of this package that can
+`build` counts."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ __all__ = ["SYSTEMS", "Player", "System", "SystemConfig"]
 
 
 def _pages(page: type[SystemConfig]) -> list[type[SystemConfig]]:
-    """`page` and the pages that inherit from it."""
-    return [page, *(below for child in page.__subclasses__() for below in _pages(child))]
+    """`page`, if it is one and no mere base, and the pages that inherit from it."""
+    own = [] if getattr(page.build, "__isabstractmethod__", False) else [page]
+    return [*own, *(below for child in page.__subclasses__() for below in _pages(child))]
 
 
 for _module in pkgutil.iter_modules(__path__):

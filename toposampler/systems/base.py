@@ -35,6 +35,10 @@ class Player:
     loss: Callable[[Batch], Terms]
     """scalar terms by name; their sum is descended, each is logged as `player/term`"""
 
+    def joined_by(self, modules: Mapping[str, nn.Module], optimiser: OptimiserConfig) -> Player:
+        """This player with `modules` too, each stepped as `optimiser` says."""
+        return Player({**self.modules, **modules}, {**self.optimisers, **dict.fromkeys(modules, optimiser)}, self.loss)
+
 
 class SystemConfig(Section):
     """Base of every system's section: `name` picks the page, `build()` makes the system."""
@@ -81,9 +85,22 @@ class SystemConfig(Section):
         """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
 
 
-class System(nn.Module, ABC):
-    """Base of every system: generators {G_c} on one latent z, and a critic D. Pages add players and their losses."""
+class EnsembleConfig(SystemConfig):
+    """The keys of a system with K generators."""
 
+    n_generators: int = Field(10, ge=1)
+    """K, the number of generators"""
+
+    @property
+    def K(self) -> int:
+        """The number of generators."""
+        return self.n_generators
+
+
+class System(nn.Module, ABC):
+    """Base of every system: generators {G_c} on one latent z against a critic D. Pages add losses, and more players."""
+
+    config: SystemConfig
     averaged: tuple[str, ...] = ("generators",)
     """modules of the player `generator` whose moving average samples are drawn from, by their names in it"""
     judges_samples: bool = True
@@ -91,30 +108,47 @@ class System(nn.Module, ABC):
 
     def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
         super().__init__()
+        self.config = config
         self.K = config.K
         self.latent = config.latent
-        self.xavier = config.initialisation == "xavier"
-        self.generators = self.build_generators(config, shape)
+        self.generators = self.build_generators(shape)
         self.critic = self.initialised(
-            self.build_critic(config, shape, config.critic_width or networks.default_critic_width(shape))
+            self.build_critic(shape, config.critic_width or networks.default_critic_width(shape))
         )
 
     def initialised(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
-        return networks.xavier_(network) if self.xavier else network
+        return networks.xavier_(network) if self.config.initialisation == "xavier" else network
 
-    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+    def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
-        width = config.generator_width or networks.default_generator_width(shape, self.K)
-        return GeneratorEnsemble(lambda: self.initialised(networks.generator(shape, config.latent.dim, width)), self.K)
+        return GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim, self.K), self.K)
 
-    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> Critic:
+    def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
+        """The data's generator network, (n, n_inputs) to (n, *shape), of the width of one among `n_networks`."""
+        width = self.config.generator_width or networks.default_generator_width(shape, n_networks)
+        return self.initialised(networks.generator(shape, n_inputs, width))
+
+    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
         """D: a critic of samples, or of what `judge` gives it."""
         return networks.critic(shape, width)
 
-    @abstractmethod
     def players(self) -> dict[str, Player]:
         """The players in the order they move; the first is the critic, which moves `critic_steps` times."""
+        return {
+            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
+            "generator": Player(
+                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
+            ),
+        }
+
+    @abstractmethod
+    def critic_loss(self, batch: Batch) -> Terms:
+        """The terms that the player `critic` descends."""
+
+    @abstractmethod
+    def generator_loss(self, batch: Batch) -> Terms:
+        """The terms that the player `generator` descends."""
 
     def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
         """All that is random in `batches` steps on n samples: tensors (batches, n, ...) by name.

@@ -55,26 +55,22 @@ class BiGAN(System):
 
     judges_samples = False
 
+    config: BiGANConfig
+
     def __init__(self, config: BiGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         width = config.critic_width or networks.default_critic_width(shape)
         self.encoder = self.initialised(networks.latent_encoder(shape, config.latent.dim, width))
 
-    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> Critic:
+    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
         """D(x, z)."""
-        return networks.pair_critic(shape, config.latent.dim, width)
+        return networks.pair_critic(shape, self.latent.dim, width)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generator and encoder together."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators, "encoder": self.encoder},
-                {"generators": self.config.generator, "encoder": self.config.encoder},
-                self.generator_loss,
-            ),
-        }
+        players = super().players()
+        together = players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder)
+        return players | {"generator": together}
 
     def score(self, x: Tensor, z: Tensor) -> Tensor:
         """D(x, z), high for real x: samples (n, *shape) and latents (n, d) to (n,)."""

@@ -33,9 +33,8 @@ from torch import Tensor, nn
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
 from toposampler.priors.latent import LatentConfig
-from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.base import SystemConfig
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -83,25 +82,12 @@ class DeLiGAN(UniformSystem):
 
     generators: MixtureLatents
 
-    def __init__(self, config: DeLiGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.config = config
+    config: DeLiGANConfig
 
-    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> MixtureLatents:
+    def build_generators(self, shape: tuple[int, ...]) -> MixtureLatents:
         """G, with mu and sigma."""
-        assert isinstance(config, DeLiGANConfig)
-        width = config.generator_width or networks.default_generator_width(shape, 1)
-        network = self.initialised(networks.generator(shape, config.latent.dim, width))
-        return MixtureLatents(network, self.K, config.latent.dim, config.sigma)
-
-    def players(self) -> dict[str, Player]:
-        """Critic, then generator with mu and sigma."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
-        }
+        network = self.build_network(shape, self.latent.dim)
+        return MixtureLatents(network, self.K, self.latent.dim, self.config.sigma)
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""

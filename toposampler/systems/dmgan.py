@@ -46,15 +46,14 @@ from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.priors.mixture import Draw, draw_generators, share_out
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import EnsembleConfig, Player
+from toposampler.systems.uniform import UniformSystem
 
 
-class DMGANConfig(GameConfig, SystemConfig):
+class DMGANConfig(GameConfig, EnsembleConfig):
     """DMGAN (Khayatkhoei et al. 2018): K generators told apart by an encoder, uniform prior."""
 
     name: Literal["dmgan"] = "dmgan"
-    n_generators: int = Field(10, ge=1)
-    """K, the number of generators"""
     draw: Draw = "systematic"
     """how the generators of a batch are drawn: random (the paper's), systematic (counts within 1 of their mean), or
     equal (all generators make as many samples, weighed by r(c): equal work for the workers of a sharded ensemble)"""
@@ -63,11 +62,6 @@ class DMGANConfig(GameConfig, SystemConfig):
     encoder_norm: Literal["none", "batch"] = "none"
     """batch: the authors' batch norm in Q, for one worker only"""
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
-
-    @property
-    def K(self) -> int:
-        """The number of generators."""
-        return self.n_generators
 
     @property
     def has_ensemble(self) -> bool:
@@ -84,28 +78,20 @@ class DMGANConfig(GameConfig, SystemConfig):
         return DMGAN(self, shape)
 
 
-class DMGAN(System):
+class DMGAN(UniformSystem):
     """K generators {G_c}, a critic D, an encoder Q, and r(c) = 1/K."""
+
+    config: DMGANConfig
 
     def __init__(self, config: DMGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, config.couples_samples))
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and encoder together."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators, "encoder": self.encoder},
-                {"generators": self.config.generator, "encoder": self.config.encoder},
-                self.generator_loss,
-            ),
-        }
-
-    def prior(self) -> Tensor:
-        """r(c) = 1/K: (K,)."""
-        return next(self.parameters()).new_full((self.K,), 1 / self.K)
+        players = super().players()
+        together = players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder)
+        return players | {"generator": together}
 
     def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
         """See `System.draw`; with `draw: equal` a sample weighs K r(c) in training."""

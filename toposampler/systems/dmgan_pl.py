@@ -78,9 +78,10 @@ class DMGANPLConfig(DMGANConfig):
 class DMGANPL(DMGAN):
     """DMGAN with r(c) = softmax(zeta)."""
 
+    config: DMGANPLConfig
+
     def __init__(self, config: DMGANPLConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.prior_config = config.prior
         self.mixture = MixturePrior(self.K)
         if config.prior.entropy_schedule == "encoder":
             self.register_buffer("accurate_steps", torch.zeros(()))  # t: on the device, and part of a checkpoint
@@ -89,16 +90,16 @@ class DMGANPL(DMGAN):
     def players(self) -> dict[str, Player]:
         """Critic, generators and encoder, then the prior."""
         return super().players() | {
-            "prior": Player({"mixture": self.mixture}, {"mixture": self.prior_config}, self.prior_loss)
+            "prior": Player({"mixture": self.mixture}, {"mixture": self.config.prior}, self.prior_loss)
         }
 
     def prior(self) -> Tensor:
         """r(c) = softmax(zeta): (K,), without gradient."""
-        return self.mixture.log_probabilities().detach().exp()
+        return self.mixture.probabilities()
 
     def entropy_weight(self, step: int, total_steps: int) -> float | Tensor:
         """The weight of the bonus, a^t w, t counted in generator steps from the end of the hold; see Deviations."""
-        prior = self.prior_config
+        prior = self.config.prior
         t = max(0.0, step - prior.entropy_decay_from * total_steps)
         match prior.entropy_schedule:
             case "exponential":
@@ -110,7 +111,7 @@ class DMGANPL(DMGAN):
 
     def _count_accurate_step(self, batch: Batch) -> None:
         """Add this step to t, as far as Q tells the generators apart: over the global batch, alike on every worker."""
-        if batch.step < self.prior_config.entropy_decay_from * batch.total_steps or self.K == 1:
+        if batch.step < self.config.prior.entropy_decay_from * batch.total_steps or self.K == 1:
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
@@ -122,10 +123,10 @@ class DMGANPL(DMGAN):
         weight = self.entropy_weight(batch.step, batch.total_steps)
         with torch.no_grad():
             posterior = self.encode(batch.real)
-            if self.prior_config.entropy_schedule == "encoder":
+            if self.config.prior.entropy_schedule == "encoder":
                 self._count_accurate_step(batch)
         log_prior = self.mixture.log_probabilities()
-        classes = self.K if self.prior_config.author_exact else 1
+        classes = self.K if self.config.prior.author_exact else 1
         return {
             "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch) / classes,
             "entropy_bonus": -weight * mixture.entropy(log_prior),

@@ -28,13 +28,13 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn import networks
+from toposampler.nn.coded import CodedGenerator
 from toposampler.systems.base import Player, SystemConfig
 from toposampler.systems.uniform import UniformSystem
 
@@ -61,44 +61,24 @@ class InfoGANConfig(SystemConfig):
         return InfoGAN(self, shape)
 
 
-class CodedGenerator(nn.Module):
-    """G(z, c): one network, which reads the category as K numbers beside z, a 1 and zeros."""
-
-    def __init__(self, network: nn.Module, n_categories: int) -> None:
-        super().__init__()
-        self.network = network
-        self.n_categories = n_categories
-
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """Latents (n, d) and categories (n,) to samples (n, *shape)."""
-        code = F.one_hot(c, self.n_categories).to(z, non_blocking=True)
-        return self.network(torch.cat([z, code], dim=1))
-
-
 class InfoGAN(UniformSystem):
     """A generator G of (z, c), a critic D, an encoder Q."""
 
+    config: InfoGANConfig
+
     def __init__(self, config: InfoGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, batch_norm=False))
 
-    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+    def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
         """G(z, c)."""
-        width = config.generator_width or networks.default_generator_width(shape, 1)
-        network = networks.generator(shape, config.latent.dim + self.K, width)
-        return CodedGenerator(self.initialised(network), self.K)
+        return CodedGenerator(self.build_network(shape, self.latent.dim + self.K), self.K)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generator and encoder together."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators, "encoder": self.encoder},
-                {"generators": self.config.generator, "encoder": self.config.encoder},
-                self.generator_loss,
-            ),
-        }
+        players = super().players()
+        together = players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder)
+        return players | {"generator": together}
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""

@@ -29,7 +29,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -38,25 +37,18 @@ from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import ClassCritic
-from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.base import EnsembleConfig
 from toposampler.systems.uniform import UniformSystem
 
 
-class MADGANConfig(SystemConfig):
+class MADGANConfig(EnsembleConfig):
     """MAD-GAN (Ghosh et al. 2018): K generators that the critic tells apart."""
 
     name: Literal["mad_gan"] = "mad_gan"
-    n_generators: int = Field(10, ge=1)
-    """K, the number of generators"""
     generator_loss: Literal["non-saturating", "minimax"] = "non-saturating"
     """of "real" D_{K+1} at generated samples: -ln D_{K+1}, or ln(1 - D_{K+1}) (the paper's)"""
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-
-    @property
-    def K(self) -> int:
-        """The number of generators."""
-        return self.n_generators
 
     @property
     def has_ensemble(self) -> bool:
@@ -73,23 +65,12 @@ class MADGAN(UniformSystem):
 
     critic: ClassCritic
 
-    def __init__(self, config: MADGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.config = config
+    config: MADGANConfig
 
-    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> ClassCritic:
+    def build_critic(self, shape: tuple[int, ...], width: int) -> ClassCritic:
         """D, with a logit for each generator and one for "real"."""
         plain = networks.critic(shape, width)
         return ClassCritic([*plain.trunk], plain.head.in_features, self.K)
-
-    def players(self) -> dict[str, Player]:
-        """Critic, then generators."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
-        }
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D_{K+1} - sum_c E ln D_c(G_c)."""

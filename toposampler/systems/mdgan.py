@@ -60,26 +60,20 @@ class MDGANConfig(SystemConfig):
 class MDGAN(System):
     """A generator G, an encoder E from samples to latents, and critics D1 and D2."""
 
+    config: MDGANConfig
+
     def __init__(self, config: MDGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         width = config.critic_width or networks.default_critic_width(shape)
         self.manifold_critic = self.initialised(networks.critic(shape, width))
         self.encoder = self.initialised(networks.latent_encoder(shape, config.latent.dim, width))
 
     def players(self) -> dict[str, Player]:
         """Both critics together, then generator and encoder together."""
+        players = super().players()
         return {
-            "critic": Player(
-                {"critic": self.critic, "manifold_critic": self.manifold_critic},
-                {"critic": self.config.critic, "manifold_critic": self.config.critic},
-                self.critic_loss,
-            ),
-            "generator": Player(
-                {"generators": self.generators, "encoder": self.encoder},
-                {"generators": self.config.generator, "encoder": self.config.encoder},
-                self.generator_loss,
-            ),
+            "critic": players["critic"].joined_by({"manifold_critic": self.manifold_critic}, self.config.critic),
+            "generator": players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder),
         }
 
     def reconstruct(self, batch: Batch) -> Tensor:

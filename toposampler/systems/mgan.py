@@ -33,27 +33,19 @@ from torch import Tensor, nn
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
 from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.base import EnsembleConfig, Player
 from toposampler.systems.uniform import UniformSystem
 
 
-class MGANConfig(SystemConfig):
+class MGANConfig(EnsembleConfig):
     """MGAN (Hoang et al. 2018): generators with a first layer of their own, told apart by a classifier."""
 
     name: Literal["mgan"] = "mgan"
-    n_generators: int = Field(10, ge=1)
-    """K, the number of generators"""
     diversity: float = Field(0.01, ge=0)
     """beta, weight of the classifier's loss for the generators"""
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-
-    @property
-    def K(self) -> int:
-        """The number of generators."""
-        return self.n_generators
 
     def build(self, shape: tuple[int, ...]) -> MGAN:
         """See `SystemConfig.build`."""
@@ -76,32 +68,23 @@ class BranchedGenerator(nn.Module):
 class MGAN(UniformSystem):
     """K generators with common layers, and a critic D with a classifier C on its features."""
 
+    config: MGANConfig
+
     def __init__(self, config: MGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.classifier = self.initialised(nn.Linear(self.critic.head.in_features, self.K))
 
-    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+    def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}."""
-        width = config.generator_width or networks.default_generator_width(shape, 1)
-
-        def make() -> nn.Sequential:
-            return self.initialised(networks.generator(shape, config.latent.dim, width))
-
-        return BranchedGenerator(make()[1:], GeneratorEnsemble(lambda: make()[:1], self.K))
+        common = self.build_network(shape, self.latent.dim)[1:]
+        return BranchedGenerator(
+            common, GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim)[:1], self.K)
+        )
 
     def players(self) -> dict[str, Player]:
         """Critic and classifier together, then the generators."""
-        return {
-            "critic": Player(
-                {"critic": self.critic, "classifier": self.classifier},
-                {"critic": self.config.critic, "classifier": self.config.critic},
-                self.critic_loss,
-            ),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
-        }
+        players = super().players()
+        return players | {"critic": players["critic"].joined_by({"classifier": self.classifier}, self.config.critic)}
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D) - E ln C_c(x), for critic and classifier."""

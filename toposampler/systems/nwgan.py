@@ -30,7 +30,6 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
@@ -38,21 +37,14 @@ from toposampler.losses import adversarial, mixture
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.priors.mixture import MixturePrior, draw_generators, share_out
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import EnsembleConfig, Player, System
 
 
-class NWGANConfig(GameConfig, SystemConfig):
+class NWGANConfig(GameConfig, EnsembleConfig):
     """NWGAN (Balaji et al. 2019): K generators, and weights that follow the critic."""
 
     name: Literal["nwgan"] = "nwgan"
-    n_generators: int = Field(10, ge=1)
-    """K, the number of generators"""
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
-
-    @property
-    def K(self) -> int:
-        """The number of generators."""
-        return self.n_generators
 
     @property
     def has_ensemble(self) -> bool:
@@ -67,25 +59,21 @@ class NWGANConfig(GameConfig, SystemConfig):
 class NWGAN(System):
     """K generators {G_c} with weights pi, and a critic D."""
 
+    config: NWGANConfig
+
     def __init__(self, config: NWGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.mixture = MixturePrior(self.K)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and their weights together."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators, "mixture": self.mixture},
-                {"generators": self.config.generator, "mixture": self.config.prior},
-                self.generator_loss,
-            ),
-        }
+        players = super().players()
+        together = players["generator"].joined_by({"mixture": self.mixture}, self.config.prior)
+        return players | {"generator": together}
 
     def prior(self) -> Tensor:
         """pi: (K,), without gradient."""
-        return self.mixture.log_probabilities().detach().exp()
+        return self.mixture.probabilities()
 
     def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
         """See `System.draw`; in training a sample weighs K pi_c."""

@@ -35,7 +35,7 @@ from toposampler.losses import gan
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import System, SystemConfig
 
 
 class PacGANConfig(SystemConfig):
@@ -60,23 +60,15 @@ class PacGANConfig(SystemConfig):
 class PacGAN(System):
     """One generator G against a critic D of packs."""
 
+    config: PacGANConfig
+
     def __init__(self, config: PacGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.judges_samples = config.n_packed == 1
 
-    def build_critic(self, config: SystemConfig, shape: tuple[int, ...], width: int) -> Critic:
+    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
         """D, of m samples side by side."""
-        return networks.critic((config.pack_size * shape[0], *shape[1:]), width)
-
-    def players(self) -> dict[str, Player]:
-        """Critic, then generator."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
-        }
+        return networks.critic((self.config.pack_size * shape[0], *shape[1:]), width)
 
     def scores(self, x: Tensor) -> Tensor:
         """The critic's scores of the packs of x: (n, *shape) to (n / m,)."""

@@ -32,7 +32,7 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, wasserstein
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.spectral import advance, spectrally_normalised
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import System, SystemConfig
 
 
 class SNGANConfig(SystemConfig):
@@ -50,19 +50,11 @@ class SNGANConfig(SystemConfig):
 class SNGAN(System):
     """One generator G against a critic D whose layers have spectral norm 1."""
 
+    config: SNGANConfig
+
     def __init__(self, config: SNGANConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         spectrally_normalised(self.critic)
-
-    def players(self) -> dict[str, Player]:
-        """Critic, then generator."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
-        }
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 16: E_real max(0, 1 - D) + E_fake max(0, 1 + D), after one power iteration."""

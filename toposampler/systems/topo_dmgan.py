@@ -51,10 +51,5 @@ class TopoDMGAN(NoisySystem, DMGANPL):
     def players(self) -> dict[str, Player]:
         """Those of DMGAN-PL, the noise module with the generators."""
         players = super().players()
-        generator = players["generator"]
-        players["generator"] = Player(
-            {**generator.modules, **self.noise_modules()},
-            {**generator.optimisers, **dict.fromkeys(self.noise_modules(), self.topology.noise)},
-            generator.loss,
-        )
-        return players
+        together = players["generator"].joined_by(self.noise_modules(), self.topology.noise)
+        return players | {"generator": together}

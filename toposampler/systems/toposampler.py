@@ -44,7 +44,6 @@ from torch import Tensor, nn
 from toposampler.losses import adversarial
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
 from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
@@ -86,34 +85,28 @@ class SharedGenerator(nn.Module):
 class TopoSampler(NoisySystem):
     """A noise module N, a generator G on N(z), and a critic D."""
 
+    config: TopoSamplerConfig
+
     def __init__(self, config: TopoSamplerConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.mixture = MixturePrior(self.K) if config.noise.draws else None
 
-    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> nn.Module:
+    def build_generators(self, shape: tuple[int, ...]) -> SharedGenerator:
         """G, of the kind that `network` asks for."""
-        assert isinstance(config, TopoSamplerConfig)
-        if config.network.kind == "plain":
-            width = config.generator_width or networks.default_generator_width(shape, 1)
-            return SharedGenerator(self.initialised(networks.generator(shape, config.latent.dim, width)))
-        return SharedGenerator(isometric_generator(config.network, shape, config.latent.dim))
+        if self.config.network.kind == "plain":
+            return SharedGenerator(self.build_network(shape, self.latent.dim))
+        return SharedGenerator(isometric_generator(self.config.network, shape, self.latent.dim))
 
     def players(self) -> dict[str, Player]:
         """Critic, then generator, noise module and the odds of its branches together."""
         odds = {} if self.mixture is None else {"mixture": self.mixture}
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators} | self.noise_modules() | odds,
-                {"generators": self.config.generator} | dict.fromkeys(self.noise_modules() | odds, self.config.noise),
-                self.generator_loss,
-            ),
-        }
+        players = super().players()
+        together = players["generator"].joined_by(self.noise_modules() | odds, self.config.noise)
+        return players | {"generator": together}
 
     def prior(self) -> Tensor | None:
         """r(c), the odds (K,) of the branches, without gradient; None where branches are not drawn."""
-        return None if self.mixture is None else self.mixture.log_probabilities().detach().exp()
+        return None if self.mixture is None else self.mixture.probabilities()
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """c ~ r(c), the branches: (batches, n)."""

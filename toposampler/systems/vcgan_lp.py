@@ -6,7 +6,7 @@ vector, amplified so far that the latents of two classes do not touch.
 | equation | here | logged term |
 |---|---|---|
 | c ~ p = softmax(q), q = 0 at first | `draw_generators`, `MixturePrior` | `mass/c` |
-| x = G(z, a (e_c - 1/K)) | `AmplifiedGenerator` | |
+| x = G(z, a (e_c - 1/K)) | `CodedGenerator` | |
 | critic: -E_real D + E_fake D | `critic_loss` | `critic/real`, `critic/fake` |
 | its gradient penalty | `critic_loss` | `critic/penalty` |
 | decoder: -E_fake D | `generator_loss` | `generator/adversarial` |
@@ -33,14 +33,14 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import adversarial
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
+from toposampler.nn.coded import CodedGenerator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 from toposampler.systems.base import Player, System, SystemConfig
@@ -67,47 +67,29 @@ class VCGANLPConfig(GameConfig, SystemConfig):
         return VCGANLP(self, shape)
 
 
-class AmplifiedGenerator(nn.Module):
-    """G(z, a (e_c - 1/K)): one network for all classes, in the place of an ensemble."""
-
-    def __init__(self, network: nn.Module, n_classes: int, amplification: float) -> None:
-        super().__init__()
-        self.network, self.n_classes, self.amplification = network, n_classes, amplification
-
-    def forward(self, z: Tensor, c: Tensor) -> Tensor:
-        """Latents (n, d) and classes (n,) to samples (n, *shape)."""
-        classes = F.one_hot(c.to(z.device, non_blocking=True), self.n_classes).to(z.dtype) - 1 / self.n_classes
-        return self.network(torch.cat([z, self.amplification * classes], dim=1))
-
-
 class VCGANLP(System):
     """A decoder G of K classes with probabilities p, and a critic D."""
 
+    config: VCGANLPConfig
+
     def __init__(self, config: VCGANLPConfig, shape: tuple[int, ...]) -> None:
         super().__init__(config, shape)
-        self.config = config
         self.mixture = MixturePrior(self.K)
 
-    def build_generators(self, config: SystemConfig, shape: tuple[int, ...]) -> AmplifiedGenerator:
+    def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
         """G."""
-        assert isinstance(config, VCGANLPConfig)
-        width = config.generator_width or networks.default_generator_width(shape, 1)
-        network = self.initialised(networks.generator(shape, config.latent.dim + self.K, width))
-        return AmplifiedGenerator(network, self.K, config.amplification)
+        network = self.build_network(shape, self.latent.dim + self.K)
+        return CodedGenerator(network, self.K, self.config.amplification, centred=True)
 
     def players(self) -> dict[str, Player]:
         """Critic, decoder, then the probabilities."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
+        return super().players() | {
             "prior": Player({"mixture": self.mixture}, {"mixture": self.config.prior}, self.prior_loss),
         }
 
     def prior(self) -> Tensor:
         """p: (K,), without gradient."""
-        return self.mixture.log_probabilities().detach().exp()
+        return self.mixture.probabilities()
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """c ~ p: (batches, n)."""

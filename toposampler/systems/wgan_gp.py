@@ -26,7 +26,7 @@ from typing import Literal
 from toposampler.losses import adversarial
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import System, SystemConfig
 
 
 class WGANGPConfig(GameConfig, SystemConfig):
@@ -42,18 +42,7 @@ class WGANGPConfig(GameConfig, SystemConfig):
 class WGANGP(System):
     """One generator G against a critic D."""
 
-    def __init__(self, config: WGANGPConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.config = config
-
-    def players(self) -> dict[str, Player]:
-        """Critic, then generator."""
-        return {
-            "critic": Player({"critic": self.critic}, {"critic": self.config.critic}, self.critic_loss),
-            "generator": Player(
-                {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
-            ),
-        }
+    config: WGANGPConfig
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 3: -E_real D + E_fake D + lambda * penalty."""

@@ -1,4 +1,4 @@
-"""MNIST: DMGAN-PL, DMGAN and WGAN-GP trained under one budget, to be judged beside the real digits.
+"""MNIST: DMGAN-PL, DMGAN, NWGAN and WGAN-GP trained under one budget, to be judged beside the real digits.
 
     python benchmarks/mnist.py --root FOLDER [--seeds 3] [--processes 2]
     python ray_jobs/evaluate.py runs/benchmark-mnist/*
@@ -19,7 +19,7 @@ from toposampler.training import load_config
 from toposampler.training.config import run_folder
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-SYSTEMS = ("dmgan_pl", "wgan_gp", "dmgan")
+SYSTEMS = ("dmgan_pl", "wgan_gp", "dmgan", "nwgan")
 
 
 def run(task: tuple[str, int, Path]) -> Path:

@@ -83,15 +83,16 @@ def test_power_iteration_follows_the_weights_in_critic_steps_and_rests_at_all_ot
 def test_mad_gan_s_terms_with_an_undecided_critic(make_config: MakeConfig) -> None:
     K = 4
     values = {}
-    for form in ("non-saturating", "minimax"):
-        system = make_config("mad_gan", system__n_generators=K, system__generator_loss=form).system.build((2,))
+    for form, weight in (("non-saturating", "mean"), ("minimax", "sum")):
+        keys = {"n_generators": K, "generator_loss": form, "critic_weight": weight}
+        system = make_config("mad_gan", **{f"system__{key}": value for key, value in keys.items()}).system.build((2,))
         nn.init.zeros_(system.critic.head.weight)
         nn.init.zeros_(system.critic.head.bias)
         batch = batch_of(system, 8)
         critic, generator = (player.loss(batch) for player in system.players().values())
         values[form] = generator["adversarial"].item()
         assert critic["real"].item() == pytest.approx(math.log(K + 1))
-        assert critic["fake"].item() == pytest.approx(K * math.log(K + 1))
+        assert critic["fake"].item() == pytest.approx({"mean": 1, "sum": K}[weight] * math.log(K + 1))
         assert torch.allclose(system.encode(batch.real), torch.full((8, K), 1 / K))
     assert values == pytest.approx({"non-saturating": math.log(K + 1), "minimax": math.log(K / (K + 1))})
 

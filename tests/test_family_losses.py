@@ -170,7 +170,7 @@ def test_a_critic_of_image_pairs_sees_image_and_latent() -> None:
 
 
 def test_veegan_terms(make_config: MakeConfig) -> None:
-    system = build(make_config, "veegan", system__reconstruction_weight=3.0)
+    system = build(make_config, "veegan", system__reconstruction_weight=3.0, system__encoder_noise=0.5)
     system.generators = Function(lambda z, c: 2 * z)
     system.encoder = affine([[0.25, 0.0], [0.0, 0.25]], [0.0, 0.0])  # F(G(z)) = z / 2
     system.critic = linear_critic(1.0, 0.0, 2.0, 4.0)
@@ -180,8 +180,10 @@ def test_veegan_terms(make_config: MakeConfig) -> None:
     assert values(terms) == pytest.approx({"adversarial": -sum(fake) / 2, "reconstruction": 3 * error})
     (by_critic,) = torch.autograd.grad(terms["adversarial"], system.encoder.weight, allow_unused=True)
     assert by_critic is None
-    real = (1 + 0.5 + 7.0, 3 + 1.5 + 8.0)
-    assert values(system.critic_loss(batch(2 * Z))) == pytest.approx(
+    real = (1 + 0.5 + 7.0 + 0.5 * 2 * 3, 3 + 1.5 + 8.0 - 0.5 * 4)
+    told = batch(2 * Z)
+    told.noise["eta"] = torch.tensor([[3.0, 0.0], [0.0, -1.0]])
+    assert values(system.critic_loss(told)) == pytest.approx(
         {"real": softplus(*(-s for s in real)), "fake": softplus(*fake)}
     )
 

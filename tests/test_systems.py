@@ -139,7 +139,7 @@ def test_samples_follow_the_seed_and_the_generator(name: str, make_config: MakeC
 def test_every_system_takes_points_and_images(name: str, shape: tuple[int, ...], make_config: MakeConfig) -> None:
     torch.manual_seed(0)
     system = make_config(name).system.build(shape)
-    noise = {k: x[0] for k, x in system.draw(1, 4, torch.Generator().manual_seed(0)).items()}
+    noise = {k: x[0] for k, x in system.draw(1, 4, torch.Generator().manual_seed(0), training=True).items()}
     x = system.generate(noise)
     assert x.shape == (4, *shape)
     batch = Batch(x.detach(), noise, x.detach(), 0, 10)

@@ -314,9 +314,15 @@ def describe(model: type[BaseModel], example: BaseModel | None = None) -> Iterat
             below = _describe_union(sections)
         else:
             text = "required" if example is None and field.is_required() else _as_text(value)
-            yield name, text, " ".join((field.description or "").split())
+            yield name, text, _meaning(model, name)
             continue
         yield from ((f"{name}.{key}", default, meaning) for key, default, meaning in below)
+
+
+def _meaning(model: type[BaseModel], name: str) -> str:
+    """A field's docstring; a field that only sets another default has that of the class which declares it."""
+    bases = [base for base in model.__mro__ if issubclass(base, BaseModel) and name in base.model_fields]
+    return " ".join(next((text for base in bases if (text := base.model_fields[name].description)), "").split())
 
 
 def _describe_union(sections: Sequence[type[BaseModel]]) -> Iterator[tuple[str, str, str]]:

@@ -35,12 +35,12 @@ def default_generator_width(shape: Shape, n_generators: int) -> int:
     return single if n_generators == 1 else single // 4
 
 
-def generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
+def generator(shape: Shape, latent_dim: int, width: int, norm: bool = False) -> nn.Sequential:
     """G: latents (n, latent_dim) to samples (n, *shape).
 
     Points: latent_dim - 2 width - width - d, ReLU. Images in (-1, 1): a linear layer to 4 width maps of about an eighth
     of the side, then three nearest-neighbour enlargements, each with a 5x5 convolution, to 2 width, width and C maps;
-    ReLU between, tanh at the end, no batch norm.
+    ReLU between, tanh at the end. With `norm` each sample's hidden maps are brought to mean 0 and variance 1 together.
     """
     if len(shape) == 1:
         return nn.Sequential(
@@ -55,7 +55,8 @@ def generator(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
     maps = (4 * width, 2 * width, width, channels)
     layers: list[nn.Module] = [nn.Linear(latent_dim, maps[0] * base**2), nn.Unflatten(1, (maps[0], base, base))]
     for (n_in, n_out), enlarged in zip(itertools.pairwise(maps), sides, strict=True):
-        layers += [nn.ReLU(), nn.Upsample(enlarged), nn.Conv2d(n_in, n_out, 5, padding=2)]
+        norms = [nn.GroupNorm(1, n_in)] if norm else []
+        layers += [*norms, nn.ReLU(), nn.Upsample(enlarged), nn.Conv2d(n_in, n_out, 5, padding=2)]
     return nn.Sequential(*layers, nn.Tanh())
 
 

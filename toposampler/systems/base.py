@@ -23,6 +23,8 @@ from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 
+GeneratorNorm = Literal["none", "layer"]
+
 
 @dataclass(frozen=True)
 class Player:
@@ -50,6 +52,9 @@ class SystemConfig(Section):
     """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
     critic_width: int | None = Field(None, ge=1)
     """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images"""
+    generator_norm: GeneratorNorm = "none"
+    """layer: each sample's hidden maps in an image generator are normalised, where papers have batch norm, which would
+    mix samples; without it a generator under a logistic loss may go black for good (MNIST). Points: unused"""
     initialisation: Literal["torch", "xavier"] = "torch"
     """torch: the layers' own, with biases that spread a critic's kinks over the data; xavier: TensorFlow's, without"""
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
@@ -127,7 +132,7 @@ class System(nn.Module, ABC):
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
         """The data's generator network, (n, n_inputs) to (n, *shape), of the width of one among `n_networks`."""
         width = self.config.generator_width or networks.default_generator_width(shape, n_networks)
-        return self.initialised(networks.generator(shape, n_inputs, width))
+        return self.initialised(networks.generator(shape, n_inputs, width, self.config.generator_norm == "layer"))
 
     def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
         """D: a critic of samples, or of what `judge` gives it."""

@@ -5,26 +5,29 @@ Mastropietro, Lamb, Arjovsky, Courville, Adversarially Learned Inference, ICLR 2
 
 | equation | here | logged term |
 |---|---|---|
-| critic: -E_real ln D(x, E(x)) - E_fake ln(1 - D(G(z), z)) | `critic_loss` | `critic/real`, `critic/fake` |
+| z ~ q(z given x) = N(E(x), s^2), s = 0 for BiGAN | `infer` | |
+| critic: -E_real ln D(x, z) - E_fake ln(1 - D(G(z), z)) | `critic_loss` | `critic/real`, `critic/fake` |
 | generator: -E_fake ln D(G(z), z) | `generator_loss` | `generator/adversarial` |
-| encoder: -E_real ln(1 - D(x, E(x))) | `generator_loss` | `generator/encoder` |
+| encoder: -E_real ln(1 - D(x, z)), z ~ q | `generator_loss` | `generator/encoder` |
 
 D = s(critic), s the logistic function. G and E descend the sum, so they are one player. Both descend the "inverse"
 objective, with exchanged labels, as both papers do: the minimax form has no gradient where the critic is sure.
 
 Deviations
 ----------
-- E is a function of x, as in BiGAN; ALI's draws z from a Gaussian that it describes. With a latent space of more
-  dimensions than the data, E(x) is a thin set in it, and the critic tells pairs apart by z alone: for points take
-  `latent.dim` no larger than the data's (`configs/ring_bigan.yaml`).
-- Networks and latents are those of DMGAN's experiments at the single generator's full width, without batch norm; E has
-  the critic's layers. Adam's constants are BiGAN's, 2e-4 and (.5, .999).
+- ALI's encoder describes the variance of z too; here it is the key `encoder_noise`. With 0, BiGAN's, and a latent space
+  of more dimensions than the data, E(x) is a thin set in it, and the critic tells pairs apart by z alone: for points
+  take `latent.dim` no larger than the data's (`configs/ring_bigan.yaml`).
+- Networks and latents are those of DMGAN's experiments at the single generator's full width, with `generator_norm:
+  layer` for the papers' batch norm; E has the critic's layers. Adam's constants are BiGAN's, 2e-4 and (.5, .999).
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
+import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -34,13 +37,16 @@ from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
 from toposampler.nn.pairs import pairs
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
 
 
 class BiGANConfig(SystemConfig):
     """BiGAN and ALI (Donahue et al., Dumoulin et al. 2017): a generator, an encoder, a critic of pairs (x, z)."""
 
     name: Literal["bigan"] = "bigan"
+    encoder_noise: float = Field(0.0, ge=0)
+    """s, standard deviation of the latents around E(x) in training; 0: they are E(x), as in BiGAN"""
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
@@ -72,6 +78,18 @@ class BiGAN(System):
         together = players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder)
         return players | {"generator": together}
 
+    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+        """See `System.draw`; with `encoder_noise` also `eta` (batches, n, d), standard normal."""
+        noise = super().draw(batches, n, rng, training)
+        if training and self.config.encoder_noise:
+            noise["eta"] = torch.randn(noise["z"].shape, generator=rng, device=rng.device, dtype=noise["z"].dtype)
+        return noise
+
+    def infer(self, batch: Batch) -> Tensor:
+        """z ~ q(z|x) of the batch's real samples: (n, d)."""
+        z = self.encoder(batch.real)
+        return z + self.config.encoder_noise * batch.noise["eta"] if self.config.encoder_noise else z
+
     def score(self, x: Tensor, z: Tensor) -> Tensor:
         """D(x, z), high for real x: samples (n, *shape) and latents (n, d) to (n,)."""
         return self.critic(pairs(x, z))
@@ -81,14 +99,14 @@ class BiGAN(System):
         return self.score(self.generate(noise), noise["z"])
 
     def critic_loss(self, batch: Batch) -> Terms:
-        """-E_real ln D(x, E(x)) - E_fake ln(1 - D(G(z), z))."""
-        real = self.score(batch.real, self.encoder(batch.real))
+        """-E_real ln D(x, z) - E_fake ln(1 - D(G(z), z)), the real samples' z ~ q(z|x)."""
+        real = self.score(batch.real, self.infer(batch))
         fake = self.score(batch.fakes(), batch.noise["z"])
         return gan.critic_terms(real, fake, batch)
 
     def generator_loss(self, batch: Batch) -> Terms:
-        """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, E(x))), for generator and encoder."""
+        """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, z)), for generator and encoder."""
         return {
             "adversarial": gan.generator_term(self.judge(batch.noise), batch),
-            "encoder": batch.mean(F.softplus(self.score(batch.real, self.encoder(batch.real)))),
+            "encoder": batch.mean(F.softplus(self.score(batch.real, self.infer(batch)))),
         }

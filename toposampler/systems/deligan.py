@@ -34,7 +34,7 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
 from toposampler.losses.batch import Batch, Terms
 from toposampler.priors.latent import LatentConfig
-from toposampler.systems.base import SystemConfig
+from toposampler.systems.base import GeneratorNorm, SystemConfig
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -49,6 +49,7 @@ class DeLiGANConfig(SystemConfig):
     spread_weight: float = Field(0.1, ge=0)
     """weight of mean (1 - sigma)^2"""
     latent: LatentConfig = LatentConfig(kind="normal")
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 

@@ -18,8 +18,8 @@ Deviations
 - Q reads the critic's last hidden layer, as in the paper, but L_I trains Q's own layers only: equation 6 minimises
   over G and Q. The authors' code trains the shared layers by it too, in the critic's step.
 - Each batch holds every category equally often (`share_out`); the paper draws c.
-- Networks and latents are those of DMGAN's experiments at the single generator's full width, without batch norm, which
-  would make a step depend on how a batch is cut among workers. Adam's constants and lambda are the authors'.
+- Networks and latents are those of DMGAN's experiments at the single generator's full width, with `generator_norm:
+  layer` for the paper's batch norm. Adam's constants and lambda are the authors'.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn import networks
 from toposampler.nn.coded import CodedGenerator
-from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.base import GeneratorNorm, Player, SystemConfig
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -47,6 +47,7 @@ class InfoGANConfig(SystemConfig):
     """K, the number of values of the code c"""
     information_weight: float = Field(1.0, gt=0)
     """lambda, weight of the mutual information between code and sample"""
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))

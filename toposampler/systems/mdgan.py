@@ -35,7 +35,7 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, reconstruction
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn import networks
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
 
 _ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
@@ -48,6 +48,7 @@ class MDGANConfig(SystemConfig):
     """l1, weight of the squared distance between x and G(E(x))"""
     manifold_weight: float = Field(1.0, ge=0)
     """l2, weight of the manifold critic's term for generator and encoder"""
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = _ADAM
     critic: OptimiserConfig = _ADAM
     encoder: OptimiserConfig = _ADAM

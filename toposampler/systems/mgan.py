@@ -17,8 +17,9 @@ player; the classifier's loss has weight 1 there, and beta for the generators, a
 Deviations
 ----------
 - The generators' term is -E ln D, as in the authors' code; the paper's equation has E ln(1 - D).
-- Networks are those of DMGAN's experiments at the single generator's full width, without batch norm; for points the
-  paper has two hidden layers of 128 in the generators and one of 128 in the critic, and z of 256 dimensions.
+- Networks are those of DMGAN's experiments at the single generator's full width, with `generator_norm: layer` for the
+  paper's batch norm; for points the paper has two hidden layers of 128 in the generators and one of 128 in the critic,
+  and z of 256 dimensions.
 - beta .01 and K = 10 are those for images, beta .125 and K = 8 those for points (`configs/ring_mgan.yaml`).
 """
 
@@ -34,7 +35,7 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.systems.base import EnsembleConfig, Player
+from toposampler.systems.base import EnsembleConfig, GeneratorNorm, Player
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -44,6 +45,7 @@ class MGANConfig(EnsembleConfig):
     name: Literal["mgan"] = "mgan"
     diversity: float = Field(0.01, ge=0)
     """beta, weight of the classifier's loss for the generators"""
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 

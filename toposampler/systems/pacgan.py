@@ -35,7 +35,7 @@ from toposampler.losses import gan
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
-from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.base import GeneratorNorm, System, SystemConfig
 
 
 class PacGANConfig(SystemConfig):
@@ -44,6 +44,7 @@ class PacGANConfig(SystemConfig):
     name: Literal["pacgan"] = "pacgan"
     n_packed: int = Field(4, ge=1)
     """m, samples that the critic judges at once; 1: the plain GAN"""
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
 

@@ -17,9 +17,9 @@ Deviations
 ----------
 - The vectors start at the singular vectors, the paper's at random.
 - Networks and latents are those of DMGAN's experiments at the single generator's full width. The paper's are for
-  images only, with batch norm in the generator.
-- Adam's constants are the paper's (2e-4, betas (0, .9)). It takes five critic steps: `training.critic_steps`, set in
-  `configs/ring_sn_gan.yaml`.
+  images only, with batch norm in the generator, here `generator_norm: layer`.
+- Adam's constants are the paper's (2e-4, betas (0, .9)), which takes five critic steps; for shorter runs
+  `configs/ring_sn_gan.yaml` has others.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, wasserstein
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.spectral import advance, spectrally_normalised
-from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.base import GeneratorNorm, System, SystemConfig
 
 
 class SNGANConfig(SystemConfig):
     """SN-GAN (Miyato et al. 2018): one generator, a critic with spectral normalisation, hinge loss."""
 
     name: Literal["sn_gan"] = "sn_gan"
+    generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 

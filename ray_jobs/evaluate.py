@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 
 from toposampler import __version__
+from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.evaluation.figures import draw_figures
 from toposampler.evaluation.halves import sample_count
@@ -65,6 +66,8 @@ def main(arguments: list[str]) -> int:
                         help="for classifiers of images [evaluations/classifiers]")  # fmt: skip
     parser.add_argument("--minimum-accuracy", type=float, default=MINIMUM_ACCURACY, metavar="SHARE",
                         help=f"of a classifier on held-out images, or it is refused [{MINIMUM_ACCURACY}]")  # fmt: skip
+    parser.add_argument("--inception", nargs=2, metavar=("FILE", "SHA256"), help="weights of Inception as pytorch-fid "
+                        "publishes them, and their hash: adds the FID of images")  # fmt: skip
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask for models:/ and runs:/ "
                         "[MLFLOW_TRACKING_URI, or runs/mlflow.db]")  # fmt: skip
     options = parser.parse_args(arguments)
@@ -139,7 +142,18 @@ def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> Evaluation
         options.seed,
         options.cache.absolute(),
         options.minimum_accuracy,
+        inception_of(options, dataset),
     )
+
+
+def inception_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Path, str] | None:
+    """Where Inception's weights are, and their hash. Raises UserError if the data are no images it can see."""
+    if options.inception is None:
+        return None
+    if len(dataset.shape) != 3 or dataset.shape[0] not in (1, 3):
+        raise UserError(f"--inception sees images of 1 or 3 channels, and the data has shape {dataset.shape}")
+    file, sha256 = options.inception
+    return Path(file).absolute(), sha256
 
 
 def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:

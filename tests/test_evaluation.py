@@ -260,6 +260,7 @@ def test_the_command_shows_and_writes_everything(
         (("--keep", 0.5), "--keep 0.5 is of use with --rejection only"),
         (("--rejection", "jacobian"), "--rejection jacobian needs --keep"),
         (("--seed", -1), "the seed must be at least 0 and less than 2**63 - 5, got -1"),
+        (("--inception", "w.pth", "00"), "--inception sees images of 1 or 3 channels, and the data has shape (2,)"),
         (("nowhere",), "nowhere does not exist"),
         (("nowhere", "--weights", "w.pt"), "--weights w.pt: they are of one model, so give one MODEL only"),
     ],

@@ -14,6 +14,7 @@ from toposampler.errors import UserError
 from toposampler.evaluation.halves import halves
 from toposampler.evaluation.images import image_metrics
 from toposampler.evaluation.suite import Findings, Suite
+from toposampler.metrics.inception import load_inception
 from toposampler.rejection import Rejection, rejection
 from toposampler.training.config import RunConfig
 from toposampler.training.model import Model, data_of, load_model
@@ -81,6 +82,8 @@ class EvaluationJob:
     cache: Path
     """folder of classifiers, absolute"""
     minimum_accuracy: float
+    inception: tuple[Path, str] | None = None
+    """file of Inception's weights, absolute, and its SHA-256; None: no FID"""
 
     @property
     def tasks(self) -> list[Task]:
@@ -99,7 +102,8 @@ class Evaluator:
         self.job = job
         self.dataset = data_of(job.config, job.data)
         self.images = image_metrics(self.dataset, job.config.data.name, job.cache, job.minimum_accuracy)
-        self._suite = Suite(self.dataset, self.images)
+        inception = None if job.inception is None else load_inception(*job.inception)
+        self._suite = Suite(self.dataset, self.images, inception)
 
     def judge(self, task: Task) -> tuple[Task, Findings]:
         """One draw of one subject, with its number. All subjects meet the same real points in it."""

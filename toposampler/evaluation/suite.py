@@ -11,6 +11,8 @@ from toposampler.data import Dataset
 from toposampler.evaluation.images import ByClass, ImageMetrics, StackedMetrics
 from toposampler.metrics import evaluate
 from toposampler.metrics.distance import median_distance, mmd2_unbiased_gaussian, wasserstein_2
+from toposampler.metrics.frechet import frechet_distance
+from toposampler.metrics.inception import Inception
 from toposampler.metrics.memorisation import memorisation
 from toposampler.metrics.neighbours import nearest_neighbours
 from toposampler.metrics.prdc import precision_recall_density_coverage
@@ -38,10 +40,13 @@ class Suite:
     Args:
         dataset: the real data, all of it trained on.
         images: looks through the classifier of the images; None: points, or images without labels.
+        inception: for the FID of images; None: no FID.
     """
 
-    def __init__(self, dataset: Dataset, images: ImageMetrics | StackedMetrics | None) -> None:
-        self._train, self._images = dataset.x.flatten(1), images
+    def __init__(
+        self, dataset: Dataset, images: ImageMetrics | StackedMetrics | None, inception: Inception | None = None
+    ) -> None:
+        self._train, self._images, self._inception = dataset.x.flatten(1), images, inception
 
     def of_samples(self, samples: Tensor, ids: Tensor, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
         """Samples (n, *shape) in any order, and the generators (n,) that made them, against the n points of `real`."""
@@ -61,6 +66,9 @@ class Suite:
         metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], median_distance(y[:m]))
         nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)
         metrics |= memorisation(*nearest)
+        if self._inception is not None:
+            features = self._inception.features(samples), self._inception.features(real.x)
+            metrics[f"fid_{n}"] = frechet_distance(*features)
         if self._images is None:
             return Findings(metrics | precision_recall_density_coverage(x, y), nearest)
         seen, by_class = self._images.measure(samples, ids, real)

@@ -12,7 +12,7 @@ BLOCKS = {
     "on the support, and all of it": r"score|off_manifold.*|off_support_nn99|coverage_(0\.05|k5)_(min|mean)",
     "modes": r"high_quality_3sd|modes_covered_3sd|modes_of_1000|mode_kl_nats",
     "masses": r"jsd_nats(_nn1)?|mass_tv(_nn1)?|prior_tv|prior_error_max|active_generators",
-    "distances": r"energy_distance_root|sliced_wasserstein_2|wasserstein_2_\d+|mmd2_\d+|fd_classifier_\d+",
+    "distances": r"energy_distance_root|sliced_wasserstein_2|wasserstein_2_\d+|mmd2_\d+|fd_classifier_\d+|fid_\d+",
     "shape": r"components_found|diagram0_w1_\d+|mtop_div_\d+_\d+",
     "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?|acceptance_rate",
     "classes": r"jsd_nats_conf0\.8|confident_0\.8|quality_0\.9|purity",

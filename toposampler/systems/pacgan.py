@@ -18,8 +18,8 @@ Deviations
 - Networks and latents are those of DMGAN's experiments at the single generator's full width. For points the paper has
   ALI's, generators of four layers of 400 with batch norm and critics of maxout units; as there, only the critic's input
   grows with m.
-- Adam's constants are the paper's for points (1e-4, beta 1 .8); `configs/ring_pacgan.yaml` has a higher learning rate,
-  for shorter runs.
+- Adam's constants are the paper's for points (1e-4, beta 1 .8), with one critic step; `configs/ring_pacgan.yaml` has
+  others, for shorter runs: on the grid of 25 they reach 22 modes where higher learning rates alone reach 14 to 19.
 """
 
 from __future__ import annotations

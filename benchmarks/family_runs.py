@@ -24,6 +24,7 @@ from toposampler.metrics.classifier import classifier_of
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.frechet import frechet_distance
 from toposampler.metrics.manifold import modes_covered, off_manifold
+from toposampler.priors.latent import LatentConfig
 from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder
 
@@ -56,7 +57,7 @@ class Target:
     """real samples that the critic sees"""
     batch_growth: int = 4
     latent_dim: int | None = None
-    """None, here and below: the system's own"""
+    """the least of systems that ask for another than the default; None, here and below: the system's own"""
     widths: tuple[int, int] | None = None
     """of a single generator's last hidden layer, and of each of an ensemble's"""
     critic_width: int | None = None
@@ -115,7 +116,8 @@ def run_config(task: Task) -> RunConfig:
     system = ring.system.model_dump(mode="json")
     sizes: dict[str, int | None] = {key: target.generators for key in SIZE_KEYS if key in flatten(system)}
     if target.latent_dim:
-        sizes["latent.dim"] = target.latent_dim
+        own = ring.system.latent.dim
+        sizes["latent.dim"] = target.latent_dim if own == LatentConfig().dim else max(own, target.latent_dim)
     if target.widths:
         sizes["generator_width"] = target.widths[ring.system.has_ensemble]
     if target.critic_width:

@@ -17,8 +17,8 @@ Deviations
 ----------
 - d is the squared distance, the paper's for a Gaussian p(z given x); its standard deviation s is `encoder_noise`. With
   s = 0 the two kinds of pairs are two thin sets, and the critic's log ratio has no bound (ring of 8: 3 % of samples
-  within 3 standard deviations). With s = 1, which makes d the Gaussian's own, z of 16 dimensions tells more of x than
-  the noise hides: grid of 25, one seed, 25 modes; z of 2 dimensions and s = .3 or .1: 3 and 6 modes.
+  within 3 standard deviations). With s = 1, which makes d the Gaussian's own, z of 32 dimensions tells more of x than
+  the noise hides: grid of 25, one seed, 24 modes; z of 2 dimensions and s = .3 or .1: 3 and 6 modes.
 - Networks are those of DMGAN's experiments at the single generator's full width; F has the critic's layers.
 - Optimisers' constants are ours.
 """
@@ -44,7 +44,7 @@ class VEEGANConfig(BiGANConfig):
     """weight of the squared distance between z and F(G(z))"""
     encoder_noise: float = Field(1.0, ge=0)
     """s, standard deviation of the noise that is inferred from a sample around F(x)"""
-    latent: LatentConfig = LatentConfig(kind="normal", dim=16)
+    latent: LatentConfig = LatentConfig(kind="normal", dim=32)
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))

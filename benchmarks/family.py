@@ -9,8 +9,9 @@ other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are 
 Runs go side by side over Ray, on one thread each: 60 to 190 CPU seconds for points, 110 to 390 for digits, and 5 to
 judge the samples (a busy machine); by that all data sets with 18 systems and 3 seeds take some 13 hours of one core.
 
-After each data set `--out` holds DATA.md (the table), DATA.json (all runs) and DATA.png (samples). Runs are kept in
-`--runs`: the benchmark goes on where it was stopped, reads what is complete, and takes systems and seeds that are new.
+After each data set `--out` holds DATA.md (the table), DATA.json (all runs), DATA.png (samples) and README.md (scores
+of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, reads what is complete,
+and takes systems and seeds that are new.
 """
 
 from __future__ import annotations

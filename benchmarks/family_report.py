@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -104,6 +105,35 @@ def table(data: str, rows: Rows) -> str:
     return "\n".join(lines)
 
 
+def overview(folder: Path) -> str:
+    """The Markdown page on all data sets that have results in `folder`: each system's score, the best mean first."""
+    found = {data: path for data in TARGETS if (path := folder / f"{data}.json").exists()}
+    rows = {data: json.loads(path.read_text())["rows"] for data, path in found.items()}
+    scores: dict[str, dict[str, list[float]]] = {}
+    for row in (row for of_data in rows.values() for row in of_data if "score" in row):
+        scores.setdefault(row["system"], {}).setdefault(row["data"], []).append(row["score"])
+
+    def rank(system: str) -> tuple[bool, int, float]:
+        means = [fmean(values) for values in scores[system].values()]
+        return system != REAL, -len(means), fmean(means)
+
+    lines = [
+        "# Every system on every data set",
+        "",
+        "`python benchmarks/family.py`, one budget of real samples for all. The [score](../../../docs/metrics.md) is",
+        "the share of samples off the support, plus the uncovered share of the least covered component, plus the error",
+        "of the masses: 0 is perfect, 3 the worst. Mean ± standard deviation over the seeds; the best mean first. Each",
+        "data set's page has all other metrics, the seeds, and what others report.",
+        "",
+        f"| system | {' | '.join(f'[{TARGETS[data].title}]({data}.md)' for data in found)} |",
+        "|---" * (len(found) + 1) + "|",
+    ]
+    for system in sorted(scores, key=rank):
+        cells = (cell(scores[system].get(data, []), ".3f") for data in found)
+        lines.append(f"| {system} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def cell(values: Sequence[float], form: str) -> str:
     """Mean ± standard deviation over the seeds, the latter if there are two and it is not 0."""
     if not values:
@@ -143,7 +173,8 @@ def figure(data: str, rows: Rows, tasks: Sequence[Task]) -> Figure | None:
 
 
 def write(folder: Path, data: str, rows: Rows, tasks: Sequence[Task], budget: int) -> None:
-    """Write the page and the figure of a data set to `folder`."""
+    """Write the page and the figure of a data set to `folder`, which has its results, and the page on all of them."""
     (folder / f"{data}.md").write_text(page(data, rows, budget))
+    (folder / "README.md").write_text(overview(folder))
     if (drawn := figure(data, rows, tasks)) is not None:
         drawn.savefig(folder / f"{data}.png")

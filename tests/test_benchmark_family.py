@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import subprocess
 import sys
@@ -91,10 +92,14 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert found["parameters_in_training"] > found["parameters"]
     monkeypatch.setattr(sys.modules["runs"], "train", None)  # a complete run is not trained
     assert runs.run(task) == found
+    (tmp_path / "ring.json").write_text(json.dumps({"rows": [found]}))
     report.write(tmp_path, "ring", [found], [task], 2000)
     page = (tmp_path / "ring.md").read_text()
     assert "| wgan_gp | " in page
     assert "| PacGAN4 (PacGAN paper) | 7.8 | 95.9 |" in page
+    overview = (tmp_path / "README.md").read_text()
+    assert "| system | [Ring of 8 Gaussians](ring.md) |" in overview
+    assert "| wgan_gp | " in overview
     assert (tmp_path / "ring.png").stat().st_size > 1000
 
 
@@ -107,7 +112,7 @@ def test_the_benchmark_runs_over_ray_is_read_again_and_recorded_below_one_run(tm
     command += ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
     for _ in range(2):
         subprocess.run(command, check=True, env=marked_environment())
-        names = {f"{data}.{kind}" for data in ("ring", "digits") for kind in ("md", "json", "png")}
+        names = {f"{data}.{kind}" for data in ("ring", "digits") for kind in ("md", "json", "png")} | {"README.md"}
         assert {path.name for path in (tmp_path / "out").iterdir()} == names
         assert "| wgan_gp | " in (tmp_path / "out" / "digits.md").read_text()
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")

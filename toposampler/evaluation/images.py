@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from toposampler.data import Dataset
 from toposampler.metrics.classes import inter_mode_jsd, quality_curve, stacked_modes
 from toposampler.metrics.classifier import Classifier, classifier_of
 from toposampler.metrics.frechet import frechet_distance
-from toposampler.metrics.geodesic import intra_mode_msd
+from toposampler.metrics.geodesic import Variety, intra_mode_msd
 from toposampler.metrics.masses import generator_components
 from toposampler.metrics.prdc import precision_recall_density_coverage
 
@@ -49,26 +50,45 @@ class ByClass:
     """generators that made samples, the one with most first"""
 
 
+@dataclass(frozen=True)
+class Look:
+    """Images through the classifier."""
+
+    features: Tensor
+    """(n, d)"""
+    probabilities: Tensor
+    """(n, M)"""
+    varieties: list[Variety]
+    """of each class"""
+
+
 class ImageMetrics:
     """Looks at images through a classifier of their labels."""
 
     def __init__(self, classifier: Classifier) -> None:
         self.classifier = classifier
+        self._look_at_real = lru_cache(maxsize=1)(self._look)  # all subjects of a draw meet the same real images
+
+    def _look(self, images: Tensor) -> Look:
+        """At images (n, C, H, W)."""
+        probabilities = self.classifier.probabilities(images)
+        return Look(self.classifier.features(images), probabilities, intra_mode_msd(images, probabilities))
 
     def measure(self, samples: Tensor, ids: Tensor | None, real: Dataset) -> tuple[dict[str, float], ByClass]:
         """Metrics of images (n, C, H, W), made by the generators ids (n,), against the n images of `real`."""
         assert real.weights is not None
-        look = self.classifier.probabilities
-        probabilities = look(samples)
+        seen, seen_real = self._look(samples), self._look_at_real(real.x)
+        probabilities, varieties = seen.probabilities, seen.varieties
         quality = quality_curve(probabilities, THRESHOLDS)
-        varieties, of_real = intra_mode_msd(samples, probabilities), intra_mode_msd(real.x, look(real.x))
         metrics = inter_mode_jsd(probabilities, real.weights)
         metrics[f"quality_{QUALITY}"] = quality[THRESHOLDS.index(QUALITY)]
-        metrics |= _of_features(self.classifier.features(samples), self.classifier.features(real.x))
+        metrics |= _of_features(seen.features, seen_real.features)
         for k, variety in enumerate(varieties):
             metrics[f"msd_class_{k}"] = variety.msd
             metrics[f"msd_unreachable_class_{k}"] = variety.unreachable
-        ratios = {k: v.msd / r.msd for k, (v, r) in enumerate(zip(varieties, of_real, strict=True)) if r.msd > 0}
+        ratios = {
+            k: v.msd / r.msd for k, (v, r) in enumerate(zip(varieties, seen_real.varieties, strict=True)) if r.msd > 0
+        }
         metrics |= {f"msd_ratio_class_{k}": ratio for k, ratio in ratios.items()}
         if ratios:
             metrics |= {"msd_ratio_min": min(ratios.values()), "msd_ratio_max": max(ratios.values())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -104,11 +104,12 @@ class Evaluator:
         self.images = image_metrics(self.dataset, job.config.data.name, job.cache, job.minimum_accuracy)
         inception = None if job.inception is None else load_inception(*job.inception)
         self._suite = Suite(self.dataset, self.images, inception)
+        self._halves = lru_cache(maxsize=1)(partial(halves, self.dataset, job.n))  # all subjects meet the same points
 
     def judge(self, task: Task) -> tuple[Task, Findings]:
-        """One draw of one subject, with its number. All subjects meet the same real points in it."""
+        """One draw of one subject, with its number."""
         seed, who = self.job.seed + task.draw, self.job.subjects[task.subject]
-        real, others = halves(self.dataset, self.job.n, seed)
+        real, others = self._halves(seed)
         if who.place is None:
             return task, self._suite.of_data(others, real, seed)
         drawn = sampled(who, self.job.n, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,7 +47,9 @@ class Suite:
     def __init__(
         self, dataset: Dataset, images: ImageMetrics | StackedMetrics | None, inception: Inception | None = None
     ) -> None:
-        self._train, self._images, self._inception = dataset.x.flatten(1), images, inception
+        self._train, self._images = dataset.x.flatten(1), images
+        self._features = inception and inception.features
+        self._real_features = inception and lru_cache(maxsize=1)(inception.features)  # one for all subjects of a draw
 
     def of_samples(self, samples: Tensor, ids: Tensor, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
         """Samples (n, *shape) in any order, and the generators (n,) that made them, against the n points of `real`."""
@@ -66,9 +69,8 @@ class Suite:
         metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], median_distance(y[:m]))
         nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)
         metrics |= memorisation(*nearest)
-        if self._inception is not None:
-            features = self._inception.features(samples), self._inception.features(real.x)
-            metrics[f"fid_{n}"] = frechet_distance(*features)
+        if self._features and self._real_features:
+            metrics[f"fid_{n}"] = frechet_distance(self._features(samples), self._real_features(real.x))
         if self._images is None:
             return Findings(metrics | precision_recall_density_coverage(x, y), nearest)
         seen, by_class = self._images.measure(samples, ids, real)

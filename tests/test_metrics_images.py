@@ -33,6 +33,7 @@ def test_inter_mode_jsd_agrees_with_scipy_and_leaves_out_the_unsure() -> None:
     found = inter_mode_jsd(p, torch.full((4,), 0.25))
     assert found["jsd_nats_conf0.8"] == pytest.approx(jensenshannon([0.5, 0.3, 0.2, 0], [0.25] * 4) ** 2, abs=1e-12)
     assert found["confident_0.8"] == 0.25
+    assert found["jsd_nats_argmax"] == pytest.approx(jensenshannon([0.125, 0.075, 0.05, 0.75], [0.25] * 4) ** 2)
 
 
 def test_dropping_a_mode_raises_the_jsd_and_order_does_not_matter() -> None:
@@ -44,8 +45,8 @@ def test_dropping_a_mode_raises_the_jsd_and_order_does_not_matter() -> None:
 
 
 def test_without_a_confident_sample_the_jsd_is_its_largest() -> None:
-    found = inter_mode_jsd(sure_of([0, 1], 0.5), torch.full((4,), 0.25))
-    assert found == {"jsd_nats_conf0.8": math.log(2), "confident_0.8": 0.0}
+    found = inter_mode_jsd(sure_of([0, 1, 2, 3], 0.5), torch.full((4,), 0.25))
+    assert found == {"jsd_nats_conf0.8": math.log(2), "confident_0.8": 0.0, "jsd_nats_argmax": 0.0}
 
 
 def test_quality_curve_counts_who_is_at_least_that_sure() -> None:

@@ -28,14 +28,21 @@ def inter_mode_jsd(probabilities: Tensor, real_masses: Tensor) -> dict[str, floa
 
     `jsd_nats_conf0.8`: Jensen-Shannon divergence, from 0 to ln 2, of the masses of classes among the samples the
     classifier is sure of, max softmax >= .8, and the data's, real_masses (M,); ln 2 if it is sure of none.
-    `confident_0.8`: the share of samples it is sure of, to be read with it. probabilities (n, M) are the samples'.
+    `confident_0.8`: the share of samples it is sure of, to be read with it: where it differs by class, masses that are
+    right count as wrong. `jsd_nats_argmax`: the divergence by the likeliest classes of all samples, our own.
+    probabilities (n, M) are the samples'.
     """
     classes = confident_classes(probabilities)
     sure = classes[classes >= 0]
-    masses = torch.bincount(sure, minlength=probabilities.shape[1]).double() / max(1, len(sure))
+
+    def divergence(of: Tensor) -> float:
+        masses = torch.bincount(of, minlength=probabilities.shape[1]).double()
+        return jsd(masses / len(of), real_masses.double())
+
     return {
-        f"jsd_nats_conf{CONFIDENCE}": jsd(masses, real_masses.double()) if len(sure) else math.log(2),
+        f"jsd_nats_conf{CONFIDENCE}": divergence(sure) if len(sure) else math.log(2),
         f"confident_{CONFIDENCE}": len(sure) / len(classes),
+        "jsd_nats_argmax": divergence(probabilities.argmax(dim=1)),
     }
 
 

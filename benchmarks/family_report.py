@@ -114,6 +114,10 @@ def overview(folder: Path) -> str:
     for row in (row for of_data in rows.values() for row in of_data if "score" in row):
         scores.setdefault(row["system"], {}).setdefault(row["data"], []).append(row["score"])
 
+    def heading(data: str) -> str:
+        seeds = len({row["seed"] for row in rows[data]})
+        return f"[{TARGETS[data].title}]({data}.md), {seeds} seed{'s' if seeds > 1 else ''}"
+
     def rank(system: str) -> tuple[bool, int, float]:
         means = [fmean(values) for values in scores[system].values()]
         return system != REAL, -len(means), fmean(means)
@@ -126,7 +130,7 @@ def overview(folder: Path) -> str:
         "of the masses: 0 is perfect, 3 the worst. Mean ± standard deviation over the seeds; the best mean first. Each",
         "data set's page has all other metrics, the seeds, and what others report.",
         "",
-        f"| system | {' | '.join(f'[{TARGETS[data].title}]({data}.md)' for data in found)} |",
+        f"| system | {' | '.join(map(heading, found))} |",
         "|---" * (len(found) + 1) + "|",
     ]
     for system in sorted(scores, key=rank):

@@ -98,7 +98,7 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert "| wgan_gp | " in page
     assert "| PacGAN4 (PacGAN paper) | 7.8 | 95.9 |" in page
     overview = (tmp_path / "README.md").read_text()
-    assert "| system | [Ring of 8 Gaussians](ring.md) |" in overview
+    assert "| system | [Ring of 8 Gaussians](ring.md), 1 seed |" in overview
     assert "| wgan_gp | " in overview
     assert (tmp_path / "ring.png").stat().st_size > 1000
 

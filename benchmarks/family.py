@@ -6,8 +6,8 @@ Data: lines of equal and of unequal masses, the ring of 8 and the grid of 25 Gau
 from 9 to 1, two spheres, and digits. A system takes part by `configs/ring_NAME.yaml`: it is trained with the constants
 there, at its own number of critic steps to a generator step, until its critic has seen as many real samples as every
 other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
-Runs go side by side over Ray, on one thread each: 60 to 190 CPU seconds for points, 110 to 390 for digits, and 5 to
-judge the samples (a busy machine); by that all data sets with 18 systems and 3 seeds take some 13 hours of one core.
+Runs go side by side over Ray, on one thread each: 29 to 150 seconds for points (68 runs, 73 in the mean), some 200 for
+digits; all data sets with 17 systems and 3 seeds take about 9 hours of one core.
 
 After each data set `--out` holds DATA.md (the table), DATA.json (all runs), DATA.png (samples) and README.md (scores
 of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, reads what is complete,

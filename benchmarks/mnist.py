@@ -1,10 +1,10 @@
 """MNIST: DMGAN-PL, DMGAN, NWGAN and WGAN-GP trained under one budget, to be judged beside the real digits.
 
     python benchmarks/mnist.py --root FOLDER [--seeds 3] [--processes 2]
-    python ray_jobs/evaluate.py runs/benchmark-mnist/*
+    python ray_jobs/evaluate.py runs/benchmark-mnist/* -n 5000 --draws 1
 
 Every run takes 4,000 outer iterations of 2 critic steps and 1 generator step on batches of 32, which is 256,000 real
-images and about ten minutes of one core (`configs/mnist_*.yaml`). FOLDER holds MNIST/raw. Runs are kept in
+images and 10 to 16 minutes of one core (`configs/mnist_*.yaml`). FOLDER holds MNIST/raw. Runs are kept in
 `runs/benchmark-mnist`: the benchmark goes on where it was stopped.
 """
 

@@ -10,22 +10,25 @@ Runs go side by side over Ray, on one thread each: 29 to 150 seconds for points 
 digits; all data sets with 17 systems and 3 seeds take about 9 hours of one core.
 
 After each data set `--out` holds DATA.md (the table), DATA.json (all runs), DATA.png (samples) and README.md (scores
-of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, reads what is complete,
-and takes systems and seeds that are new.
+of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and reads what is
+complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their constants are
+today's: systems and seeds are added to them, and the picture stays as it is.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import family_report
-from family_runs import ENTRANTS, REAL, TARGETS, Task, run, run_config
+from family_runs import ENTRANTS, REAL, TARGETS, Task, fingerprint, run, run_config
 
 from runs import write_results
 from toposampler.config import TrackingConfig, flatten
@@ -88,32 +91,51 @@ def recorded(folder: Path, enabled: bool) -> Iterator[Callable[[Task, Row], None
     parent.close("FINISHED")
 
 
+def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
+    """What `--out` holds of a data set with today's constants and this budget, but for runs that can be read again."""
+    results = options.out / f"{data}.json"
+    if not results.exists():
+        return []
+    known = []
+    for row in json.loads(results.read_text())["rows"]:
+        if row["system"] in ENTRANTS:
+            config = run_config(Task(data, row["system"], row["seed"], options.budget, str(options.runs.absolute())))
+            if row["constants"] == fingerprint(config) and not (run_folder(config) / "result.json").exists():
+                known.append(row)
+    return known
+
+
 def benchmark(options: argparse.Namespace) -> None:
     """Train what is missing, and write the report of each data set as soon as its last run has ended."""
-    tasks = {
-        (task.data, task.system, task.seed): task
-        for task in tasks_of(options.data, options.systems, options.seeds, options.budget, options.runs)
-    }
-    rows: dict[str, list[Row]] = {name: [] for name in options.data}
+    tasks = tasks_of(options.data, options.systems, options.seeds, options.budget, options.runs)
+    rows = {data: known_rows(data, options) for data in options.data}
+    known = {(row["data"], row["system"], row["seed"]) for of_data in rows.values() for row in of_data}
+    missing = {key: task for task in tasks if (key := (task.data, task.system, task.seed)) not in known}
+    left = Counter(task.data for task in missing.values())
     for folder in (options.runs, options.out):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(options.runs), recorded(options.runs.absolute(), options.mlflow) as record:
-        for row in on_workers(lambda: run, tasks.values(), options.workers):
+        for data in options.data:
+            if not left[data]:
+                report(options, data, rows[data])
+        for row in on_workers(lambda: run, missing.values(), options.workers):
             data, system, seed = row["data"], row["system"], row["seed"]
-            of_data = [task for task in tasks.values() if task.data == data]
             rows[data].append(row)
+            left[data] -= 1
             said = row.get("failed") or f"score {row['score']:.3f}, {row.get('seconds', 0):.0f} s"
-            print(f"{len(rows[data])}/{len(of_data)} {data}, {system}, seed {seed}: {said}", flush=True)
-            record(tasks[data, system, seed], row)
-            if len(rows[data]) == len(of_data):
-                report(options.out, data, rows[data], of_data, options.budget or TARGETS[data].budget)
+            print(f"{data}, {system}, seed {seed}: {said}; {left[data]} runs to go", flush=True)
+            record(missing[data, system, seed], row)
+            if not left[data]:
+                report(options, data, rows[data])
 
 
-def report(folder: Path, data: str, rows: list[Row], tasks: Sequence[Task], budget: int) -> None:
-    """Write the results of a data set to `folder`, and print the table."""
+def report(options: argparse.Namespace, data: str, rows: list[Row]) -> None:
+    """Write the results of a data set to `--out`, and print the table."""
+    budget = options.budget or TARGETS[data].budget
     rows.sort(key=lambda row: (row["system"], row["seed"]))
-    write_results(folder / f"{data}.json", {"data": data, "critic_samples": budget, "rows": rows})
-    family_report.write(folder, data, rows, tasks, budget)
+    write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": rows})
+    tasks = [Task(data, row["system"], row["seed"], options.budget, str(options.runs.absolute())) for row in rows]
+    family_report.write(options.out, data, rows, tasks, budget)
     print("\n" + family_report.table(data, rows) + "\n", flush=True)
 
 

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 
 from toposampler.data.geometry import Discs
 from toposampler.plots import image_grid, sample_panels
+from toposampler.training import RunConfig
+from toposampler.training.config import run_folder
 
 POINTS = 2500
 """samples, and real points, in a panel"""
@@ -170,14 +172,16 @@ def _rank(system: str, rows: Rows) -> tuple[bool, float]:
 
 
 def figure(data: str, rows: Rows, tasks: Sequence[Task]) -> Figure | None:
-    """Samples of the first seed of each system, in the order of their names; None if no run came to its end."""
-    done = {(row["system"], row["seed"]) for row in rows if "failed" not in row}
-    shown: dict[str, Task] = {}
-    for task in sorted(tasks, key=lambda task: task.system):
-        if task.system != REAL and (task.system, task.seed) in done:
-            shown.setdefault(task.system, task)
-    configs = {system: run_config(task) for system, task in shown.items()}
-    if not configs:
+    """Samples of the first seed of each system whose run is at hand, in the order of their names.
+
+    None if no run came to its end, or some system's were made elsewhere.
+    """
+    done = {(row["system"], row["seed"]) for row in rows if "failed" not in row and row["system"] != REAL}
+    configs: dict[str, RunConfig] = {}
+    for task in sorted(tasks, key=lambda task: (task.system, task.seed)):
+        if (task.system, task.seed) in done and (run_folder(config := run_config(task)) / "samples.npz").exists():
+            configs.setdefault(task.system, config)
+    if not configs or configs.keys() != {system for system, _ in done}:
         return None
     title, dataset = TARGETS[data].title, next(iter(configs.values())).data.load()
     clouds = {system: samples_of(config) for system, config in configs.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,12 +145,18 @@ def run_config(task: Task) -> RunConfig:
     return validate(RunConfig, content)
 
 
+def fingerprint(config: RunConfig) -> str:
+    """SHA-256 of all constants of a run, which does not depend on where it is kept."""
+    return hashlib.sha256(config.model_dump_json(exclude={"output"}).encode()).hexdigest()
+
+
 def run(task: Task) -> dict[str, Any]:
     """Train one run, go on with it or read it; its row. That of a run which broke down says why in `failed`."""
     row: dict[str, Any] = {"data": task.data, "system": task.system, "seed": task.seed}
     if task.system == REAL:
         return row | _of_real_data(task)
     config = run_config(task)
+    row["constants"] = fingerprint(config)
     try:
         result = trained(config)
     except TrainingStoppedError as error:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
@@ -18,6 +21,7 @@ from processes import ROOT, marked_environment
 
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.tracker import PARENT
+from toposampler.training.config import run_folder
 
 torch.set_num_threads(1)
 
@@ -103,6 +107,40 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert (tmp_path / "ring.png").stat().st_size > 1000
 
 
+def test_rows_of_another_machine_count_with_todays_constants_where_the_run_is_not_at_hand(
+    runs: ModuleType, tmp_path: Path
+) -> None:
+    import family
+
+    config = runs.run_config(runs.Task("ring", "wgan_gp", 0, None, str(tmp_path / "runs")))
+    elsewhere = row("wgan_gp", 0, constants=runs.fingerprint(config), score=0.25)
+    rows = [
+        elsewhere,
+        row("wgan_gp", 1, constants=runs.fingerprint(config)),  # of seed 0
+        row("removed", 0, constants=runs.fingerprint(config)),
+        row(runs.REAL, 0, score=0.0),
+    ]
+    (tmp_path / "ring.json").write_text(json.dumps({"rows": rows}))
+    options = argparse.Namespace(out=tmp_path, runs=tmp_path / "runs", budget=None)
+    assert family.known_rows("grid", options) == []
+    assert family.known_rows("ring", options) == [elsewhere]
+    assert family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000})) == []
+    run_folder(config).mkdir(parents=True)
+    (run_folder(config) / "result.json").touch()
+    assert family.known_rows("ring", options) == []
+
+
+def test_the_picture_is_drawn_where_a_run_of_every_system_is_at_hand(report: ModuleType, tmp_path: Path) -> None:
+    tasks = [report.Task("ring", system, 0, None, str(tmp_path)) for system in ("wgan_gp", "sn_gan")]
+    rows = [row(task.system, 0, score=1.0) for task in tasks]
+    for task in tasks:
+        assert report.figure("ring", rows, tasks) is None
+        folder = run_folder(report.run_config(task))
+        folder.mkdir()
+        np.savez(folder / "samples.npz", samples=np.zeros((10, 2), np.float32))
+    assert report.figure("ring", rows, tasks) is not None
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.timeout(400)
@@ -115,6 +153,11 @@ def test_the_benchmark_runs_over_ray_is_read_again_and_recorded_below_one_run(tm
         names = {f"{data}.{kind}" for data in ("ring", "digits") for kind in ("md", "json", "png")} | {"README.md"}
         assert {path.name for path in (tmp_path / "out").iterdir()} == names
         assert "| wgan_gp | " in (tmp_path / "out" / "digits.md").read_text()
+    before = (tmp_path / "out" / "ring.json").read_text()
+    shutil.rmtree(tmp_path / "runs" / "ring-wgan_gp-0")
+    subprocess.run(command, check=True, env=marked_environment())
+    assert not (tmp_path / "runs" / "ring-wgan_gp-0").exists()
+    assert (tmp_path / "out" / "ring.json").read_text() == before
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     found = client.search_runs([e.experiment_id for e in client.search_experiments()])
     (parent,) = [run for run in found if PARENT not in run.data.tags]

@@ -9,10 +9,10 @@ other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are 
 Runs go side by side over Ray, on one thread each: 29 to 150 seconds for points (68 runs, 73 in the mean), some 200 for
 digits; all data sets with 17 systems and 3 seeds take about 9 hours of one core.
 
-After each data set `--out` holds DATA.md (the table), DATA.json (all runs), DATA.png (samples) and README.md (scores
-of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and reads what is
-complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their constants are
-today's: systems and seeds are added to them, and the picture stays as it is.
+After each run `--out` holds its row in DATA.json, after each data set DATA.md (the table), DATA.png (samples) and
+README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and
+reads what is complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their
+constants are today's: systems and seeds are added to them, and the picture stays as it is.
 """
 
 from __future__ import annotations
@@ -92,12 +92,18 @@ def recorded(folder: Path, enabled: bool) -> Iterator[Callable[[Task, Row], None
 
 
 def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
-    """What `--out` holds of a data set with today's constants and this budget, but for runs that can be read again."""
-    results = options.out / f"{data}.json"
-    if not results.exists():
+    """What `--out` holds of a data set with today's constants, but for runs that can be read again.
+
+    Raises UserError if it is of another budget.
+    """
+    path = options.out / f"{data}.json"
+    if not path.exists():
         return []
+    results, budget = json.loads(path.read_text()), options.budget or TARGETS[data].budget
+    if results["critic_samples"] != budget:
+        raise UserError(f"{path} is of a budget of {results['critic_samples']}, not {budget}: choose another --out")
     known = []
-    for row in json.loads(results.read_text())["rows"]:
+    for row in results["rows"]:
         if row["system"] in ENTRANTS:
             config = run_config(Task(data, row["system"], row["seed"], options.budget, str(options.runs.absolute())))
             if row["constants"] == fingerprint(config) and not (run_folder(config) / "result.json").exists():
@@ -125,17 +131,22 @@ def benchmark(options: argparse.Namespace) -> None:
             said = row.get("failed") or f"score {row['score']:.3f}, {row.get('seconds', 0):.0f} s"
             print(f"{data}, {system}, seed {seed}: {said}; {left[data]} runs to go", flush=True)
             record(missing[data, system, seed], row)
+            write_rows(options, data, rows[data])
             if not left[data]:
                 report(options, data, rows[data])
 
 
-def report(options: argparse.Namespace, data: str, rows: list[Row]) -> None:
-    """Write the results of a data set to `--out`, and print the table."""
-    budget = options.budget or TARGETS[data].budget
+def write_rows(options: argparse.Namespace, data: str, rows: list[Row]) -> None:
+    """Write DATA.json, with as many runs as there are."""
     rows.sort(key=lambda row: (row["system"], row["seed"]))
+    budget = options.budget or TARGETS[data].budget
     write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": rows})
+
+
+def report(options: argparse.Namespace, data: str, rows: list[Row]) -> None:
+    """Write the page and the picture of a data set of which DATA.json has all runs, and print the table."""
     tasks = [Task(data, row["system"], row["seed"], options.budget, str(options.runs.absolute())) for row in rows]
-    family_report.write(options.out, data, rows, tasks, budget)
+    family_report.write(options.out, data, rows, tasks, options.budget or TARGETS[data].budget)
     print("\n" + family_report.table(data, rows) + "\n", flush=True)
 
 

@@ -19,6 +19,7 @@ import torch
 from mlflow import MlflowClient
 from processes import ROOT, marked_environment
 
+from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.tracker import PARENT
 from toposampler.training.config import run_folder
@@ -102,7 +103,7 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert "| wgan_gp | " in page
     assert "| PacGAN4 (PacGAN paper) | 7.8 | 95.9 |" in page
     overview = (tmp_path / "README.md").read_text()
-    assert "| system | [Ring of 8 Gaussians](ring.md), 1 seed |" in overview
+    assert "| system | [ring](ring.md), 1 seed |" in overview
     assert "| wgan_gp | " in overview
     assert (tmp_path / "ring.png").stat().st_size > 1000
 
@@ -120,11 +121,12 @@ def test_rows_of_another_machine_count_with_todays_constants_where_the_run_is_no
         row("removed", 0, constants=runs.fingerprint(config)),
         row(runs.REAL, 0, score=0.0),
     ]
-    (tmp_path / "ring.json").write_text(json.dumps({"rows": rows}))
+    (tmp_path / "ring.json").write_text(json.dumps({"critic_samples": runs.TARGETS["ring"].budget, "rows": rows}))
     options = argparse.Namespace(out=tmp_path, runs=tmp_path / "runs", budget=None)
     assert family.known_rows("grid", options) == []
     assert family.known_rows("ring", options) == [elsewhere]
-    assert family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000})) == []
+    with pytest.raises(UserError, match="budget of 2240000, not 1000: choose another --out"):
+        family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000}))
     run_folder(config).mkdir(parents=True)
     (run_folder(config) / "result.json").touch()
     assert family.known_rows("ring", options) == []

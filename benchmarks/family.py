@@ -23,7 +23,7 @@ import itertools
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,7 @@ def recorded(folder: Path, enabled: bool) -> Iterator[Callable[[Task, Row], None
 
 
 def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
-    """What `--out` holds of a data set with today's constants, but for runs that can be read again.
-
-    Raises UserError if it is of another budget.
-    """
+    """What `--out` holds of a data set with today's constants. Raises UserError if it is of another budget."""
     path = options.out / f"{data}.json"
     if not path.exists():
         return []
@@ -107,41 +104,50 @@ def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
     for row in results["rows"]:
         if row["system"] in ENTRANTS:
             config = run_config(Task(data, row["system"], row["seed"], options.budget, str(options.runs.absolute())))
-            if row["constants"] == fingerprint(config) and not (run_folder(config) / "result.json").exists():
+            if row["constants"] == fingerprint(config):
                 known.append(row)
     return known
+
+
+def at_hand(task: Task) -> bool:
+    """Whether a run is complete in `--runs`, to be read again."""
+    return task.system != REAL and (run_folder(run_config(task)) / "result.json").exists()
 
 
 def benchmark(options: argparse.Namespace) -> None:
     """Train what is missing, and write the report of each data set as soon as its last run has ended."""
     tasks = tasks_of(options.data, options.systems, options.seeds, options.budget, options.runs)
-    rows = {data: known_rows(data, options) for data in options.data}
-    known = {(row["data"], row["system"], row["seed"]) for of_data in rows.values() for row in of_data}
-    missing = {key: task for task in tasks if (key := (task.data, task.system, task.seed)) not in known}
+    rows = {data: {(row["system"], row["seed"]): row for row in known_rows(data, options)} for data in options.data}
+    missing = {
+        (task.data, task.system, task.seed): task
+        for task in tasks
+        if (task.system, task.seed) not in rows[task.data] or at_hand(task)
+    }
     left = Counter(task.data for task in missing.values())
     for folder in (options.runs, options.out):
         folder.mkdir(parents=True, exist_ok=True)
     with locked(options.runs), recorded(options.runs.absolute(), options.mlflow) as record:
         for data in options.data:
             if not left[data]:
-                report(options, data, rows[data])
+                report(options, data, write_rows(options, data, rows[data].values()))
         for row in on_workers(lambda: run, missing.values(), options.workers):
             data, system, seed = row["data"], row["system"], row["seed"]
-            rows[data].append(row)
+            rows[data][system, seed] = row
             left[data] -= 1
             said = row.get("failed") or f"score {row['score']:.3f}, {row.get('seconds', 0):.0f} s"
             print(f"{data}, {system}, seed {seed}: {said}; {left[data]} runs to go", flush=True)
             record(missing[data, system, seed], row)
-            write_rows(options, data, rows[data])
+            so_far = write_rows(options, data, rows[data].values())
             if not left[data]:
-                report(options, data, rows[data])
+                report(options, data, so_far)
 
 
-def write_rows(options: argparse.Namespace, data: str, rows: list[Row]) -> None:
-    """Write DATA.json, with as many runs as there are."""
-    rows.sort(key=lambda row: (row["system"], row["seed"]))
+def write_rows(options: argparse.Namespace, data: str, rows: Iterable[Row]) -> list[Row]:
+    """Write DATA.json, with as many runs as there are; they come back in its order."""
+    ordered = sorted(rows, key=lambda row: (row["system"], row["seed"]))
     budget = options.budget or TARGETS[data].budget
-    write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": rows})
+    write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": ordered})
+    return ordered
 
 
 def report(options: argparse.Namespace, data: str, rows: list[Row]) -> None:

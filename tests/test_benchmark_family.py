@@ -9,6 +9,7 @@ import math
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -108,9 +109,7 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert (tmp_path / "ring.png").stat().st_size > 1000
 
 
-def test_rows_of_another_machine_count_with_todays_constants_where_the_run_is_not_at_hand(
-    runs: ModuleType, tmp_path: Path
-) -> None:
+def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, tmp_path: Path) -> None:
     import family
 
     config = runs.run_config(runs.Task("ring", "wgan_gp", 0, None, str(tmp_path / "runs")))
@@ -127,9 +126,41 @@ def test_rows_of_another_machine_count_with_todays_constants_where_the_run_is_no
     assert family.known_rows("ring", options) == [elsewhere]
     with pytest.raises(UserError, match="budget of 2240000, not 1000: choose another --out"):
         family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000}))
-    run_folder(config).mkdir(parents=True)
-    (run_folder(config) / "result.json").touch()
-    assert family.known_rows("ring", options) == []
+
+
+def test_rows_are_added_to_those_there_are_and_runs_at_hand_are_read_again(
+    runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import family
+
+    def in_process(make: Callable[[], Any], tasks: Iterable[Any], workers: int) -> Iterator[Any]:
+        return map(make(), tasks)
+
+    monkeypatch.setattr(family, "on_workers", in_process)
+    path = tmp_path / "out" / "ring.json"
+    common = {"data": ["ring"], "seeds": 1, "budget": 1000, "workers": 1, "mlflow": False}
+
+    def scores_after(system: str) -> dict[str, float]:
+        options = argparse.Namespace(**common, systems=[system], runs=tmp_path / "runs", out=path.parent)
+        family.benchmark(options)
+        return {row["system"]: row["score"] for row in json.loads(path.read_text())["rows"]}
+
+    first = scores_after("wgan_gp")
+    both = scores_after("sn_gan")  # the run of wgan_gp is at hand, and not asked for
+    assert both.keys() == {"wgan_gp", "sn_gan", runs.REAL}
+    assert both["wgan_gp"] == first["wgan_gp"]
+
+    def write(score: float) -> None:
+        results = json.loads(path.read_text())
+        changed = [row | {"score": score} if row["system"] == "wgan_gp" else row for row in results["rows"]]
+        path.write_text(json.dumps(results | {"rows": changed}))
+
+    write(9.0)
+    assert scores_after("wgan_gp") == both  # read from the run
+    shutil.rmtree(tmp_path / "runs" / "ring-wgan_gp-0")
+    write(9.0)
+    assert scores_after("wgan_gp") == both | {"wgan_gp": 9.0}  # the run is not there, and not trained again
+    assert not (tmp_path / "runs" / "ring-wgan_gp-0").exists()
 
 
 def test_the_picture_is_drawn_where_a_run_of_every_system_is_at_hand(report: ModuleType, tmp_path: Path) -> None:

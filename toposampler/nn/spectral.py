@@ -20,9 +20,10 @@ class SpectralNorm(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        U, _, Vh = torch.linalg.svd(weight.detach().flatten(1), full_matrices=False)
-        self.register_buffer("u", U[:, 0].clone())
-        self.register_buffer("v", Vh[0].clone())
+        # in float64, as float32 singular vectors differ between processors in their last digits, and so would a run
+        U, _, Vh = torch.linalg.svd(weight.detach().flatten(1).double(), full_matrices=False)
+        self.register_buffer("u", U[:, 0].to(weight.dtype))
+        self.register_buffer("v", Vh[0].to(weight.dtype))
         self.u: Tensor
         self.v: Tensor
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from toposampler.data.folder import FolderConfig
+from toposampler.data.images import to_bytes
 from toposampler.data.npy import NpyConfig
 from toposampler.errors import UserError
 
@@ -151,6 +153,46 @@ def test_folder_turns_photographs_upright(tmp_path: Path) -> None:
     x = FolderConfig(path=tmp_path, size=8, channels=1).load().x
     assert x[0, 0, 0].max() == -1
     assert x[0, 0, 7].min() == 1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_folder_keeps_the_contrast_of_greys_of_16_bits(tmp_path: Path, channels: Literal[1, 3]) -> None:
+    ramp = np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # taken upside down
+    Image.fromarray(ramp).save(tmp_path / "a.png")
+    Image.fromarray(ramp[::-1, ::-1].copy()).save(tmp_path / "b.png", exif=exif)
+    big_endian = Image.frombytes("I;16B", (64, 64), ramp.astype(">u2").tobytes())
+    big_endian.save(tmp_path / "c.png", format="TIFF")
+    x = FolderConfig(path=tmp_path, size=64, channels=channels).load().x
+    assert torch.equal(to_bytes(x), torch.from_numpy((ramp / 257).round().astype(np.uint8)).expand_as(x))
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_folder_refuses_greys_of_32_bits(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (8, 8), 1).save(tmp_path / "a.png", format="TIFF")
+    message = rf"a\.png cannot be read: .* \(Pillow's mode {mode}\), .* PNG with greys of 8 or 16 bits, or in colour"
+    with pytest.raises(UserError, match=message):
+        FolderConfig(path=tmp_path).load()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_folder_shows_white_where_an_image_is_transparent(tmp_path: Path, mode: str, channels: Literal[1, 3]) -> None:
+    image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))  # hidden black
+    image.paste((0, 0, 0, 255), (0, 0, 8, 4))
+    for name in "ab":
+        image.convert(mode).save(tmp_path / f"{name}.png")
+    x = FolderConfig(path=tmp_path, size=8, channels=channels).load().x
+    assert torch.equal(x[0, :, :4], -torch.ones(channels, 4, 8))
+    assert torch.equal(x[0, :, 4:], torch.ones(channels, 4, 8))
+
+
+def test_folder_blends_half_transparent_pixels_with_white(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGBA", (8, 8), (255, 0, 0, 51)).save(tmp_path / f"{name}.png")
+    x = FolderConfig(path=tmp_path, size=8).load().x
+    assert to_bytes(x)[0, :, 0, 0].tolist() == [255, 204, 204]  # 51 is a fifth of 255
 
 
 def test_folder_with_one_sub_folder_has_no_labels(tmp_path: Path) -> None:

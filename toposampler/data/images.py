@@ -28,15 +28,29 @@ def image_paths(folder: Path) -> list[Path]:
 def read_square(path: Path | zipfile.Path, size: int, channels: int) -> Tensor:
     """The image in `path`, upright, its central square resized: (channels, size, size) uint8.
 
-    Raises UserError, naming `path`, if it cannot be read.
+    What is transparent shows white. Raises UserError, naming `path`, if it cannot be read.
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
-            upright = ImageOps.exif_transpose(image).convert("L" if channels == 1 else "RGB")
+            upright = _opaque_bytes(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
     except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError) as error:
         raise UserError(f"image {path} cannot be read: {error}") from None
     square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1)
+
+
+def _opaque_bytes(image: Image.Image) -> Image.Image:
+    """`image` on white, with 8 bits a channel. Raises ValueError if it has 32: no number of those is white."""
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"it has greys of 32 bits (Pillow's mode {image.mode}), and which of them is white is not known; save it "
+            "as PNG with greys of 8 or 16 bits, or in colour"
+        )
+    if image.mode.startswith("I;16"):  # Pillow's own conversion makes all from 255 up white
+        return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
+    if image.has_transparency_data:  # Pillow's own conversion shows the colours that transparency hides
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    return image
 
 
 def from_bytes(images: Tensor) -> Tensor:

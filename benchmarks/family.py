@@ -100,13 +100,13 @@ def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
     results, budget = json.loads(path.read_text()), options.budget or TARGETS[data].budget
     if results["critic_samples"] != budget:
         raise UserError(f"{path} is of a budget of {results['critic_samples']}, not {budget}: choose another --out")
-    known = []
-    for row in results["rows"]:
-        if row["system"] in ENTRANTS:
-            config = run_config(Task(data, row["system"], row["seed"], options.budget, str(options.runs.absolute())))
-            if row["constants"] == fingerprint(config):
-                known.append(row)
-    return known
+
+    def is_todays(row: Row) -> bool:
+        if row["system"] not in (*ENTRANTS, REAL):
+            return False
+        return row["constants"] == fingerprint(Task(data, row["system"], row["seed"], options.budget, ""))
+
+    return [row for row in results["rows"] if is_todays(row)]
 
 
 def at_hand(task: Task) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, stdev
@@ -84,8 +85,8 @@ Rows = Sequence[dict[str, Any]]
 def page(data: str, rows: Rows, budget: int) -> str:
     """The Markdown page of a data set: how it was measured, the table, what others report."""
     target = TARGETS[data]
-    seeds = len({row["seed"] for row in rows})
-    over = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    seeds = seeds_of(rows)
+    over = "one seed" if seeds == "1 seed" else f"mean ± standard deviation over {seeds}"
     lines = [
         f"# {target.title}",
         "",
@@ -138,8 +139,7 @@ def overview(folder: Path) -> str:
         scores.setdefault(row["system"], {}).setdefault(row["data"], []).append(row["score"])
 
     def heading(data: str) -> str:
-        seeds = len({row["seed"] for row in rows[data]})
-        return f"[{data}]({data}.md), {seeds} seed{'s' if seeds > 1 else ''}"
+        return f"[{data}]({data}.md), {seeds_of(rows[data])}"
 
     def rank(system: str) -> tuple[bool, int, float]:
         means = [fmean(values) for values in scores[system].values()]
@@ -160,6 +160,13 @@ def overview(folder: Path) -> str:
         cells = (cell(scores[system].get(data, []), ".3f") for data in found)
         lines.append(f"| {system} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def seeds_of(rows: Rows) -> str:
+    """How many seeds the systems have: `1 seed`, `3 seeds`, or `1 to 3 seeds` where some have more than others."""
+    counts = Counter(row["system"] for row in rows if row["system"] != REAL).values()
+    least, most = min(counts), max(counts)
+    return f"{most} seed{'s' if most > 1 else ''}" if least == most else f"{least} to {most} seeds"
 
 
 def cell(values: Sequence[float], form: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -145,18 +146,19 @@ def run_config(task: Task) -> RunConfig:
     return validate(RunConfig, content)
 
 
-def fingerprint(config: RunConfig) -> str:
-    """SHA-256 of all constants of a run, which does not depend on where it is kept."""
-    return hashlib.sha256(config.model_dump_json(exclude={"output"}).encode()).hexdigest()
+def fingerprint(task: Task) -> str:
+    """SHA-256 of all constants that a row depends on, among which is not where its run is kept."""
+    constants = TARGETS[task.data].data if task.system == REAL else run_config(task)
+    content = constants.model_dump(mode="json", exclude={"output"})
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def run(task: Task) -> dict[str, Any]:
     """Train one run, go on with it or read it; its row. That of a run which broke down says why in `failed`."""
-    row: dict[str, Any] = {"data": task.data, "system": task.system, "seed": task.seed}
+    row: dict[str, Any] = {"data": task.data, "system": task.system, "seed": task.seed, "constants": fingerprint(task)}
     if task.system == REAL:
         return row | _of_real_data(task)
     config = run_config(task)
-    row["constants"] = fingerprint(config)
     try:
         result = trained(config)
     except TrainingStoppedError as error:

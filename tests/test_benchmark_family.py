@@ -70,6 +70,9 @@ def test_the_table_has_mean_and_spread_best_score_first_and_says_what_broke_down
         row("c", 0, failed="a loss is not finite"),
         row(report.REAL, 0, score=0.7, modes_2500=8),
     ]
+    assert report.seeds_of(rows) == "1 to 2 seeds"
+    assert report.seeds_of(rows[:4]) == "2 seeds"
+    assert report.seeds_of(rows[4:]) == "1 seed"
     assert report.table("ring", rows).splitlines() == [
         "| system | modes of 8 | prior error (TV) | score |",
         "|---|---|---|---|",
@@ -112,18 +115,18 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
 def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, tmp_path: Path) -> None:
     import family
 
-    config = runs.run_config(runs.Task("ring", "wgan_gp", 0, None, str(tmp_path / "runs")))
-    elsewhere = row("wgan_gp", 0, constants=runs.fingerprint(config), score=0.25)
-    rows = [
-        elsewhere,
-        row("wgan_gp", 1, constants=runs.fingerprint(config)),  # of seed 0
-        row("removed", 0, constants=runs.fingerprint(config)),
-        row(runs.REAL, 0, score=0.0),
+    of_seed_0, of_data = (
+        runs.fingerprint(runs.Task("ring", system, 0, None, "elsewhere")) for system in ("wgan_gp", runs.REAL)
+    )
+    elsewhere = [
+        row("wgan_gp", 0, constants=of_seed_0, score=0.25),
+        row(runs.REAL, 2, constants=of_data, score=0.0),
     ]
+    rows = [*elsewhere, row("wgan_gp", 1, constants=of_seed_0), row("removed", 0, constants=of_seed_0)]
     (tmp_path / "ring.json").write_text(json.dumps({"critic_samples": runs.TARGETS["ring"].budget, "rows": rows}))
     options = argparse.Namespace(out=tmp_path, runs=tmp_path / "runs", budget=None)
     assert family.known_rows("grid", options) == []
-    assert family.known_rows("ring", options) == [elsewhere]
+    assert family.known_rows("ring", options) == elsewhere
     with pytest.raises(UserError, match="budget of 2240000, not 1000: choose another --out"):
         family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000}))
 

@@ -43,24 +43,20 @@ from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.coded import CodedGenerator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import EnsembleConfig, Player, System
 
 
-class VCGANLPConfig(GameConfig, SystemConfig):
-    """vcGAN with learned probabilities (Shi et al. 2019): one decoder, told of its class by an amplified vector."""
+class VCGANLPConfig(GameConfig, EnsembleConfig):
+    """vcGAN with learned probabilities (Shi et al. 2019): one decoder, told of its class by an amplified vector.
+
+    Each of its K classes counts as a generator.
+    """
 
     name: Literal["vcgan_lp"] = "vcgan_lp"
-    n_generators: int = Field(10, ge=1)
-    """K, the number of classes: each counts as a generator"""
     latent: LatentConfig = LatentConfig(kind="normal")
     amplification: float = Field(4.0, gt=0)
     """a: the factor of the one-hot vector beside z"""
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
-
-    @property
-    def K(self) -> int:
-        """The number of classes."""
-        return self.n_generators
 
     def build(self, shape: tuple[int, ...]) -> VCGANLP:
         """See `SystemConfig.build`."""
@@ -113,5 +109,6 @@ class VCGANLP(System):
             losses = batch.gather(self.sample_losses(batch))
             members = batch.gather(F.one_hot(batch.noise["c"].to(losses.device), self.K).to(losses.dtype))
             counts = members.sum(dim=0)
-            means = torch.where(counts > 0, losses @ members / counts.clamp(min=1), losses.mean())
+            sums = (losses.unsqueeze(1) * members).sum(dim=0)  # a matrix product would be rounded to bf16
+            means = torch.where(counts > 0, sums / counts.clamp(min=1), losses.mean())
         return {"adversarial": (self.mixture.log_probabilities().exp() * means).sum()}

@@ -80,21 +80,24 @@ def test_power_iteration_follows_the_weights_in_critic_steps_and_rests_at_all_ot
     assert not torch.equal(vectors(), before)
 
 
-def test_mad_gan_s_terms_with_an_undecided_critic(make_config: MakeConfig) -> None:
-    K = 4
+def test_mad_gan_s_terms_with_a_critic_that_sees_nothing(make_config: MakeConfig) -> None:
+    K, logits = 4, (0.0, 1.0, 2.0, 3.0, 5.0)  # of each generator, and of "real"
+    normaliser = math.log(sum(map(math.exp, logits)))
+    told = normaliser - sum(logits[:K]) / K
     values = {}
     for form, weight in (("non-saturating", "mean"), ("minimax", "sum")):
         keys = {"n_generators": K, "generator_loss": form, "critic_weight": weight}
         system = make_config("mad_gan", **{f"system__{key}": value for key, value in keys.items()}).system.build((2,))
         nn.init.zeros_(system.critic.head.weight)
-        nn.init.zeros_(system.critic.head.bias)
+        system.critic.head.bias.data = torch.tensor(logits)
         batch = batch_of(system, 8)
         critic, generator = (player.loss(batch) for player in system.players().values())
         values[form] = generator["adversarial"].item()
-        assert critic["real"].item() == pytest.approx(math.log(K + 1))
-        assert critic["fake"].item() == pytest.approx({"mean": 1, "sum": K}[weight] * math.log(K + 1))
-        assert torch.allclose(system.encode(batch.real), torch.full((8, K), 1 / K))
-    assert values == pytest.approx({"non-saturating": math.log(K + 1), "minimax": math.log(K / (K + 1))})
+        assert critic["real"].item() == pytest.approx(normaliser - logits[-1])
+        assert critic["fake"].item() == pytest.approx({"mean": 1, "sum": K}[weight] * told)
+        assert torch.allclose(system.encode(batch.real), torch.tensor(logits[:K]).softmax(dim=0).expand(8, K))
+    undecided = math.log(sum(map(math.exp, logits[:K])))
+    assert values == pytest.approx({"non-saturating": normaliser - logits[-1], "minimax": undecided - normaliser})
 
 
 def test_pacgan_packs_rows_that_one_worker_has(make_config: MakeConfig) -> None:

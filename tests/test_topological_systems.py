@@ -168,6 +168,8 @@ def test_bad_keys_are_named(make_config: MakeConfig) -> None:
     make_config("toposampler", system__topology_bars=8, system__topology_weight=0)
     with pytest.raises(UserError, match=r"topology_weight 1 has nothing to train: noise.kind is none"):
         make_config("topo_dmgan", system__noise__kind="none")
+    with pytest.raises(UserError, match=r"adversarial false and topology_weight 0 leave nothing to train the noise"):
+        make_config("toposampler", system__noise__adversarial=False, system__topology_weight=0)
     with pytest.raises(UserError, match=r"system.noise: the ensemble's prior r\(c\) is what is drawn here"):
         make_config("topo_dmgan", system__noise__kind="gate")
     make_config("topo_dmgan", system__noise__kind="gate", system__noise__choice="straight-through")

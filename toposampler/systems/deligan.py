@@ -18,8 +18,10 @@ Deviations
 - Networks are those of DMGAN's experiments at the single generator's full width; the authors' toy has one hidden layer
   of 32 tanh units in each, and z of 2 dimensions.
 - sigma starts at .2, the authors' value for images; their toy's is .02 (`configs/ring_deligan.yaml`).
-- The authors choose whose step is next by the generator's loss, up to five a batch; here `training.critic_steps`.
-- Adam's betas and the regulariser are theirs; the learning rate of their toy is 1e-4, for 8,000 epochs.
+- The authors take five steps a batch, each of the player that the generator's loss calls for; here
+  `training.critic_steps`.
+- Adam's betas are theirs, and the regulariser's weight their toy's (for images 1/3 or .05); the learning rate of their
+  toy is 1e-4, for 8,000 epochs.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ Deviations
   over G and Q. The authors' code trains the shared layers by it too, in the critic's step.
 - Each batch holds every category equally often (`share_out`); the paper draws c.
 - Networks and latents are those of DMGAN's experiments at the single generator's full width, with `generator_norm:
-  layer` for the paper's batch norm. Adam's constants and lambda are the authors'.
+  layer` for the paper's batch norm. Adam's constants of G and D, and lambda, are the authors'; Q has G's rate, in
+  their code D's.
 """
 
 from __future__ import annotations

@@ -27,11 +27,16 @@ class TopologyConfig(Section):
     """compare this many of the longest bars only (K components have K - 1 long ones); default: all"""
 
     @model_validator(mode="after")
-    def _signature_trains_something(self) -> Self:
+    def _noise_is_trained(self) -> Self:
         if self.noise.kind == "none" and self.topology_weight > 0:
             raise ValueError(
                 f"topology_weight {self.topology_weight:g} has nothing to train: noise.kind is none. "
                 "Set topology_weight to 0, or noise.kind to network or gate"
+            )
+        if self.noise.kind != "none" and self.topology_weight == 0 and not self.noise.adversarial:
+            raise ValueError(
+                "noise.adversarial false and topology_weight 0 leave nothing to train the noise module: set one of "
+                "them, or noise.kind to none"
             )
         return self
 

@@ -76,7 +76,7 @@ def samplers(model: Model, weights_file: Path) -> Iterator[tuple[str, str, Rejec
     for keep in KEEPS:
         yield "jacobian", f"keep {keep:g}", Jacobian(model, keep)
     if model.config.system.name == "wgan_gp":
-        weights = train_weights(model, model.config.data.load().x, weights_file)
+        weights = train_weights(model, weights_file)
         for name, cap in itertools.product(("latent_rs", "latent_rs_ga"), CAPS):
             yield name, f"cap {cap:g}", LatentRS(model, weights, name == "latent_rs_ga", cap)
         yield "critic", "", CriticRejection(model)

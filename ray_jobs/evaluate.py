@@ -18,6 +18,7 @@ evaluation.json, evaluation.csv and the figures, and so does the MLflow run of e
 from __future__ import annotations
 
 import argparse
+import itertools
 import signal
 import sys
 import time
@@ -39,6 +40,7 @@ from toposampler.evaluation.suite import Findings
 from toposampler.evaluation.table import generators, table
 from toposampler.files import write_atomically
 from toposampler.metrics.classifier import MINIMUM_ACCURACY
+from toposampler.metrics.inception import load_inception
 from toposampler.rejection import METHODS, rejection
 from toposampler.training.figures import DETAIL
 from toposampler.training.lookup import local
@@ -61,6 +63,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--rejection", choices=METHODS, help="judge what it keeps of each model, too")
     parser.add_argument("--keep", type=float, nargs="+", metavar="SHARE", help="shares that jacobian keeps, each a row")
     parser.add_argument("--weights", type=Path, metavar="FILE.pt", help="of latent_rs, or where to train it; one MODEL")
+    parser.add_argument("--cap", type=float, nargs="+", metavar="W", help="weights from which latent_rs accepts all, "
+                        "each a row [3]")  # fmt: skip
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="for all results [evaluations/DATE-TIME]")
     parser.add_argument("--cache", type=Path, default=EVALUATIONS / "classifiers", metavar="FOLDER",
                         help="for classifiers of images [evaluations/classifiers]")  # fmt: skip
@@ -92,6 +96,8 @@ def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
     for flag, value in (("--draws", options.draws), ("--workers", options.workers)):
         if value < 1:
             raise UserError(f"{flag} must be at least 1, got {value}")
+    if not 0 <= options.minimum_accuracy <= 1:
+        raise UserError(f"--minimum-accuracy must be from 0 to 1, got {options.minimum_accuracy:g}")
     if options.weights is not None and len(options.models) > 1:
         raise UserError(f"--weights {options.weights}: they are of one model, so give one MODEL only")
     if not 0 <= options.seed < 2**63 - options.draws:
@@ -123,37 +129,44 @@ def make(folder: Path) -> None:
 
 def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> EvaluationJob:
     """What is to be judged. Raises UserError if the data, or a rejection sampler, is not what it should be."""
-    weights = options.weights and options.weights.absolute()
-    subjects = [Subject(REAL)]
-    for model in models:
-        subjects.append(Subject(model.name, model.path))
-        loaded = load_model(model.path)
-        for keep in options.keep or [None]:
-            if rejection(options.rejection, loaded, keep, weights) is not None:  # trains latent_rs, once
-                subjects.append(Subject(model.name, model.path, options.rejection, keep, weights))
     first = models[0]
     dataset = data_of(first.config, first.data)
+    n, inception = sample_count(dataset, options.n), inception_of(options, dataset)
     return EvaluationJob(
         first.config,
         first.data,
-        tuple(subjects),
-        sample_count(dataset, options.n),
+        tuple(subjects_of(options, models)),
+        n,
         options.draws,
         options.seed,
         options.cache.absolute(),
         options.minimum_accuracy,
-        inception_of(options, dataset),
+        inception,
     )
 
 
+def subjects_of(options: argparse.Namespace, models: Sequence[Trained]) -> Iterator[Subject]:
+    """The data, each model, and what the rejection sampler keeps of it. Trains latent_rs, once, which can take long."""
+    weights = options.weights and options.weights.absolute()
+    yield Subject(REAL)
+    for model in models:
+        yield Subject(model.name, model.path)
+        loaded = load_model(model.path)
+        for keep, cap in itertools.product(options.keep or [None], options.cap or [None]):
+            if rejection(options.rejection, loaded, keep, weights, cap) is not None:
+                yield Subject(model.name, model.path, options.rejection, keep, weights, cap)
+
+
 def inception_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Path, str] | None:
-    """Where Inception's weights are, and their hash. Raises UserError if the data are no images it can see."""
+    """Where Inception's weights are, and their hash. Raises UserError if the data are no images it can see, or as
+    `load_inception`."""
     if options.inception is None:
         return None
     if len(dataset.shape) != 3 or dataset.shape[0] not in (1, 3):
         raise UserError(f"--inception sees images of 1 or 3 channels, and the data has shape {dataset.shape}")
-    file, sha256 = options.inception
-    return Path(file).absolute(), sha256
+    file, sha256 = Path(options.inception[0]).absolute(), options.inception[1]
+    load_inception(file, sha256)
+    return file, sha256
 
 
 def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:

@@ -61,6 +61,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it"
     )
+    parser.add_argument("--cap", type=float, metavar="W", help="weight from which latent_rs accepts all [3]")
     options = parser.parse_args(arguments)
     stopped_by: list[int] = []
 
@@ -89,6 +90,7 @@ def main(arguments: list[str]) -> int:
                 options.rejection,
                 options.keep,
                 options.weights and options.weights.absolute(),
+                options.cap,
             )
             writer = Writer(job)
             start = time.monotonic()

@@ -220,6 +220,6 @@ def test_mdgan_terms(make_config: MakeConfig) -> None:
 
 def test_latent_rs_refuses_a_critic_of_pairs(make_config: MakeConfig, tmp_path: Any) -> None:
     config = make_config("bigan")
-    model = Model(config, config.system.build((2,)), 0, (2,))
+    model = Model(config, config.system.build((2,)), 0, (2,), "")
     with pytest.raises(UserError, match="that of bigan does not judge samples alone"):
-        train_weights(model, REAL, tmp_path / "w.pt", steps=1)
+        train_weights(model, tmp_path / "w.pt", steps=1)

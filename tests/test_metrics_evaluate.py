@@ -131,6 +131,14 @@ def test_a_wrong_prior_is_measured_by_component() -> None:
     assert scores["active_generators"] == 5
 
 
+def test_prior_of_a_generator_without_samples_is_wrong_in_full() -> None:
+    data = LinesConfig(weights=UNBALANCED).load()
+    assert data.labels is not None
+    prior = torch.tensor([*(0.8 * w for w in UNBALANCED), 0.2])
+    scores = evaluate(data, data.x[:4000], data.labels[:4000], prior, seed=0)
+    assert scores["prior_tv"] == pytest.approx(0.2, abs=1e-6)
+
+
 def test_data_without_geometry_are_judged_by_their_neighbours() -> None:
     data, again = blobs(), blobs(seed=1)
     scores = evaluate(data, again.x, again.labels, data.weights, seed=0)

@@ -16,6 +16,7 @@ from toposampler.metrics.masses import (
     component_masses,
     component_prior,
     generator_components,
+    prior_total_variation,
 )
 
 torch.set_num_threads(1)
@@ -70,6 +71,13 @@ def test_component_prior_adds_generators_up() -> None:
     masses = component_prior(prior, torch.tensor([1, -1, 0, 1]), 3)
     assert masses.tolist() == [0.25, 0.625, 0]
     assert masses.dtype == torch.float64
+
+
+def test_prior_mass_that_arrives_nowhere_counts_in_full() -> None:
+    weights = torch.tensor([0.5, 0.5], dtype=torch.float64)
+    assert prior_total_variation(torch.tensor([0.5, 0.25], dtype=torch.float64), weights) == 0.25
+    assert prior_total_variation(torch.zeros(2, dtype=torch.float64), weights) == 1
+    assert prior_total_variation(torch.tensor([0.75, 0.25], dtype=torch.float64), weights) == 0.25
 
 
 def test_active_generators() -> None:

@@ -6,12 +6,16 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.func import jacrev
+from torch.nn.utils import parametrize
 
+from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.rejection import METHODS, Rejection, rejection
 from toposampler.rejection.base import PATIENCE
@@ -22,6 +26,7 @@ from toposampler.rejection.simplicial import Simplicial
 from toposampler.rejection.training import train_weights, weight_loss
 from toposampler.systems import SYSTEMS
 from toposampler.training import Model, RunConfig, load_model, train
+from toposampler.training.sampling import AT_ONCE
 
 torch.set_num_threads(1)
 
@@ -29,10 +34,10 @@ MakeConfig = Callable[..., RunConfig]
 NAMES = [system.model_fields["name"].default for system in SYSTEMS]
 
 
-def make_model(config: RunConfig, seed: int = 0) -> Model:
+def make_model(config: RunConfig, seed: int = 0, shape: tuple[int, ...] = (2,)) -> Model:
     """An untrained model."""
     torch.manual_seed(seed)
-    return Model(config, config.system.build((2,)).requires_grad_(False), 0, (2,))
+    return Model(config, config.system.build(shape).requires_grad_(False), 0, shape, config.data.load().digest())
 
 
 def generator_seeded(seed: int) -> torch.Generator:
@@ -48,6 +53,81 @@ class Rows(nn.Module):
 
     def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
         return self.function(z)
+
+
+class Constant(nn.Module):
+    """Stands for a weight network: the same weight everywhere."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, z: torch.Tensor, c: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(z),), self.weight)
+
+
+@pytest.mark.parametrize(("weight", "n"), [(1.0, 1000), (0.4, 60)])
+def test_generators_deliver_by_the_prior_however_few_samples_are_asked_for(
+    weight: float, n: int, make_config: MakeConfig
+) -> None:
+    """Where nothing is reweighted the shares are r(c), whatever is accepted, though systematic draws are sorted."""
+    model, seeds = make_model(make_config("dmgan_pl", system__n_generators=10)), 20
+    sampler = LatentRS(model, Constant(weight), cap=1.0)
+    shares = sum(torch.bincount(sampler.draw(n, seed).ids, minlength=10) for seed in range(seeds)) / (seeds * n)
+    assert ((shares - 0.1).abs() < 4 * math.sqrt(0.1 * 0.9 / (seeds * n))).all(), shares
+
+
+def test_what_is_proposed_is_shuffled_row_by_row(make_config: MakeConfig) -> None:
+    """Each field with the same permutation: ids are those of z as they were drawn."""
+    model = make_model(make_config("dmgan_pl", system__n_generators=10))
+    draw = model.system.draw
+
+    def marked(*arguments: Any) -> dict[str, torch.Tensor]:
+        noise = draw(*arguments)
+        return {**noise, "z": noise["c"][..., None].float()}
+
+    model.system.draw = marked
+    noise = Jacobian(model, 0.5).propose(500, None, generator_seeded(0))
+    assert torch.equal(noise["z"][:, 0].long(), noise["c"])
+    assert set(noise["c"][:100].tolist()) == set(range(10))
+
+
+class Spied(nn.Module):
+    """Passes on to a module, and keeps how many rows each call had."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module, self.rows = module, []
+
+    def forward(self, z: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        self.rows.append(len(z))
+        return self.module(z, *rest)
+
+
+@pytest.mark.parametrize("name", ["jacobian", "simplicial", "critic", "latent_rs"])
+def test_networks_get_few_images_at_once_and_values_stay(
+    name: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """4,096 images of 64 x 64 at once, or the 10,000 of a calibration, would need tens of gigabytes."""
+    small = {"system__generator_width": 8, "system__critic_width": 4}
+    config = make_config("wgan_gp", system__latent__kind="normal", system__latent__dim=10, **small)
+    model, weights = make_model(config, shape=(1, 8, 8)), WeightNetwork(10, 1)
+    model.system.generators, model.system.critic = (Spied(m) for m in (model.system.generators, model.system.critic))
+
+    def drawn() -> torch.Tensor:
+        keep = 0.5 if name == "jacobian" else None
+        sampler = LatentRS(model, weights) if name == "latent_rs" else rejection(name, model, keep, None)
+        return sampler.draw(600, seed=1).samples
+
+    for module in ("critic", "jacobian"):
+        monkeypatch.setattr(f"toposampler.rejection.{module}.CALIBRATION", 600)
+    found = drawn()
+    assert max(model.system.generators.rows + model.system.critic.rows) <= AT_ONCE
+    for module in ("base", "critic", "jacobian"):
+        monkeypatch.setattr(f"toposampler.rejection.{module}.pieces", lambda noise, at_once: [noise])
+    whole = drawn()
+    assert max(model.system.generators.rows) > AT_ONCE
+    torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)  # sums of other sizes round otherwise
 
 
 def test_score_of_a_linear_generator_is_its_squared_frobenius_norm(make_config: MakeConfig) -> None:
@@ -119,7 +199,9 @@ def test_learned_masses_stay_as_they_are(make_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
-def test_weights_of_a_bridge_and_of_two_masses(seed: int, make_config: MakeConfig, tmp_path: Path) -> None:
+def test_weights_of_a_bridge_and_of_two_masses(
+    seed: int, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """G maps (-1, 1) onto a segment of which the data has the ends only, with masses .3 and .7.
 
     Known answer: w is 1.2 on the left quarter, 2.8 on the right one, and 0 between them.
@@ -128,7 +210,9 @@ def test_weights_of_a_bridge_and_of_two_masses(seed: int, make_config: MakeConfi
     model.system.generators = Rows(lambda z: 4 * torch.cat((z, 0 * z), dim=1))
     u, v = torch.rand(2, 4000, 1, generator=generator_seeded(seed))
     z = torch.where(u < 0.3, -1.0, 1.0) * (0.5 + 0.5 * v)
-    weights = train_weights(model, 4 * torch.cat((z, 0 * z), dim=1), tmp_path / "w.pt", steps=700, seed=seed)
+    data = Dataset(4 * torch.cat((z, 0 * z), dim=1))
+    monkeypatch.setattr("toposampler.rejection.training.data_of", lambda config, digest: data)
+    weights = train_weights(model, tmp_path / "w.pt", steps=700, seed=seed)
     z = torch.linspace(-1, 1, 401)
     with torch.no_grad():
         w = weights(z[:, None], torch.zeros(401, dtype=torch.long))
@@ -160,25 +244,64 @@ def test_loss_of_the_weights_by_hand() -> None:
 
 def test_training_of_weights_goes_on_where_it_was_stopped(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config("dmgan_pl")
-    model, real = make_model(config), config.data.load().x
-    whole = train_weights(model, real, tmp_path / "whole.pt", steps=12)
-    train_weights(model, real, tmp_path / "parts.pt", steps=5)
-    parts = train_weights(model, real, tmp_path / "parts.pt", steps=12)
+    model = make_model(config)
+    whole = train_weights(model, tmp_path / "whole.pt", steps=12)
+    train_weights(model, tmp_path / "parts.pt", steps=5)
+    parts = train_weights(model, tmp_path / "parts.pt", steps=12)
     for one, other in zip(whole.parameters(), parts.parameters(), strict=True):
         assert torch.equal(one, other)
     assert sorted(p.name for p in tmp_path.glob("*.pt")) == ["parts.pt", "whole.pt"]
     with pytest.raises(UserError, match="was trained for another model"):
-        train_weights(make_model(config, seed=1), real, tmp_path / "parts.pt", steps=12)
+        train_weights(make_model(config, seed=1), tmp_path / "parts.pt", steps=12)
     model.step = 7
     with pytest.raises(UserError, match=r"its model has 0 steps .* this one 7"):
-        train_weights(model, real, tmp_path / "parts.pt", steps=12)
+        train_weights(model, tmp_path / "parts.pt", steps=12)
     (tmp_path / "parts.pt").write_bytes(b"no checkpoint")
     with pytest.raises(UserError, match=r"parts.pt is not a checkpoint of latent_rs, or is damaged$"):
-        train_weights(model, real, tmp_path / "parts.pt", steps=12)
+        train_weights(model, tmp_path / "parts.pt", steps=12)
     with pytest.raises(UserError, match=r"cannot be read: Is a directory$"):
-        train_weights(model, real, tmp_path, steps=12)
+        train_weights(model, tmp_path, steps=12)
     with pytest.raises(UserError, match=rf"there is no folder {tmp_path}/none$"):
-        train_weights(model, real, tmp_path / "none" / "w.pt", steps=12)
+        train_weights(model, tmp_path / "none" / "w.pt", steps=12)
+
+
+def test_weights_are_trained_on_the_model_s_own_data_only(make_config: MakeConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(200, 2)))
+    train(make_config("wgan_gp", data={"name": "npy", "path": str(tmp_path / "x.npy")}))
+    model, path = load_model(tmp_path / "run"), tmp_path / "w.pt"
+    train_weights(model, path, steps=1)
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).normal(size=(200, 2)))
+    with pytest.raises(UserError, match="the data npy have changed since training"):
+        rejection("latent_rs", model, None, tmp_path / "new.pt")
+    assert not (tmp_path / "new.pt").exists()
+    model.data = model.config.data.load().digest()  # as of a model that was trained on what lies there now
+    with pytest.raises(UserError, match=rf"w.pt was trained on other data than the model: .* not {model.data[:12]}"):
+        train_weights(model, path, steps=1)
+    state = torch.load(path, weights_only=True)
+    del state["data"]  # as earlier versions wrote it
+    torch.save(state, path)
+    with pytest.raises(UserError, match="SHA-256 not recorded, not"):
+        train_weights(model, path, steps=1)
+
+
+def test_weights_have_the_precision_of_the_model(make_config: MakeConfig, tmp_path: Path) -> None:
+    train(make_config("dmgan_pl", training__precision="fp64", training__generator_steps=1))
+    model = load_model(tmp_path / "run")
+    for steps in (1, 2):  # the second goes on from the first one's checkpoint
+        weights = train_weights(model, tmp_path / "w.pt", steps=steps)
+    assert {p.dtype for p in weights.parameters()} == {torch.float64}
+    assert LatentRS(model, weights, ascend=True).draw(50).samples.dtype == torch.float64
+
+
+def test_a_critic_with_spectral_norms_keeps_them(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Unless a power iteration follows the weights, a layer's norm is beyond 3 after 150 steps."""
+    model = make_model(make_config("sn_gan"))
+    train_weights(model, tmp_path / "w.pt", steps=150)
+    critic = make_model(make_config("sn_gan")).system.critic
+    critic.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True)["critic"])
+    layers = [layer for layer in critic.modules() if parametrize.is_parametrized(layer)]
+    norms = [float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) for layer in layers]
+    assert norms == pytest.approx([1] * len(layers), abs=0.05)
 
 
 def test_ascent_climbs_the_weights(make_config: MakeConfig) -> None:
@@ -222,7 +345,7 @@ def test_the_same_seed_draws_the_same(name: str, make_config: MakeConfig, tmp_pa
 
     def make() -> Rejection:
         if name.startswith("latent_rs"):
-            weights = train_weights(model, config.data.load().x, tmp_path / "w.pt", steps=2)
+            weights = train_weights(model, tmp_path / "w.pt", steps=2)
             return LatentRS(model, weights, name == "latent_rs_ga")
         return rejection(name, model, 0.8 if name == "jacobian" else None, None)
 
@@ -258,6 +381,9 @@ def test_bad_input_is_named(make_config: MakeConfig, tmp_path: Path) -> None:
             "--rejection latent_rs needs --weights FILE.pt, its",
         ),
         (lambda: rejection("critic", model, 0.5, None), "--keep 0.5: --rejection critic has no use for it"),
+        (lambda: rejection("critic", model, None, None, 2.0), "--cap 2.0: --rejection critic has no use for it"),
+        (lambda: rejection(None, model, None, None, 2.0), "--cap 2.0 is of use with --rejection only"),
+        (lambda: rejection("latent_rs", model, None, tmp_path / "w.pt", -1.0), "the cap must be more than 0, got -1"),
         (lambda: Jacobian(model, 0.5).draw(0), "must be at least 1, got 0"),
         (lambda: Jacobian(model, 0.5).draw(1, generator=3), "there is no generator 3"),
     ):
@@ -277,5 +403,6 @@ def test_sample_job_rejects(
     assert job.main([run, "-n", "500", "--out", str(out), "--rejection", "jacobian", "--keep", "0.8"]) == 0
     assert "proposals accepted; an accepted sample took" in capsys.readouterr().out
     assert Jacobian(load_model(run), 0.8).draw(500).samples.shape == (500, 2)
-    assert job.main([run, "--out", str(out), "--keep", "0.8"]) == 2
-    assert "--keep 0.8 is of use with --rejection only" in capsys.readouterr().err
+    for flag, value in (("--keep", "0.8"), ("--cap", "2.0")):
+        assert job.main([run, "--out", str(out), flag, value]) == 2
+        assert f"{flag} {value} is of use with --rejection only" in capsys.readouterr().err

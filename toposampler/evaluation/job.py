@@ -35,11 +35,12 @@ class Subject:
     """one of `rejection.METHODS`, with what it needs"""
     keep: float | None = None
     weights: Path | None = None
+    cap: float | None = None
 
     @property
     def name(self) -> str:
         """Of its row."""
-        return " ".join(str(part) for part in (self.model, self.method, self.keep) if part is not None)
+        return " ".join(str(part) for part in (self.model, self.method, self.keep, self.cap) if part is not None)
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Sampled:
     ids: Tensor
     """(n,) int64: the generators that made them"""
     prior: Tensor | None
-    """(K,): how the generators are drawn; None for a single one"""
+    """(K,): how the generators are drawn; None for a single one, and where a sampler rejects c with z"""
     acceptance_rate: float | None
     """share of the proposals that the rejection sampler kept; None without one"""
 
@@ -122,15 +123,16 @@ class Evaluator:
 def sampled(subject: Subject, n: int, seed: int) -> Sampled:
     """`n` samples of a model, in any order. Raises UserError if they are not finite."""
     model, sampler = _sampler(subject)
-    rate = None
+    rate, prior = None, model.system.prior()
     if sampler is None:
         samples, ids = model.sample(n, seed)
     else:
         drawn = sampler.draw(n, seed)
         samples, ids, rate = drawn.samples, drawn.ids, drawn.cost.acceptance_rate
+        prior = prior if sampler.keeps_prior else None
     if not torch.isfinite(samples).all():
         raise UserError(f"{subject.place}: its samples are not finite")
-    return Sampled(samples.float(), ids, model.system.prior(), rate)
+    return Sampled(samples.float(), ids, prior, rate)
 
 
 @lru_cache(maxsize=8)
@@ -138,4 +140,4 @@ def _sampler(subject: Subject) -> tuple[Model, Rejection | None]:
     """The model of `subject` and what its samples go through; kept, as some samplers are calibrated first."""
     assert subject.place is not None
     model = load_model(subject.place)
-    return model, rejection(subject.method, model, subject.keep, subject.weights)
+    return model, rejection(subject.method, model, subject.keep, subject.weights, subject.cap)

@@ -18,6 +18,7 @@ from toposampler.metrics.masses import (
     component_masses,
     component_prior,
     generator_components,
+    prior_total_variation,
 )
 from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_support_nn99
 from toposampler.metrics.score import score
@@ -83,7 +84,7 @@ def evaluate(
         if prior is not None and generator_ids is not None:
             makers = generator_components(generator_ids.to(x.device), components, len(prior), len(weights))
             learned = component_prior(prior.to(x.device), makers, len(weights))
-            scores["prior_tv"] = total_variation(learned, weights)
+            scores["prior_tv"] = prior_total_variation(learned, weights)
             scores["prior_error_max"] = float((learned - weights).abs().max())
     if prior is not None:
         scores["active_generators"] = float(active_generators(prior))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from toposampler.metrics.divergence import total_variation
+
 
 def component_masses(components: Tensor, n_components: int) -> Tensor:
     """Share of samples in each component: (M,) float64; components (n,) int64 in [0, M)."""
@@ -30,6 +32,16 @@ def component_prior(prior: Tensor, assignment: Tensor, n_components: int) -> Ten
     assigned = assignment >= 0
     masses = torch.zeros(n_components, dtype=torch.float64, device=prior.device)
     return masses.index_add(0, assignment[assigned], prior[assigned].double())
+
+
+def prior_total_variation(masses: Tensor, weights: Tensor) -> float:
+    """Total variation of the prior's masses (M,), as from `component_prior`, to the true weights (M,): from 0 to 1.
+
+    (sum |masses - weights| + |1 - sum masses|) / 2: mass of generators without samples counts as mass of a component
+    that the data has not.
+    """
+    nowhere = (1 - masses.sum()).clamp(min=0)  # of a sum that rounding brings above 1
+    return total_variation(torch.cat([masses, nowhere[None]]), torch.cat([weights, weights.new_zeros(1)]))
 
 
 def active_generators(prior: Tensor, threshold: float = 0.01) -> int:

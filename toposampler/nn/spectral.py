@@ -48,7 +48,7 @@ def spectrally_normalised(critic: Critic) -> Critic:
 
 
 def advance(critic: Critic) -> None:
-    """One power iteration of every layer of a spectrally normalised critic."""
+    """One power iteration of every layer of `critic` that is spectrally normalised; nothing, if none is."""
     for layer in [*critic.trunk, critic.head]:
         if parametrize.is_parametrized(layer):
             layer.parametrizations.weight[0].advance(layer.parametrizations.weight.original)

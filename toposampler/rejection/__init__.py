@@ -8,7 +8,7 @@ from toposampler.errors import UserError
 from toposampler.rejection.base import Drawn, Rejection
 from toposampler.rejection.critic import CriticRejection
 from toposampler.rejection.jacobian import Jacobian
-from toposampler.rejection.latent_rs import LatentRS
+from toposampler.rejection.latent_rs import MAX_WEIGHT, LatentRS, check_cap
 from toposampler.rejection.simplicial import Simplicial
 from toposampler.rejection.training import train_weights
 from toposampler.training.model import Model
@@ -18,7 +18,9 @@ __all__ = ["METHODS", "Drawn", "Rejection", "rejection"]
 METHODS = ("jacobian", "latent_rs", "latent_rs_ga", "simplicial", "critic")
 
 
-def rejection(name: str | None, model: Model, keep: float | None, weights: Path | None) -> Rejection | None:
+def rejection(
+    name: str | None, model: Model, keep: float | None, weights: Path | None, cap: float | None = None
+) -> Rejection | None:
     """The method `name` around `model`; None without a name.
 
     Args:
@@ -26,12 +28,13 @@ def rejection(name: str | None, model: Model, keep: float | None, weights: Path 
         model: stays as it is.
         keep: share of latents that jacobian keeps; others take none.
         weights: checkpoint of latent_rs and latent_rs_ga, trained on the model's data where it is not complete.
+        cap: weight from which on latent_rs and latent_rs_ga always accept; None: `MAX_WEIGHT`.
 
     Raises UserError if there is no such method, or it lacks what it needs, is given what it has no use for, or does not
     fit the model.
     """
     if name is None:
-        for flag, value in (("--keep", keep), ("--weights", weights)):
+        for flag, value in (("--keep", keep), ("--weights", weights), ("--cap", cap)):
             if value is not None:
                 raise UserError(f"{flag} {value} is of use with --rejection only")
         return None
@@ -41,13 +44,16 @@ def rejection(name: str | None, model: Model, keep: float | None, weights: Path 
     for flag, value, used, what in (
         ("--keep", keep, name == "jacobian", "SHARE, of the latents it keeps: more than 0, at most 1"),
         ("--weights", weights, latent_rs, "FILE.pt, its weights, which are trained there if need be"),
+        ("--cap", cap, latent_rs, None),
     ):
-        if used and value is None:
+        if used and value is None and what is not None:
             raise UserError(f"--rejection {name} needs {flag} {what}")
         if not used and value is not None:
             raise UserError(f"{flag} {value}: --rejection {name} has no use for it")
     if keep is not None:
         return Jacobian(model, keep)
     if weights is not None:
-        return LatentRS(model, train_weights(model, model.config.data.load().x, weights), name == "latent_rs_ga")
+        cap = MAX_WEIGHT if cap is None else cap
+        check_cap(cap)  # before weights are trained
+        return LatentRS(model, train_weights(model, weights), name == "latent_rs_ga", cap)
     return Simplicial(model) if name == "simplicial" else CriticRejection(model)

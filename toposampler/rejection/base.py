@@ -12,10 +12,10 @@ from torch import Tensor
 from toposampler.errors import UserError
 from toposampler.losses.batch import Noise
 from toposampler.training.model import Model
-from toposampler.training.sampling import BLOCK, block_seed
+from toposampler.training.sampling import AT_ONCE, BLOCK, block_seed, draw_shuffled, pieces
 
 BATCH = 4096
-"""most proposals that are judged at once"""
+"""most proposals in one round; networks get images in smaller pieces"""
 LEAST_RATE = 1e-3
 """acceptance rate below which drawing is given up"""
 PATIENCE = 100_000
@@ -80,6 +80,7 @@ class Rejection(ABC):
     def __init__(self, model: Model) -> None:
         self.model, self.system = model, model.system
         self.device = next(model.system.parameters()).device
+        self.at_once = AT_ONCE if len(model.shape) == 3 else BATCH  # points take little memory, and small pieces time
 
     @abstractmethod
     def accept(self, noise: Noise, rng: torch.Generator) -> Tensor:
@@ -131,10 +132,10 @@ class Rejection(ABC):
 
     def propose(self, n: int, generator: int | None, rng: torch.Generator) -> Noise:
         """Noise for `n` samples: tensors (n, ...)."""
+        if generator is None:
+            return draw_shuffled(self.system, n, rng)  # as the first that are accepted are taken
         noise = {name: x[0] for name, x in self.system.draw(1, n, rng).items()}
-        if generator is not None:
-            noise["c"] = torch.full_like(noise["c"], generator)
-        return noise
+        return {**noise, "c": torch.full_like(noise["c"], generator)}
 
     def _accepted(self, n: int, generator: int | None, rng: torch.Generator) -> tuple[Tensor, Tensor, int, int]:
         """Samples (n, *shape), ids (n,), proposals up to the n-th accepted one, and passes."""
@@ -153,6 +154,6 @@ class Rejection(ABC):
             accepted += len(rows)
             proposed += len(noise["c"]) if accepted < n else int(rows[-1]) + 1
             kept = self.refine({name: x[rows.to(x.device)] for name, x in noise.items()})
-            samples.append(self.system.generate(kept))
+            samples += [self.system.generate(piece) for piece in pieces(kept, self.at_once)]
             ids.append(kept["c"])
         return torch.cat(samples), torch.cat(ids), proposed, passes

@@ -25,6 +25,7 @@ from toposampler.errors import UserError
 from toposampler.losses.batch import Noise
 from toposampler.rejection.base import Rejection
 from toposampler.training.model import Model
+from toposampler.training.sampling import pieces
 
 CALIBRATION = 10_000
 
@@ -61,4 +62,4 @@ class CriticRejection(Rejection):
         return (u < ((found - self.top) / self.scale).exp()).cpu()
 
     def _scores(self, noise: Noise) -> Tensor:
-        return self.system.judge(noise)
+        return torch.cat([self.system.judge(piece) for piece in pieces(noise, self.at_once)])

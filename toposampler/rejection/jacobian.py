@@ -22,6 +22,7 @@ Deviations
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -32,21 +33,32 @@ from toposampler.losses.batch import Noise
 from toposampler.rejection.base import Rejection
 from toposampler.systems import System
 from toposampler.training.model import Model
+from toposampler.training.sampling import AT_ONCE, pieces
 
 DRAWS = 10
 CALIBRATION = 4096
 """latents a threshold is calibrated on: its acceptance rate is within .02 of `keep`"""
 
 
-def scores(system: System, noise: Noise, rng: torch.Generator, draws: int = DRAWS) -> Tensor:
-    """Mean of |J eps|^2 over `draws` of eps ~ N(0, I), J the Jacobian of a sample by its z: (n,)."""
+def scores(system: System, noise: Noise, rng: torch.Generator, draws: int = DRAWS, at_once: int = AT_ONCE) -> Tensor:
+    """Mean of |J eps|^2 over `draws` of eps ~ N(0, I), J the Jacobian of a sample by its z: (n,).
+
+    The generators get at most `at_once` rows of `noise`, tensors (n, ...), in a pass.
+    """
     z = noise["z"]
     total = z.new_zeros(len(z))
     for _ in range(draws):
         eps = torch.randn(z.shape, generator=rng, device=z.device, dtype=z.dtype)
-        stretched = jvp(lambda z: system.generate({**noise, "z": z}), (z,), (eps,))[1]
-        total += stretched.flatten(1).square().sum(dim=1)
+        total += torch.cat([_stretches(system, piece) for piece in pieces({**noise, "eps": eps}, at_once)])
     return total / draws
+
+
+def _stretches(system: System, noise: Noise) -> Tensor:
+    """|J eps|^2 (n,) at the latents `z` (n, d) of `noise` along its `eps` (n, d)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch makes its rules for jvp by torch.jit.script
+        tangents = jvp(lambda z: system.generate({**noise, "z": z}), (noise["z"],), (noise["eps"],))[1]
+    return tangents.flatten(1).square().sum(dim=1)
 
 
 class Jacobian(Rejection):
@@ -76,11 +88,14 @@ class Jacobian(Rejection):
         if generator in self.thresholds:
             return 0
         rng = torch.Generator(self.device).manual_seed(generator)
-        found = scores(self.system, self.propose(CALIBRATION, generator, rng), rng).sort().values
+        found = self._scores(self.propose(CALIBRATION, generator, rng), rng).sort().values
         rank = math.ceil(self.keep * CALIBRATION)
         self.thresholds[generator] = math.inf if rank == CALIBRATION else float(found[rank - 1])
         return self.passes * CALIBRATION
 
     def accept(self, noise: Noise, rng: torch.Generator) -> Tensor:
         """See `Rejection.accept`."""
-        return (scores(self.system, noise, rng) <= self.thresholds[int(noise["c"][0])]).cpu()
+        return (self._scores(noise, rng) <= self.thresholds[int(noise["c"][0])]).cpu()
+
+    def _scores(self, noise: Noise, rng: torch.Generator) -> Tensor:
+        return scores(self.system, noise, rng, at_once=self.at_once)

@@ -53,6 +53,12 @@ class WeightNetwork(nn.Module):
         return self.layers(torch.cat((z, ids), dim=1)).squeeze(1)
 
 
+def check_cap(cap: float) -> None:
+    """Raise UserError if `cap` is not positive."""
+    if not cap > 0:
+        raise UserError(f"the cap must be more than 0, got {cap:g}")
+
+
 class LatentRS(Rejection):
     """Accepts latents by learned weights.
 
@@ -69,8 +75,7 @@ class LatentRS(Rejection):
     passes = 0
 
     def __init__(self, model: Model, weights: WeightNetwork, ascend: bool = False, cap: float = MAX_WEIGHT) -> None:
-        if not cap > 0:
-            raise UserError(f"the cap must be more than 0, got {cap:g}")
+        check_cap(cap)
         super().__init__(model)
         self.weights = weights.to(self.device).requires_grad_(False)
         self.ascend, self.cap = ascend, cap

@@ -16,8 +16,9 @@ from torch.nn import functional as F
 from toposampler.errors import UserError
 from toposampler.losses.wasserstein import gradient_penalties
 from toposampler.nn.critic import Critic
+from toposampler.nn.spectral import advance
 from toposampler.rejection.latent_rs import MAX_WEIGHT, WeightNetwork
-from toposampler.training.model import Model
+from toposampler.training.model import Model, data_of
 
 BATCH = 256
 CRITIC_STEPS = 2
@@ -38,7 +39,11 @@ def digest(model: Model) -> str:
 
 
 def critic_loss(critic: Critic, real: Tensor, fake: Tensor, w: Tensor, epsilon: Tensor) -> Tensor:
-    """-E_real D + E[w D(G)] + 10 * penalty, for real and fake (n, *shape), weights w and places epsilon (n,)."""
+    """-E_real D + E[w D(G)] + 10 * penalty, for real and fake (n, *shape), weights w and places epsilon (n,).
+
+    After one power iteration of a critic with spectral normalisation, as in each of its own steps.
+    """
+    advance(critic)
     n = len(real)
     between = torch.lerp(fake, real, epsilon.view(-1, *(1,) * (real.dim() - 1)))
     scores = critic(torch.cat([real, fake]))
@@ -52,28 +57,30 @@ def weight_loss(scores: Tensor, w: Tensor) -> Tensor:
     return -(w * scores).mean() + MEAN_WEIGHT * mean + EXCESS_WEIGHT * excess
 
 
-def train_weights(model: Model, real: Tensor, path: Path, steps: int = 5000, seed: int = 0) -> WeightNetwork:
-    """w for `model` against `real` (N, *shape), trained for `steps` steps or on to them from the checkpoint at `path`.
+def train_weights(model: Model, path: Path, steps: int = 5000, seed: int = 0) -> WeightNetwork:
+    """w for `model` against its own data, trained for `steps` steps or on to them from the checkpoint at `path`.
 
-    Raises UserError if `path` is another model's, or cannot be read or written, or if the model's critic, which is
-    trained on, judges more than a sample.
+    Raises UserError if the data have changed since the model was trained, if `path` is another model's or was trained
+    on other data, or cannot be read or written, or if the model's critic, which is trained on, judges more than a
+    sample.
     """
     if not model.system.judges_samples:
         raise UserError(
             f"rejection latent_rs goes on training the model's critic, and that of {model.config.system.name} does not "
             "judge samples alone: use --rejection jacobian or critic"
         )
-    system, device = model.system, next(model.system.parameters()).device
+    if not path.parent.is_dir():
+        raise UserError(f"the checkpoint {path} of latent_rs cannot be written: there is no folder {path.parent}")
+    system, like = model.system, next(model.system.parameters())
+    device, real = like.device, data_of(model.config, model.data).x.to(like)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        weights = WeightNetwork(system.latent.dim, system.K).to(device, real.dtype)
+        weights = WeightNetwork(system.latent.dim, system.K).to(like)
     critic = copy.deepcopy(system.critic).requires_grad_(True)
     movers = {"weights": weights, "critic": critic}
     optimisers = {name: torch.optim.Adam(m.parameters(), LEARNING_RATE, BETAS) for name, m in movers.items()}
     rng = torch.Generator(device).manual_seed(seed)
-    done, real = 0, real.to(device)
-    if not path.parent.is_dir():
-        raise UserError(f"the checkpoint {path} of latent_rs cannot be written: there is no folder {path.parent}")
+    done = 0
     if path.exists():
         state = _read(path, model)
         done = state["step"]
@@ -98,10 +105,10 @@ def train_weights(model: Model, real: Tensor, path: Path, steps: int = 5000, see
             loss.backward()
             optimisers[mover].step()
         if step % SAVE_EVERY == 0 or step == steps:
-            state = {"kind": "latent_rs", "model": digest(model), "model_step": model.step, "step": step}
+            state = {"kind": "latent_rs", "model": digest(model), "model_step": model.step, "data": model.data}
             state |= {name: module.state_dict() for name, module in movers.items()}
             state |= {f"{name}_adam": optimiser.state_dict() for name, optimiser in optimisers.items()}
-            _write(path, state | {"rng": rng.get_state()})
+            _write(path, state | {"step": step, "rng": rng.get_state()})
             pace = (step - first) / (time.perf_counter() - begun)
             mean, zeros = float(w.detach().mean()), float((w == 0).double().mean())
             print(
@@ -125,7 +132,7 @@ def _write(path: Path, state: dict[str, Any]) -> None:
 
 
 def _read(path: Path, model: Model) -> dict[str, Any]:
-    """The state in `path`, if it belongs to `model`. Nothing stored in it is executed."""
+    """The state in `path`, if it belongs to `model` and its data. Nothing stored in it is executed."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -138,5 +145,10 @@ def _read(path: Path, model: Model) -> dict[str, Any]:
         raise UserError(
             f"{path} was trained for another model: its model has {state['model_step']} steps and SHA-256 "
             f"{state['model'][:12]}, this one {model.step} and {digest(model)[:12]}; give another file, or remove it"
+        )
+    if (data := state.get("data", "not recorded")) != model.data:  # files of earlier versions do not say
+        raise UserError(
+            f"{path} was trained on other data than the model: SHA-256 {data[:12]}, not {model.data[:12]}; give "
+            "another file, or remove it"
         )
     return state

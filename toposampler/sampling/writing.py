@@ -35,6 +35,7 @@ class SamplingJob:
     """one of `rejection.METHODS`, with what it needs; None: all that is proposed is kept"""
     keep: float | None = None
     weights: Path | None = None
+    cap: float | None = None
 
     @property
     def parts(self) -> range:
@@ -50,7 +51,7 @@ class Writer:
         self.model = load_model(job.model, job.ema, job.device)
         self.model.check(job.n, job.seed, job.generator)
         self.output = output(job.out, job.n, self.model.shape)
-        self._rejection = rejection(job.rejection, self.model, job.keep, job.weights)
+        self._rejection = rejection(job.rejection, self.model, job.keep, job.weights, job.cap)
 
     def write(self, part: int) -> Cost:
         """Draw and write one part; what it cost. Raises OSError if it cannot be written."""

@@ -31,10 +31,11 @@ class Model:
         system: with the weights to sample from, on the device to sample on.
         step: generator steps it was trained for.
         shape: of one sample.
+        data: SHA-256 of the data it was trained on.
     """
 
-    def __init__(self, config: RunConfig, system: System, step: int, shape: tuple[int, ...]) -> None:
-        self.config, self.system, self.step, self.shape = config, system, step, shape
+    def __init__(self, config: RunConfig, system: System, step: int, shape: tuple[int, ...], data: str) -> None:
+        self.config, self.system, self.step, self.shape, self.data = config, system, step, shape, data
 
     def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
         """Samples (n, *shape) and the generators (n,) that made them; the same for the same seed.
@@ -124,7 +125,7 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
             vector_to_parameters(weights.average, averaged)
     except RuntimeError as error:  # torch: a name or a shape of the weights
         raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
-    return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape)
+    return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape, weights.data)
 
 
 def _evaluation(checkpoint: Path, step: int) -> dict[str, float] | None:

@@ -5,6 +5,8 @@ Any process can make any block, so the samples of a seed do not depend on who ma
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -48,16 +50,27 @@ def draw_block(
     all of them call this; rank 0 gets the samples, on the CPU, the others none.
     """
     rng = torch.Generator(next(system.parameters()).device).manual_seed(block_seed(seed, index))
-    noise = {name: x[0] for name, x in system.draw(1, BLOCK, rng).items()}
-    # Systematic draws are sorted by generator: the first rows of a block must not be those of the first generators.
-    order = torch.randperm(BLOCK, generator=rng, device=rng.device)[:rows]
-    noise = {name: x[order.to(x.device)] for name, x in noise.items()}
+    noise = {name: x[:rows] for name, x in draw_shuffled(system, BLOCK, rng).items()}
     if generator is not None:
         noise["c"] = torch.full_like(noise["c"], generator)
     at_once = AT_ONCE * (system.K if generator is None else 1)
-    pieces = zip(*(x.split(at_once) for x in noise.values()), strict=True)
-    samples = [_generate(system, dict(zip(noise, piece, strict=True)), shards) for piece in pieces]
-    return torch.cat(samples), noise["c"]
+    return torch.cat([_generate(system, piece, shards) for piece in pieces(noise, at_once)]), noise["c"]
+
+
+def draw_shuffled(system: System, n: int, rng: torch.Generator) -> Noise:
+    """Noise of `n` samples, tensors (n, ...), in random order.
+
+    Systematic draws are sorted by generator: whoever takes the first rows must not get those of the first generators.
+    """
+    noise = system.draw(1, n, rng)
+    order = torch.randperm(n, generator=rng, device=rng.device)
+    return {name: x[0, order.to(x.device)] for name, x in noise.items()}
+
+
+def pieces(noise: Noise, at_once: int) -> Iterator[Noise]:
+    """`noise`, tensors (n, ...), in its order and in parts of at most `at_once` rows."""
+    for piece in zip(*(x.split(at_once) for x in noise.values()), strict=True):
+        yield dict(zip(noise, piece, strict=True))
 
 
 def block_seed(seed: int, index: int) -> int:

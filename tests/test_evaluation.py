@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -19,12 +22,14 @@ from toposampler.data.lines import LinesConfig
 from toposampler.errors import UserError
 from toposampler.evaluation.halves import halves, sample_count
 from toposampler.evaluation.images import ImageMetrics, StackedMetrics
+from toposampler.evaluation.job import Subject, sampled
 from toposampler.evaluation.models import by_seed, described
 from toposampler.evaluation.results import Estimate, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Suite
 from toposampler.evaluation.table import generators, table, text
 from toposampler.metrics.classifier import Classifier
-from toposampler.training import RunConfig, train
+from toposampler.rejection.training import train_weights
+from toposampler.training import RunConfig, load_model, train
 
 LINES = LinesConfig(n=1200).load()
 LEVELS = torch.linspace(-0.9, 0.9, 10)
@@ -93,6 +98,26 @@ class TestSuite:
         assert metrics["memorised_q0.05"] == 1
         assert metrics["closer_than_test"] > 0.95
 
+    def test_copies_are_found_where_the_data_have_points_twice(self) -> None:
+        twice = Dataset(torch.cat((LINES.x[:600], LINES.x[:600])), torch.zeros(1200, dtype=torch.long), torch.ones(1))
+        real, others = halves(twice, 600, seed=0)
+        copies, fresh = (
+            Suite(twice, None).of_samples(x, torch.zeros(600, dtype=torch.long), None, real, seed=0).metrics
+            for x in (others.x, LINES.x[600:])
+        )
+        assert copies["memorised_q0.05"] == 1
+        assert fresh["memorised_q0.05"] == pytest.approx(0.05, abs=0.04)
+
+    def test_data_that_are_mostly_equal_have_finite_metrics(self) -> None:
+        mostly = LINES.x[:300] * (torch.arange(300) % 5 == 0)[:, None]
+        data = Dataset(mostly, torch.zeros(300, dtype=torch.long), torch.ones(1))
+        real, others = halves(data, 150, seed=0)
+        metrics = Suite(data, None).of_data(others, real, seed=0).metrics
+        assert abs(metrics["mmd2_150"]) < 0.05
+        assert all(math.isfinite(value) for value in metrics.values())
+        same = Dataset(torch.ones(40, 2), torch.zeros(40, dtype=torch.long), torch.ones(1))
+        assert "mmd2_20" not in Suite(same, None).of_data(*halves(same, 20, seed=0), seed=0).metrics
+
     def test_a_dropped_component_shows_in_the_table(self) -> None:
         real, others = halves(LINES, 500, seed=0)
         kept = LINES.x[LINES.labels != 0][:500]
@@ -123,7 +148,9 @@ class TestSuite:
         assert [(m.generator, m.share, m.majority, m.purity) for m in seen.makers] == [(0, 0.5, 0, 1), (4, 0.5, 0, 0.5)]
         assert metrics["purity"] == 0.75
         assert seen.quality[0] == 1
-        assert metrics["msd_class_1"] == seen.msd[1] > 0
+        assert metrics["msd_class_1"] > 0
+        assert metrics["msd_images_class_1"] == 50
+        assert metrics["msd_ratio_class_1"] == seen.msd_ratio[1] == pytest.approx(1, abs=0.4)
         assert "msd_ratio_class_2" not in metrics, "the data has no class 2"
         assert {name for name in metrics if name.startswith("fd_")} == {"fd_classifier_200"}
         dropped, _ = ImageMetrics(classifier).measure(samples.x[:150], None, halves(real, 150, seed=0)[0])
@@ -141,12 +168,20 @@ class TestSuite:
         assert few["fd_classifier_60"] > metrics["fd_classifier_60"]
 
 
+def students(values: list[float]) -> tuple[float, float]:
+    """Student's 95 % interval of two or three values, by hand."""
+    n, mean = len(values), sum(values) / len(values)
+    quantile = {2: 12.706205, 3: 4.302653}[n]  # t(0.975; n - 1), as tables have it
+    half = quantile * math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n)
+    return mean - half, mean + half
+
+
 class TestResults:
     def test_the_interval_is_students_and_holds_the_mean(self) -> None:
         value = Estimate([1.0, 2.0, 3.0])
         assert value.mean == 2
         assert value.half_width == pytest.approx(4.302653 / 3**0.5, rel=1e-6)  # t(0.975; 2) sd / sqrt(3), sd = 1
-        assert value.interval["low"] < value.mean < value.interval["high"]
+        assert tuple(value.interval.values()) == pytest.approx(students(value.values))
         assert Estimate([1.0]).interval == {}
 
     def test_about_95_of_100_intervals_hold_the_truth(self) -> None:
@@ -174,9 +209,16 @@ class TestResults:
         together = over_seeds("a, 2 seeds", rows)
         name = "sliced_wasserstein_2"
         assert together.metrics[name].values == [draw.metrics[name] for draw in draws]
-        for line in csv.DictReader(as_csv([*rows, together]).splitlines()):
-            if line["low"]:
-                assert float(line["low"]) <= float(line["mean"]) <= float(line["high"])
+        lines = {
+            line["row"]: line
+            for line in csv.DictReader(as_csv([*rows, together]).splitlines())
+            if line["metric"] == name
+        }
+        for of in (rows[0], together):
+            values, line = of.metrics[name].values, lines[of.name]
+            assert float(line["mean"]) == pytest.approx(sum(values) / len(values))
+            assert (float(line["low"]), float(line["high"])) == pytest.approx(students(values))
+        assert lines["b"]["low"] == lines["b"]["high"] == "", "of one draw"
         found = json.loads(as_json([*rows, together], {"seed": 0}))
         assert found["seed"] == 0
         assert [len(of["metrics"][name]["values"]) for of in found["rows"]] == [3, 1, 2]
@@ -217,6 +259,13 @@ class TestModels:
         assert [[model.given for model in group] for group in by_seed(models)] == [["a", "b"]]
 
 
+def test_a_prior_is_judged_where_generators_are_drawn_from_it(runs: dict[str, Path]) -> None:
+    kept, rejected = Subject("a", runs["a"], "jacobian", 0.8), Subject("a", runs["a"], "critic")
+    assert sampled(kept, 20, seed=0).prior.tolist() == pytest.approx(load_model(runs["a"]).system.prior().tolist())
+    assert sampled(kept, 4000, seed=0).acceptance_rate == pytest.approx(0.8, abs=0.03)
+    assert sampled(rejected, 20, seed=0).prior is None, "c is rejected with z"
+
+
 @pytest.fixture
 def evaluate(load_job: Callable[[str], ModuleType]) -> Callable[..., int]:
     """The command, in this process alone."""
@@ -243,7 +292,8 @@ def test_the_command_shows_and_writes_everything(
     assert [of["name"] for of in content["rows"]] == names
     assert content["protocol"] == {"samples": 40, "draws": 2, "seed": 30_000}
     rate = content["rows"][2]["metrics"]["acceptance_rate"]
-    assert rate["low"] <= rate["mean"] <= rate["high"]
+    assert rate["mean"] == pytest.approx(0.8, abs=0.1)
+    assert (rate["low"], rate["high"]) == pytest.approx(students(rate["values"]))
     with (out / "evaluation.csv").open() as file:
         assert {line["row"] for line in csv.DictReader(file)} == {*names}
     figures = {
@@ -256,11 +306,13 @@ def test_the_command_shows_and_writes_everything(
     ("arguments", "message"),
     [
         (("--draws", 0), "--draws must be at least 1, got 0"),
+        (("--minimum-accuracy", 90), "--minimum-accuracy must be from 0 to 1, got 90"),
         (("-n", 51), "-n 51: it must be at least 10 and at most 50, half of the 100 real samples"),
         (("--keep", 0.5), "--keep 0.5 is of use with --rejection only"),
         (("--rejection", "jacobian"), "--rejection jacobian needs --keep"),
         (("--seed", -1), "the seed must be at least 0 and less than 2**63 - 5, got -1"),
         (("--inception", "w.pth", "00"), "--inception sees images of 1 or 3 channels, and the data has shape (2,)"),
+        (("--cap", 1, 2), "--cap 1.0 is of use with --rejection only"),
         (("nowhere",), "nowhere does not exist"),
         (("nowhere", "--weights", "w.pt"), "--weights w.pt: they are of one model, so give one MODEL only"),
     ],
@@ -275,6 +327,46 @@ def test_bad_input_is_told(
 ) -> None:
     assert evaluate(runs["a"], *arguments, "--out", tmp_path / "out") == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-n", 51), "-n 51: it must be at least 10"),
+        (("--inception", "w.pth", "00"), "--inception sees images of 1 or 3 channels"),
+        (("--cap", 0), "the cap must be more than 0, got 0"),
+    ],
+)
+def test_bad_input_is_told_before_weights_are_trained(
+    runs: dict[str, Path],
+    tmp_path: Path,
+    evaluate: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[object, ...],
+    message: str,
+) -> None:
+    monkeypatch.setattr("toposampler.rejection.train_weights", lambda *_: pytest.fail("weights are trained"))
+    sampler = ("--rejection", "latent_rs", "--weights", tmp_path / "w.pt")
+    assert evaluate(runs["a"], *sampler, *arguments, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_file_of_inception_is_told_at_once(load_job: Callable[[str], ModuleType], tmp_path: Path) -> None:
+    options = Namespace(inception=[tmp_path / "w.pth", "00"])
+    with pytest.raises(UserError, match=r"w.pth cannot be read: No such file"):
+        load_job("evaluate").inception_of(options, greys(torch.arange(10)))
+
+
+def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Callable[[str], ModuleType]) -> None:
+    train_weights(load_model(runs["a"]), tmp_path / "w.pt", steps=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("toposampler.rejection.train_weights", partial(train_weights, steps=1))
+        options = Namespace(rejection="latent_rs", keep=None, weights=tmp_path / "w.pt", cap=[1.0, 2.0])
+        subjects = list(load_job("evaluate").subjects_of(options, described([("a", runs["a"])])))
+        assert [subject.name for subject in subjects] == ["real", "a", "a latent_rs 1.0", "a latent_rs 2.0"]
+        rates = [sampled(subject, 500, seed=0).acceptance_rate for subject in subjects[2:]]
+    assert rates[0] == pytest.approx(2 * rates[1], rel=0.15), "w is near 1 everywhere"
 
 
 @pytest.mark.slow

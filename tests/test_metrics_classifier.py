@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,15 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"the folder .*file for classifiers cannot be made: .*exists"):
         classifier_of(stripes(8, 1), tmp_path / "file", steps=1)
+
+
+def test_a_classifier_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(UserError, match=r"the classifier .*\.pt cannot be written: .*No space left on device.*--cache"):
+        classifier_of(stripes(8, 1), tmp_path, steps=2, minimum_accuracy=0)
 
 
 def test_random_numbers_of_the_caller_are_left_alone(tmp_path: Path) -> None:

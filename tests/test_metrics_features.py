@@ -73,7 +73,7 @@ def by_brute_force(x: np.ndarray, real: np.ndarray) -> dict[str, float]:
 
 def test_balls_agree_with_brute_force() -> None:
     x, real = 0.8 * cloud(0, 150) + 0.5, cloud(1, 230)
-    found = precision_recall_density_coverage(x, real, chunk=64)
+    found = precision_recall_density_coverage(x, real, block=64)
     assert found == pytest.approx(by_brute_force(x.numpy(), real.numpy()), abs=1e-12)
     assert 0.1 < min(found["precision_k3"], found["recall_k3"]) < max(found["precision_k3"], found["recall_k3"]) < 0.99
 

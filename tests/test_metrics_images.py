@@ -123,9 +123,21 @@ def test_intra_mode_msd_takes_the_first_thousand_confident_images_of_each_class(
     x = torch.rand(2300, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     p = torch.cat((sure_of([0] * 1100, 0.9, 3), sure_of([0] * 100, 0.5, 3), sure_of([1] * 1100, 0.9, 3)))
     x[1200:] *= 0.5
-    first, second, none = intra_mode_msd(x, p)
-    assert (first.n, second.n, none.n) == (1000, 1000, 0)
-    assert first == geodesic_variety(x[:1000].flatten(1), k=6)
-    assert second.msd == pytest.approx(first.msd / 4, rel=0.1)
-    (colour,) = intra_mode_msd(x[:50].expand(-1, 3, -1, -1), torch.ones(50, 1))
-    assert colour == geodesic_variety(x[:50].expand(-1, 3, -1, -1).flatten(1), k=18)
+    first, second, none = intra_mode_msd(x, p, x, p)
+    assert (first.samples.n, second.samples.n, none.samples.n) == (1000, 1000, 0)
+    assert first.samples == first.real == geodesic_variety(x[:1000].flatten(1), k=6)
+    assert second.samples.msd == pytest.approx(first.samples.msd / 4, rel=0.1)
+    coloured, sure = x[:50].expand(-1, 3, -1, -1), torch.ones(50, 1)
+    (colour,) = intra_mode_msd(coloured, sure, coloured, sure)
+    assert colour.samples == geodesic_variety(coloured.flatten(1), k=18)
+
+
+def test_intra_mode_msd_compares_as_many_samples_as_real_images() -> None:
+    x = torch.rand(900, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    (few,) = intra_mode_msd(x[:100], torch.ones(100, 1), x[100:], torch.ones(800, 1))
+    assert (few.samples.n, few.real.n, few.n_real) == (100, 100, 800)
+    assert few.ratio == pytest.approx(1, abs=0.2)
+    (none,) = intra_mode_msd(x[:0], torch.ones(0, 1), x, torch.ones(900, 1))
+    assert none.ratio == 0, "a class of the data that is missing"
+    (absent,) = intra_mode_msd(x, torch.ones(900, 1), x[:1], torch.ones(1, 1))
+    assert absent.ratio is None, "no class of the data"

@@ -17,7 +17,7 @@ def cloud(seed: int, n: int = 300, d: int = 4) -> torch.Tensor:
 
 def test_nearest_neighbours_agree_with_scikit_learn() -> None:
     x, points = cloud(0), cloud(1, n=200)
-    distance, index = nearest_neighbours(x, points, k=3, chunk=64)
+    distance, index = nearest_neighbours(x, points, k=3, block=64)
     expected_distance, expected_index = NearestNeighbors(n_neighbors=3).fit(points).kneighbors(x)
     assert torch.equal(index, torch.from_numpy(expected_index))
     assert torch.allclose(distance, torch.from_numpy(expected_distance).double(), atol=1e-6)

@@ -99,6 +99,15 @@ def test_mtop_div_is_the_authors() -> None:
     assert np.mean(values[1:]) == pytest.approx(0.035247244, rel=1e-6)  # it draws, and drops, one batch before
 
 
+def test_mtop_div_takes_full_batches_only() -> None:
+    x, y = (torch.randn(130, 2, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    by_hand = (cross_barcode1(x[:100], y) + cross_barcode1(y[:100], x)) / 2
+    assert mtop_div(x, y, batch=100, repeats=2) == by_hand
+    assert mtop_div(x[:30], y[:30], batch=100, repeats=2) == (
+        (cross_barcode1(x[:30], y[:30]) + cross_barcode1(y[:30], x[:30])) / 2
+    )
+
+
 def test_mtop_div_of_points_among_the_others_is_zero() -> None:
     P = cloud(100)
     assert cross_barcode1(P, P) == pytest.approx(0, abs=1e-6)

@@ -14,6 +14,7 @@ from toposampler.data import Dataset
 from toposampler.evaluation.images import THRESHOLDS
 from toposampler.evaluation.job import EvaluationJob, Subject, sampled
 from toposampler.evaluation.results import Row
+from toposampler.metrics.evaluate import NAMED_COMPONENTS
 from toposampler.metrics.memorisation import QUANTILE
 from toposampler.training.figures import POINTS
 
@@ -36,17 +37,18 @@ def draw_figures(folder: Path, job: EvaluationJob, dataset: Dataset, rows: Seque
 
 
 def class_figures(job: EvaluationJob, rows: Sequence[Row]) -> dict[str, Figure]:
-    """Variety of each class and quality curves, of the first draw; none without a classifier."""
+    """Quality curves and, if classes are not too many, their variety, of the first draw; none without a classifier."""
     seen = {row.name: found for row in rows if (found := row.findings[0].by_class) is not None}
     if not seen:
         return {}
     name = job.config.data.name
-    variety = {of: found.msd for of, found in seen.items()}
     quality = {of: found.quality for of, found in seen.items()}
-    return {
-        "msd": plots.class_bars(variety, "mean squared geodesic distance", f"Variety within the classes of {name}"),
-        "quality": plots.quality_curves(THRESHOLDS, quality, f"Sample quality, {name}"),
-    }
+    figures = {"quality": plots.quality_curves(THRESHOLDS, quality, f"Sample quality, {name}")}
+    variety = {of: [ratio or 0.0 for ratio in found.msd_ratio] for of, found in seen.items()}
+    if len(variety["real"]) <= NAMED_COMPONENTS:
+        ylabel = "mean squared geodesic distance\nover that of as many real images"
+        figures["msd"] = plots.class_bars(variety, ylabel, f"Variety within the classes of {name}")
+    return figures
 
 
 def rejection_figure(job: EvaluationJob, rows: Sequence[Row]) -> dict[str, Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,8 +13,9 @@ from torch import Tensor
 from toposampler.data import Dataset
 from toposampler.metrics.classes import inter_mode_jsd, quality_curve, stacked_modes
 from toposampler.metrics.classifier import Classifier, classifier_of
+from toposampler.metrics.evaluate import NAMED_COMPONENTS
 from toposampler.metrics.frechet import frechet_distance
-from toposampler.metrics.geodesic import Variety, intra_mode_msd
+from toposampler.metrics.geodesic import ClassVariety, intra_mode_msd
 from toposampler.metrics.masses import generator_components
 from toposampler.metrics.prdc import precision_recall_density_coverage
 
@@ -44,8 +46,8 @@ class ByClass:
 
     quality: list[float]
     """share of samples with max softmax >= t, over `THRESHOLDS`"""
-    msd: list[float]
-    """mean squared geodesic distance within each class"""
+    msd_ratio: list[float | None]
+    """mean squared geodesic distance within each class over that of as many real images; None: too few real ones"""
     makers: list[Maker]
     """generators that made samples, the one with most first"""
 
@@ -58,8 +60,6 @@ class Look:
     """(n, d)"""
     probabilities: Tensor
     """(n, M)"""
-    varieties: list[Variety]
-    """of each class"""
 
 
 class ImageMetrics:
@@ -71,32 +71,23 @@ class ImageMetrics:
 
     def _look(self, images: Tensor) -> Look:
         """At images (n, C, H, W)."""
-        probabilities = self.classifier.probabilities(images)
-        return Look(self.classifier.features(images), probabilities, intra_mode_msd(images, probabilities))
+        return Look(self.classifier.features(images), self.classifier.probabilities(images))
 
     def measure(self, samples: Tensor, ids: Tensor | None, real: Dataset) -> tuple[dict[str, float], ByClass]:
         """Metrics of images (n, C, H, W), made by the generators ids (n,), against the n images of `real`."""
         assert real.weights is not None
         seen, seen_real = self._look(samples), self._look_at_real(real.x)
-        probabilities, varieties = seen.probabilities, seen.varieties
+        probabilities = seen.probabilities
+        varieties = intra_mode_msd(samples, probabilities, real.x, seen_real.probabilities)
         quality = quality_curve(probabilities, THRESHOLDS)
         metrics = inter_mode_jsd(probabilities, real.weights)
         metrics[f"quality_{QUALITY}"] = quality[THRESHOLDS.index(QUALITY)]
         metrics |= _of_features(seen.features, seen_real.features)
-        for k, variety in enumerate(varieties):
-            metrics[f"msd_class_{k}"] = variety.msd
-            metrics[f"msd_unreachable_class_{k}"] = variety.unreachable
-        ratios = {
-            k: v.msd / r.msd for k, (v, r) in enumerate(zip(varieties, seen_real.varieties, strict=True)) if r.msd > 0
-        }
-        metrics |= {f"msd_ratio_class_{k}": ratio for k, ratio in ratios.items()}
-        if ratios:
-            metrics |= {"msd_ratio_min": min(ratios.values()), "msd_ratio_max": max(ratios.values())}
-        metrics["msd_unreachable_max"] = max(variety.unreachable for variety in varieties)
+        metrics |= _of_varieties(varieties)
         makers = [] if ids is None else _makers(ids, probabilities.argmax(dim=1), probabilities.shape[1])
         if ids is not None:
             metrics["purity"] = sum(maker.share * maker.purity for maker in makers)
-        return metrics, ByClass(quality, [variety.msd for variety in varieties], makers)
+        return metrics, ByClass(quality, [variety.ratio for variety in varieties], makers)
 
 
 class StackedMetrics:
@@ -134,6 +125,21 @@ def _of_features(x: Tensor, real: Tensor) -> dict[str, float]:
     """Metrics of the classifier's features x (n, d) against those of as many real images."""
     balls = precision_recall_density_coverage(x, real)
     return {f"fd_classifier_{len(x)}": frechet_distance(x, real)} | {f"{k}_classifier": v for k, v in balls.items()}
+
+
+def _of_varieties(varieties: Sequence[ClassVariety]) -> dict[str, float]:
+    """Metrics of the variety within classes: the extremes, and each class if they are not too many."""
+    ratios = {k: ratio for k, variety in enumerate(varieties) if (ratio := variety.ratio) is not None}
+    metrics = {"msd_unreachable_max": max(variety.samples.unreachable for variety in varieties)}
+    if ratios:
+        metrics |= {"msd_ratio_min": min(ratios.values()), "msd_ratio_max": max(ratios.values())}
+    if len(varieties) > NAMED_COMPONENTS:
+        return metrics
+    for k, variety in enumerate(varieties):
+        metrics[f"msd_class_{k}"] = variety.samples.msd
+        metrics[f"msd_images_class_{k}"] = variety.samples.n
+        metrics[f"msd_unreachable_class_{k}"] = variety.samples.unreachable
+    return metrics | {f"msd_ratio_class_{k}": ratio for k, ratio in ratios.items()}
 
 
 def _makers(ids: Tensor, classes: Tensor, n_classes: int) -> list[Maker]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -47,7 +48,7 @@ class Suite:
     def __init__(
         self, dataset: Dataset, images: ImageMetrics | StackedMetrics | None, inception: Inception | None = None
     ) -> None:
-        self._train, self._images = dataset.x.flatten(1), images
+        self._train, self._images = _distinct(dataset.x.flatten(1)), images
         self._features = inception and inception.features
         self._real_features = inception and lru_cache(maxsize=1)(inception.features)  # one for all subjects of a draw
 
@@ -66,7 +67,8 @@ class Suite:
         m = min(n, N_ASSIGNED)
         metrics = evaluate(real, samples, ids, prior, seed, max_real=n)
         metrics[f"wasserstein_2_{m}"] = wasserstein_2(x[:m], y[:m])
-        metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], median_distance(y[:m]))
+        if (bandwidth := median_distance(y[:m])) > 0:
+            metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], bandwidth)
         nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)
         metrics |= memorisation(*nearest)
         if self._features and self._real_features:
@@ -80,3 +82,9 @@ class Suite:
         """Distance from each of the first of x (n, d) to the nearest training point; `among` them, to another one."""
         distance, _ = nearest_neighbours(x[:N_COPIES], self._train, k=1 + among)
         return distance[:, -1].contiguous()
+
+
+def _distinct(x: Tensor) -> Tensor:
+    """The different points of x (n, d), each once: a point that occurs twice would be a copy of itself."""
+    places = {hashlib.blake2b(point).digest(): i for i, point in enumerate(x.contiguous().numpy())}
+    return x if len(places) == len(x) else x[list(places.values())]

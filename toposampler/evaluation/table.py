@@ -16,7 +16,7 @@ BLOCKS = {
     "shape": r"components_found|diagram0_w1_\d+|mtop_div_\d+_\d+",
     "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?|acceptance_rate",
     "classes": r"jsd_nats_conf0\.8|confident_0\.8|jsd_nats_argmax|quality_0\.9|purity",
-    "variety within classes": r"msd_ratio_(min|max|class_\d)|msd_unreachable_max",
+    "variety within classes": r"msd_ratio_(min|max|class_\d+)|msd_unreachable_max",
     "copies of training points": r"memorised_q0\.05|closer_than_test",
 }
 """what is printed, by what it tells; the rest, of single components and classes, is in the files"""

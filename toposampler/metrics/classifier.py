@@ -82,8 +82,7 @@ def classifier_of(
     if found.accuracy < minimum_accuracy:
         raise UserError(
             f"the classifier {path} is right about {found.accuracy:.1%} of {found.n_test} held-out images, and metrics "
-            f"by class need {minimum_accuracy:.1%}: check the labels, train it for more than {steps} steps, or lower "
-            "the minimum accuracy and report it"
+            f"by class need {minimum_accuracy:.1%}: check the labels, or lower --minimum-accuracy and report it"
         )
     found.network.to(device)
     return found
@@ -139,11 +138,16 @@ def _in_batches(network: nn.Sequential, x: Tensor, batch: int) -> Tensor:
 
 
 def _write(path: Path, classifier: Classifier) -> None:
-    """Keep weights and accuracy in `path`."""
+    """Keep weights and accuracy in `path`. Raises UserError if they cannot be written there."""
     weights = {name: tensor.cpu() for name, tensor in classifier.network.state_dict().items()}
     buffer = io.BytesIO()
     torch.save({"weights": weights, "accuracy": classifier.accuracy, "n_test": classifier.n_test}, buffer)
-    write_atomically(path, buffer.getvalue())
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(
+            f"the classifier {path} cannot be written: {error}; give it another folder by --cache"
+        ) from None
 
 
 def _read(path: Path, network: nn.Sequential) -> Classifier | None:

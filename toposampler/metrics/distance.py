@@ -6,22 +6,19 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from toposampler.metrics.neighbours import distance_blocks
 
-def energy_distance(x: Tensor, y: Tensor, chunk: int = 256) -> float:
+
+def energy_distance(x: Tensor, y: Tensor) -> float:
     """2 E|x - y| - E|x - x'| - E|y - y'| over x (n, d), y (m, d), in data units (Szekely and Rizzo 2013).
 
     The V-statistic, in which a point is also paired with itself: never negative, and 0 only on equal clouds.
-    Memory: chunk * max(n, m) distances at a time.
     """
-    between = _mean_distance(x, y, chunk)
-    return max(0.0, 2 * between - _mean_distance(x, x, chunk) - _mean_distance(y, y, chunk))
 
+    def mean_distance(a: Tensor, b: Tensor) -> float:
+        return sum(float(distance.sum()) for *_, distance in distance_blocks(a, b)) / (len(a) * len(b))
 
-def _mean_distance(x: Tensor, y: Tensor, chunk: int) -> float:
-    """E|x - y|, in float64: cdist's matrix products lose half the digits, in float32 too many."""
-    y = y.double()
-    total = sum(float(torch.cdist(rows, y).sum()) for rows in x.double().split(chunk))
-    return total / (len(x) * len(y))
+    return max(0.0, 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y))
 
 
 def sliced_wasserstein(x: Tensor, y: Tensor, n_projections: int, generator: torch.Generator) -> float:
@@ -53,17 +50,16 @@ def wasserstein_2(x: Tensor, y: Tensor) -> float:
     return float(cost[linear_sum_assignment(cost)].mean().sqrt())
 
 
-def mmd2_unbiased_gaussian(x: Tensor, y: Tensor, bandwidth: float, chunk: int = 256) -> float:
+def mmd2_unbiased_gaussian(x: Tensor, y: Tensor, bandwidth: float) -> float:
     """Squared maximum mean discrepancy, E k(x, x') + E k(y, y') - 2 E k(x, y), of x (n, d) and y (m, d).
 
     k(a, b) = exp(-|a - b|^2 / (2 bandwidth^2)), bandwidth in data units (`median_distance` is a common choice). The
     U-statistic (Gretton et al. 2012, lemma 6), in which no point is paired with itself: it is 0 on average for equal
-    distributions, so it can be negative. Memory: chunk * max(n, m) at a time.
+    distributions, so it can be negative.
     """
 
     def total(a: Tensor, b: Tensor) -> float:
-        b = b.double()
-        scaled = (torch.cdist(rows, b) / bandwidth for rows in a.double().split(chunk))
+        scaled = (distance / bandwidth for *_, distance in distance_blocks(a, b))
         return sum(float((-distance.square() / 2).exp().sum()) for distance in scaled)
 
     n, m = len(x), len(y)
@@ -72,5 +68,11 @@ def mmd2_unbiased_gaussian(x: Tensor, y: Tensor, bandwidth: float, chunk: int = 
 
 
 def median_distance(x: Tensor) -> float:
-    """Median distance, in data units, between two points of x (n, d). Memory: n^2 / 2 float64."""
-    return float(torch.nn.functional.pdist(x.double()).median())
+    """Median distance, in data units, between two points of x (n, d) that differ; 0 if none do.
+
+    Equal points do not count: where most pairs are equal, as in data that is mostly 0, the median of all would be 0,
+    which is no bandwidth. Memory: n^2 / 2 float64.
+    """
+    distances = torch.nn.functional.pdist(x.double())
+    apart = distances[distances > 0]
+    return float(apart.median()) if len(apart) else 0.0

@@ -34,6 +34,23 @@ class Variety:
         return 2 * self.msd
 
 
+@dataclass(frozen=True)
+class ClassVariety:
+    """Variety of the samples of one class, beside that of as many real images."""
+
+    samples: Variety
+    real: Variety
+    n_real: int
+    """real images that there would have been"""
+
+    @property
+    def ratio(self) -> float | None:
+        """MSD of samples over that of as many real images; 0 for fewer than two samples, None if real ones have none"""
+        if self.samples.n < 2 <= self.n_real:
+            return 0.0
+        return self.samples.msd / self.real.msd if self.real.msd > 0 else None
+
+
 def geodesic_variety(x: Tensor, k: int) -> Variety:
     """MSD = mean over i != j of g(i, j)^2 on points x (n, d), the intra-mode metric of DMGAN (arXiv 1806.00880).
 
@@ -49,11 +66,19 @@ def geodesic_variety(x: Tensor, k: int) -> Variety:
     return Variety(float(squared[reached].mean()) if reached.any() else 0.0, float(1 - reached.mean()), n)
 
 
-def intra_mode_msd(images: Tensor, probabilities: Tensor) -> list[Variety]:
-    """Variety of each class on the pixels of its first 1,000 confident images, k = 6 for grey and 18 for colour.
+def intra_mode_msd(
+    images: Tensor, probabilities: Tensor, real: Tensor, real_probabilities: Tensor
+) -> list[ClassVariety]:
+    """Variety of each class on pixels, k = 6 for grey and 18 for colour, of samples and of as many real images.
 
-    images (n, C, H, W) with C 1 or 3, and what a Classifier makes of them, probabilities (n, M); M results.
+    images (n, C, H, W) and real (m, C, H, W) with C 1 or 3, and what a Classifier makes of them, probabilities (n, M)
+    and (m, M); M results. Of each class the first confident images count, as many of both and at most 1,000: MSD
+    rises with their number (measured on MNIST's 8s: by three quarters from 100 to 900), so only equal ones compare.
     """
-    classes, pixels = confident_classes(probabilities), images.flatten(1)
-    k = NEIGHBOURS[images.shape[1]]
-    return [geodesic_variety(pixels[classes == c][:MAX_POINTS], k) for c in range(probabilities.shape[1])]
+    k, found = NEIGHBOURS[images.shape[1]], []
+    classes, real_classes = confident_classes(probabilities), confident_classes(real_probabilities)
+    for c in range(probabilities.shape[1]):
+        x, y = images[classes == c].flatten(1), real[real_classes == c].flatten(1)
+        n = min(len(x), len(y), MAX_POINTS)
+        found.append(ClassVariety(geodesic_variety(x[:n], k), geodesic_variety(y[:n], k), len(y)))
+    return found

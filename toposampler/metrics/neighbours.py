@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
+BLOCK = 1024
+"""points of each cloud whose distances are in memory together, with a few float64 copies of the points themselves"""
 
-def nearest_neighbours(x: Tensor, points: Tensor, k: int, chunk: int = 256) -> tuple[Tensor, Tensor]:
+
+def distance_blocks(x: Tensor, y: Tensor, block: int = BLOCK) -> Iterator[tuple[slice, slice, Tensor]]:
+    """All distances, in data units, of x (n, d) to y (m, d): which of x, which of y, and their distances.
+
+    In float64: cdist's matrix products lose half the digits, in float32 too many.
+    """
+    for j in range(0, len(y), block):
+        columns = slice(j, j + block)
+        some = y[columns].double()
+        for i in range(0, len(x), block):
+            rows = slice(i, i + block)
+            yield rows, columns, torch.cdist(x[rows].double(), some)
+
+
+def nearest_neighbours(x: Tensor, points: Tensor, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """The k of `points` (N, d) nearest to each of x (n, d), or all N if fewer: distances, indices (n, k).
 
     Distances (data units, float64) rise along a row. With x = points, the first neighbour of each is itself.
-    Memory: chunk * N distances at a time.
     """
-    points = points.double()  # as in energy_distance
-    shape = (len(x), min(k, len(points)))
-    distance = points.new_empty(shape)  # made before: small results between large blocks keep the freed ones from reuse
-    index = torch.empty(shape, dtype=torch.int64, device=x.device)
-    for rows, near, which in zip(x.double().split(chunk), distance.split(chunk), index.split(chunk), strict=True):
-        torch.topk(torch.cdist(rows, points), shape[1], largest=False, out=(near, which))
-    return distance, index
+    k = min(k, len(points))
+    nearest = torch.full((len(x), k), torch.inf, dtype=torch.float64, device=x.device)
+    index = torch.zeros(len(x), k, dtype=torch.int64, device=x.device)
+    for rows, columns, distance in distance_blocks(x, points, block):
+        near, which = distance.topk(min(k, distance.shape[1]), largest=False)
+        both = torch.cat((nearest[rows], near), dim=1)
+        nearest[rows], place = both.topk(k, largest=False)
+        index[rows] = torch.cat((index[rows], which + columns.start), dim=1).gather(1, place)
+    return nearest, index
 
 
 def off_support_nn99(sample_to_real: Tensor, real_to_real: Tensor) -> float:

@@ -33,9 +33,11 @@ def mtop_div(x: Tensor, y: Tensor, batch: int, repeats: int) -> float:
     """MTop-Divergence, in data units, of x (n, d) and y (m, d), both in random order (arXiv 2106.04024).
 
     The mean of MTop-Div(x, y) and MTop-Div(y, x), as the authors advise for generative models, each the mean over the
-    first `repeats` batches of `batch` points of one cloud against all of the other.
+    first `repeats` batches of `batch` points of one cloud against all of the other. A last batch that is not full does
+    not count, as its sum is less, unless there is no other.
     """
-    return fmean(cross_barcode1(P, Q) for some, Q in ((x, y), (y, x)) for P in some.split(batch)[:repeats])
+    full = [[P for P in some.split(batch)[:repeats] if len(P) == min(batch, len(some))] for some in (x, y)]
+    return fmean(cross_barcode1(P, Q) for batches, Q in zip(full, (y, x), strict=True) for P in batches)
 
 
 def cross_barcode1(P: Tensor, Q: Tensor) -> float:

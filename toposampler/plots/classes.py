@@ -27,7 +27,7 @@ def quality_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[fl
 def class_bars(values: Mapping[str, Sequence[float]], ylabel: str, title: str) -> Figure:
     """For each class a bar of each named series, values (M,), side by side: as MSD per class; "real" grey."""
     n_classes = len(next(iter(values.values())))
-    figure = new_figure(max(5.6, 0.7 * n_classes), 3.6, title)
+    figure = new_figure(min(max(5.6, 0.7 * n_classes), 24), 3.6, title)
     axes = figure.subplots()
     width, colours = 0.8 / len(values), _colours(values)
     for i, (name, heights) in enumerate(values.items()):

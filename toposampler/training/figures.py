@@ -18,8 +18,8 @@ from toposampler.training.world import World
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
-DETAIL = re.compile(r"component_\d+$|mode_mass")
-"""metrics of single components, of which there may be dozens: too many panels"""
+DETAIL = re.compile(r"(component|class)_\d+$|mode_mass")
+"""metrics of single components or classes, of which there may be dozens: too many panels"""
 PER_ROW = 12
 """images of each generator in a grid"""
 

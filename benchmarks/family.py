@@ -6,9 +6,8 @@ Data: lines of equal and of unequal masses, the ring of 8 and the grid of 25 Gau
 from 9 to 1, two spheres, and digits. A system takes part by `configs/ring_NAME.yaml`: it is trained with the constants
 there, at its own number of critic steps to a generator step, until its critic has seen as many real samples as every
 other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
-Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points of the plane (85 runs, 83 in the mean),
-135 to 407 for spheres, 413 to 892 for digits, the longer ones on two cores with a third process. All data sets with 17
-systems and 3 seeds take at most 17 hours of one core.
+Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points of the plane, 135 to 407 for spheres,
+105 to 892 for digits. One seed of all data sets and 17 systems took 5.0 hours of one core, so 3 take 15.
 
 After each run `--out` holds its row in DATA.json, after each data set DATA.md (the table), DATA.png (samples) and
 README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from toposampler.distributed.lock import locked
 from toposampler.training import RunConfig, train
 from toposampler.training.config import run_folder
 from toposampler.training.run import check
@@ -23,12 +24,13 @@ Row = TypeVar("Row")
 def trained(config: RunConfig) -> dict[str, Any]:
     """The result of the run `config`: trained on one thread, or read where it is complete.
 
-    Raises UserError if the folder holds the results of other constants.
+    Raises UserError if the folder holds the results of other constants, or another process is at work there.
     """
     torch.set_num_threads(1)
     check(config)
     result_file = run_folder(config) / "result.json"
-    result: dict[str, Any] | None = json.loads(result_file.read_text()) if result_file.exists() else train(config)
+    with locked(run_folder(config)):  # a benchmark that was killed can have left a worker behind
+        result: dict[str, Any] | None = json.loads(result_file.read_text()) if result_file.exists() else train(config)
     assert result is not None
     return result
 

@@ -20,6 +20,7 @@ import torch
 from mlflow import MlflowClient
 from processes import ROOT, marked_environment
 
+from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.tracker import PARENT
@@ -101,6 +102,8 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert found["parameters_in_training"] > found["parameters"]
     monkeypatch.setattr(sys.modules["runs"], "train", None)  # a complete run is not trained
     assert runs.run(task) == found
+    with locked(run_folder(runs.run_config(task))), pytest.raises(UserError, match="another process is working on"):
+        runs.run(task)
     (tmp_path / "ring.json").write_text(json.dumps({"rows": [found]}))
     report.write(tmp_path, "ring", [found], [task], 2000)
     page = (tmp_path / "ring.md").read_text()

@@ -111,6 +111,7 @@ class Rejection(ABC):
             samples, ids, proposed, passes = self._accepted(n, generator, rng)
             return Drawn(samples, ids, Cost(n, proposed, passes, time.perf_counter() - begun))
         ids = self.system.draw_generators(1, n, rng, training=False)[0]
+        ids = ids[torch.randperm(n, generator=rng, device=rng.device).to(ids.device)]  # systematic ones are sorted
         parts, proposed, passes = [], 0, 0
         for c, count in enumerate(torch.bincount(ids).tolist()):
             if count:

@@ -47,6 +47,13 @@ def test_frechet_distance_agrees_with_scipys_matrix_root(n: int, m: int, d: int)
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-160, 1e-11])
+def test_frechet_distance_of_a_collapsed_cloud_is_that_of_its_mean(spread: float) -> None:
+    x, y = spread * cloud(0, 40).double(), 3 + cloud(1, 50).double()
+    expected = y.mean(dim=0).square().sum() + y.var(dim=0).sum()
+    assert frechet_distance(x, y) == pytest.approx(float(expected), rel=1e-9)
+
+
 def test_frechet_distance_is_symmetric_invariant_and_zero_on_equals() -> None:
     x, y = cloud(0), 2 * cloud(1)
     distance = frechet_distance(x, y)

@@ -19,7 +19,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     mu_x, mu_y = x.mean(dim=0), y.mean(dim=0)
     R_x, R_y = (_root(centred) for centred in (x - mu_x, y - mu_y))
     product = R_x @ R_y.T
-    product[product.abs() < 1e-30 * product.abs().max()] = 0  # nothing beside the rest; of collapsed clouds denormal: slow
+    product[product.abs() < 1e-30 * product.abs().max()] = 0  # of collapsed clouds some are denormal, and slow
     cross = torch.linalg.svdvals(product).sum()
     distance = (mu_x - mu_y).square().sum() + R_x.square().sum() + R_y.square().sum() - 2 * cross
     return max(0.0, float(distance))

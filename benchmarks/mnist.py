@@ -3,8 +3,8 @@
     python benchmarks/mnist.py --root FOLDER [--seeds 3] [--processes 2]
     python ray_jobs/evaluate.py runs/benchmark-mnist/* -n 5000 --draws 1
 
-Every run takes 4,000 outer iterations of 2 critic steps and 1 generator step on batches of 32, which is 256,000 real
-images and 10 to 16 minutes of one core (`configs/mnist_*.yaml`). FOLDER holds MNIST/raw. Runs are kept in
+Every critic sees 256,000 real images in batches of 32: 8,000 outer iterations with one critic step of the DMGANs, 4,000
+with two of the others (`configs/mnist_*.yaml`), 10 to 18 minutes of one core. FOLDER holds MNIST/raw. Runs are kept in
 `runs/benchmark-mnist`: the benchmark goes on where it was stopped.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from toposampler.plots.style import colour, new_figure
+from toposampler.plots.style import colour, new_figure, outside_legend
 
 
 def quality_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[float]], title: str) -> Figure:
@@ -27,7 +27,7 @@ def quality_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[fl
 def class_bars(values: Mapping[str, Sequence[float]], ylabel: str, title: str) -> Figure:
     """For each class a bar of each named series, values (M,), side by side: as MSD per class; "real" grey."""
     n_classes = len(next(iter(values.values())))
-    figure = new_figure(min(max(5.6, 0.7 * n_classes), 24), 3.6, title)
+    figure = new_figure(min(max(6.6, 1 + 0.7 * n_classes), 24), 3.6, title)
     axes = figure.subplots()
     width, colours = 0.8 / len(values), _colours(values)
     for i, (name, heights) in enumerate(values.items()):
@@ -38,7 +38,7 @@ def class_bars(values: Mapping[str, Sequence[float]], ylabel: str, title: str) -
     axes.set_ylabel(ylabel)
     axes.grid(axis="y", alpha=0.3)
     axes.set_axisbelow(True)
-    axes.legend(fontsize=8)
+    outside_legend(figure, axes, "")
     return figure
 
 

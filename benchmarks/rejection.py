@@ -1,12 +1,13 @@
-"""Precision against recall on four segments: rejection around WGAN-GP, and DMGAN-PL with truncation.
+"""Precision against recall on four segments: rejection around WGAN-GP, and DMGAN-PL with truncations.
 
     python benchmarks/rejection.py [--seeds 3] [--steps 13333] [--processes 1]
 
-Both systems are trained on segments of equal mass, as in `benchmarks/lines.py`. Around each:
-Jacobian truncation at several shares kept. Around WGAN-GP: latentRS at several caps, with and without gradient ascent,
+Both systems are trained on segments of equal mass, as in `benchmarks/lines.py`. Around each: truncation by the Jacobian
+and by density, at several shares kept. Around WGAN-GP: latentRS at several caps, with and without gradient ascent,
 and the critic as a control. Each is judged by 20,000 accepted samples against the exact support: precision is the share
 within TAU of it, recall the covered share of its bins, 200 a segment, beside the largest error of a segment's mass,
-the acceptance rate and the cost. The end says which points of WGAN-GP's samplers no point of DMGAN-PL dominates.
+the acceptance rate and the cost. The end says which points of WGAN-GP's samplers no point of DMGAN-PL dominates, with
+either truncation.
 
 Runs are kept in `runs/benchmark-rejection`: the benchmark goes on where it was stopped.
 """
@@ -29,9 +30,8 @@ from runs import side_by_side, trained, write_results
 from toposampler.data.geometry import Segments
 from toposampler.metrics.manifold import coverage, off_manifold
 from toposampler.plots import precision_recall
-from toposampler.rejection import Rejection
+from toposampler.rejection import TRUNCATIONS, Rejection
 from toposampler.rejection.critic import CriticRejection
-from toposampler.rejection.jacobian import Jacobian
 from toposampler.rejection.latent_rs import LatentRS
 from toposampler.rejection.training import train_weights
 from toposampler.training import Model, load_config, load_model
@@ -39,7 +39,7 @@ from toposampler.training.config import run_folder
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SYSTEMS = ("wgan_gp", "dmgan_pl")
-KEEPS = (1.0, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+KEEPS = (1.0, 0.999, 0.998, 0.995, 0.99, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
 CAPS = (0.25, 0.5, 1.0, 1.5, 3.0)
 SAMPLES, TAU, BINS = 20_000, 0.02, 200
 MEASURED = ("precision", "recall", "mass_error", "acceptance", "generator_passes", "cpu_us")
@@ -73,8 +73,8 @@ def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
 
 def samplers(model: Model, weights_file: Path) -> Iterator[tuple[str, str, Rejection]]:
     """What is compared around a model: a name, the value of its knob, and the sampler."""
-    for keep in KEEPS:
-        yield "jacobian", f"keep {keep:g}", Jacobian(model, keep)
+    for (name, truncation), keep in itertools.product(TRUNCATIONS.items(), KEEPS):
+        yield name, f"keep {keep:g}", truncation(model, keep)
     if model.config.system.name == "wgan_gp":
         weights = train_weights(model, weights_file)
         for name, cap in itertools.product(("latent_rs", "latent_rs_ga"), CAPS):

@@ -61,7 +61,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=SEED, help=f"of the first draw; the others' follow [{SEED}]")
     parser.add_argument("--workers", type=int, default=2, metavar="W", help="processes; 1: this one, without Ray [2]")
     parser.add_argument("--rejection", choices=METHODS, help="judge what it keeps of each model, too")
-    parser.add_argument("--keep", type=float, nargs="+", metavar="SHARE", help="shares that jacobian keeps, each a row")
+    parser.add_argument("--keep", type=float, nargs="+", metavar="SHARE",
+                        help="shares that jacobian or density keeps, each a row")  # fmt: skip
     parser.add_argument("--weights", type=Path, metavar="FILE.pt", help="of latent_rs, or where to train it; one MODEL")
     parser.add_argument("--cap", type=float, nargs="+", metavar="W", help="weights from which latent_rs accepts all, "
                         "each a row [3]")  # fmt: skip

@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute [cpu]")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
     parser.add_argument("--rejection", choices=METHODS, help="keep a part of what the model proposes [all]")
-    parser.add_argument("--keep", type=float, metavar="SHARE", help="share of latents that --rejection jacobian keeps")
+    parser.add_argument("--keep", type=float, metavar="SHARE", help="share of latents that jacobian or density keeps")
     parser.add_argument(
         "--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it"
     )

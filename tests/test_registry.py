@@ -137,8 +137,8 @@ def test_a_version_is_a_pyfunc_model_that_samples(
         ({"rejection": "jacobian"}, "keep is the share .* alone; got keep None and rejection jacobian"),
         ({"keep": 0.8}, "got keep 0.8 and rejection None"),
         ({"rejection": "jacobian", "keep": 2}, "params: keep must be more than 0 and at most 1, got 2"),
-        ({"rejection": "latent_rs"}, "must be one of jacobian, simplicial, critic, got latent_rs; .* need weights"),
-        ({"rejection": "best"}, "must be one of jacobian, simplicial, critic, got best"),
+        ({"rejection": "latent_rs"}, "must be one of jacobian, density, simplicial, critic, got latent_rs; .* need weights"),
+        ({"rejection": "best"}, "must be one of jacobian, density, simplicial, critic, got best"),
     ],
 )
 def test_params_that_ask_for_what_there_is_not_are_told(

@@ -17,13 +17,15 @@ from torch.nn.utils import parametrize
 
 from toposampler.data import Dataset
 from toposampler.errors import UserError
-from toposampler.rejection import METHODS, Rejection, rejection
+from toposampler.rejection import METHODS, TRUNCATIONS, Rejection, rejection
 from toposampler.rejection.base import PATIENCE
 from toposampler.rejection.critic import CriticRejection
-from toposampler.rejection.jacobian import CALIBRATION, Jacobian, scores
+from toposampler.rejection.density import NEIGHBOURS, Density
+from toposampler.rejection.jacobian import Jacobian, scores
 from toposampler.rejection.latent_rs import ASCENT_RATE, ASCENT_STEPS, LatentRS, WeightNetwork
 from toposampler.rejection.simplicial import Simplicial
 from toposampler.rejection.training import train_weights, weight_loss
+from toposampler.rejection.truncation import CALIBRATION, Truncation
 from toposampler.systems import SYSTEMS
 from toposampler.training import Model, RunConfig, load_model, train
 from toposampler.training.sampling import AT_ONCE
@@ -92,19 +94,7 @@ def test_what_is_proposed_is_shuffled_row_by_row(make_config: MakeConfig) -> Non
     assert set(noise["c"][:100].tolist()) == set(range(10))
 
 
-class Spied(nn.Module):
-    """Passes on to a module, and keeps how many rows each call had."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module, self.rows = module, []
-
-    def forward(self, z: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
-        self.rows.append(len(z))
-        return self.module(z, *rest)
-
-
-@pytest.mark.parametrize("name", ["jacobian", "simplicial", "critic", "latent_rs"])
+@pytest.mark.parametrize("name", ["jacobian", "density", "simplicial", "critic", "latent_rs"])
 def test_networks_get_few_images_at_once_and_values_stay(
     name: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,21 +102,23 @@ def test_networks_get_few_images_at_once_and_values_stay(
     small = {"system__generator_width": 8, "system__critic_width": 4}
     config = make_config("wgan_gp", system__latent__kind="normal", system__latent__dim=10, **small)
     model, weights = make_model(config, shape=(1, 8, 8)), WeightNetwork(10, 1)
-    model.system.generators, model.system.critic = (Spied(m) for m in (model.system.generators, model.system.critic))
+    rows: list[int] = []
+    for module in (model.system.generators, model.system.critic.trunk):
+        module.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
 
     def drawn() -> torch.Tensor:
-        keep = 0.5 if name == "jacobian" else None
+        keep = 0.5 if name in TRUNCATIONS else None
         sampler = LatentRS(model, weights) if name == "latent_rs" else rejection(name, model, keep, None)
         return sampler.draw(600, seed=1).samples
 
-    for module in ("critic", "jacobian"):
-        monkeypatch.setattr(f"toposampler.rejection.{module}.CALIBRATION", 600)
+    for size in ("critic.CALIBRATION", "truncation.CALIBRATION", "density.REFERENCE"):
+        monkeypatch.setattr(f"toposampler.rejection.{size}", 600)
     found = drawn()
-    assert max(model.system.generators.rows + model.system.critic.rows) <= AT_ONCE
-    for module in ("base", "critic", "jacobian"):
+    assert max(rows) <= AT_ONCE
+    for module in ("base", "critic", "density", "jacobian"):
         monkeypatch.setattr(f"toposampler.rejection.{module}.pieces", lambda noise, at_once: [noise])
     whole = drawn()
-    assert max(model.system.generators.rows) > AT_ONCE
+    assert max(rows) > AT_ONCE
     torch.testing.assert_close(found, whole, rtol=1e-5, atol=1e-6)  # sums of other sizes round otherwise
 
 
@@ -158,17 +150,21 @@ def test_score_is_that_of_the_exact_jacobian(name: str, make_config: MakeConfig)
     assert ((found - exact.square().sum(dim=(1, 2))).abs() <= 4.5 * deviation).all()
 
 
+@pytest.mark.parametrize("truncation", TRUNCATIONS.values())
 @pytest.mark.parametrize("keep", [0.5, 0.8, 0.95])
-def test_the_share_asked_for_is_kept_of_fresh_latents(keep: float, make_config: MakeConfig) -> None:
-    drawn = Jacobian(make_model(make_config("wgan_gp")), keep).draw(4000, seed=5)
+def test_the_share_asked_for_is_kept_of_fresh_latents(
+    keep: float, truncation: type[Truncation], make_config: MakeConfig
+) -> None:
+    drawn = truncation(make_model(make_config("wgan_gp")), keep).draw(4000, seed=5)
     variance = keep * (1 - keep) * (1 / CALIBRATION + 1 / drawn.cost.proposed)
     assert abs(drawn.cost.acceptance_rate - keep) < 3.5 * math.sqrt(variance)
     assert len(drawn.samples) == len(drawn.ids) == 4000
-    assert drawn.cost.forward_passes >= 20 * (drawn.cost.proposed + CALIBRATION)
+    assert drawn.cost.forward_passes >= truncation.passes * (drawn.cost.proposed + CALIBRATION)
 
 
-def test_all_is_kept_at_1(make_config: MakeConfig) -> None:
-    assert Jacobian(make_model(make_config("wgan_gp")), 1.0).draw(500).cost.proposed == 500
+@pytest.mark.parametrize("truncation", TRUNCATIONS.values())
+def test_all_is_kept_at_1(truncation: type[Truncation], make_config: MakeConfig) -> None:
+    assert truncation(make_model(make_config("wgan_gp")), 1.0).draw(500).cost.proposed == 500
 
 
 def test_jacobian_keeps_the_flattest_latents(make_config: MakeConfig) -> None:
@@ -180,7 +176,55 @@ def test_jacobian_keeps_the_flattest_latents(make_config: MakeConfig) -> None:
     assert float(z.max()) < 0.8
 
 
-def test_learned_masses_stay_as_they_are(make_config: MakeConfig) -> None:
+def in_sample_space(model: Model) -> Model:
+    """The model, its critic's features the samples themselves."""
+    model.system.critic.features = lambda x: x
+    return model
+
+
+def test_density_keeps_what_is_dense(make_config: MakeConfig) -> None:
+    """A tenth of the mass is a bridge of length 4 and density .025, between ends of length 1 and density .45."""
+    model = in_sample_space(make_model(make_config("wgan_gp", system__latent__dim=1)))
+    z_end = 0.1
+
+    def bridged(z: torch.Tensor) -> torch.Tensor:
+        x = torch.where(z.abs() < z_end, 20 * z, z.sign() * (2 + (z.abs() - z_end) / (1 - z_end)))
+        return torch.cat((x, 0 * z), dim=1)
+
+    model.system.generators = Rows(bridged)
+    for keep, least, most in ((1.0, 0.085, 0.115), (0.9, 0.0, 0.015), (0.5, 0.0, 0.0)):
+        x = Density(model, keep).draw(4000, seed=1).samples[:, 0].abs()
+        assert least <= float((x < 1.9).double().mean()) <= most, keep
+
+
+def test_density_finds_the_rare_where_nothing_stretches(make_config: MakeConfig) -> None:
+    """x = the mean of 8 latents is linear, of one slope everywhere, but few latents lead to its ends."""
+    n, model = 10_000, in_sample_space(make_model(make_config("wgan_gp")))
+    model.system.generators = Rows(lambda z: torch.stack((z.mean(dim=1), 0 * z[:, 0]), dim=1))
+    whole, cut = (Density(model, keep).draw(n, seed=2).samples[:, 0].abs() for keep in (1.0, 0.9))
+    end = float(whole.quantile(0.9))
+    assert float((cut > 1.1 * end).double().mean()) < 0.005 < 0.05 < float((whole > 1.1 * end).double().mean())
+    assert float(Jacobian(model, 0.9).draw(n, seed=2).samples[:, 0].abs().quantile(0.95)) > 1.1 * end
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_density_is_that_of_the_critic_s_features(name: str, make_config: MakeConfig) -> None:
+    model = make_model(make_config(name))
+    if not model.system.judges_samples:
+        with pytest.raises(UserError, match=rf"the critic of {name} judges no single samples"):
+            Density(model, 0.9)
+        return
+    sampler, c = Density(model, 0.9), model.system.K - 1
+    sampler.calibrate(c)
+    noise = sampler.propose(20, c, generator_seeded(1))
+    features = model.system.critic.features(model.system.generate(noise))
+    distance = (features[:, None].double() - sampler.references[c].double()).norm(dim=2)
+    found = sampler.scores(noise, generator_seeded(2))
+    torch.testing.assert_close(found, distance.sort(dim=1).values[:, NEIGHBOURS - 1])
+
+
+@pytest.mark.parametrize("truncation", TRUNCATIONS.values())
+def test_learned_masses_stay_as_they_are(truncation: type[Truncation], make_config: MakeConfig) -> None:
     """Generator 0 stretches ten times more than the others: it keeps its mass, and each generator has the same rate."""
     model = make_model(make_config("dmgan_pl", system__n_generators=3))
     with torch.no_grad():
@@ -188,14 +232,14 @@ def test_learned_masses_stay_as_they_are(make_config: MakeConfig) -> None:
         for weights in model.system.generators.stacked:
             weights[0] *= 10
     n = 6000
-    drawn = Jacobian(model, 0.6).draw(n, seed=1)
+    drawn = truncation(model, 0.6).draw(n, seed=1)
     shares = torch.bincount(drawn.ids, minlength=3) / n
     prior = torch.tensor([0.6, 0.3, 0.1])
     assert ((shares - prior).abs() < 4 * (prior * (1 - prior) / n).sqrt()).all()
     assert abs(drawn.cost.acceptance_rate - 0.6) < 0.03
     # rows are in the order of the ids
     assert float(drawn.samples[drawn.ids == 0].std()) > 5 * float(drawn.samples[drawn.ids == 1].std())
-    assert (Jacobian(model, 0.6).draw(50, generator=2).ids == 2).all()
+    assert (truncation(model, 0.6).draw(50, generator=2).ids == 2).all()
 
 
 @pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
@@ -347,7 +391,7 @@ def test_the_same_seed_draws_the_same(name: str, make_config: MakeConfig, tmp_pa
         if name.startswith("latent_rs"):
             weights = train_weights(model, tmp_path / "w.pt", steps=2)
             return LatentRS(model, weights, name == "latent_rs_ga")
-        return rejection(name, model, 0.8 if name == "jacobian" else None, None)
+        return rejection(name, model, 0.8 if name in TRUNCATIONS else None, None)
 
     sampler = make()
     first, again, fresh, other = sampler.draw(300, 1), sampler.draw(300, 1), make().draw(300, 1), sampler.draw(300, 2)

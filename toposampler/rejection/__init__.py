@@ -7,15 +7,18 @@ from pathlib import Path
 from toposampler.errors import UserError
 from toposampler.rejection.base import Drawn, Rejection
 from toposampler.rejection.critic import CriticRejection
+from toposampler.rejection.density import Density
 from toposampler.rejection.jacobian import Jacobian
 from toposampler.rejection.latent_rs import MAX_WEIGHT, LatentRS, check_cap
 from toposampler.rejection.simplicial import Simplicial
 from toposampler.rejection.training import train_weights
 from toposampler.training.model import Model
 
-__all__ = ["METHODS", "Drawn", "Rejection", "rejection"]
+__all__ = ["METHODS", "TRUNCATIONS", "Drawn", "Rejection", "rejection"]
 
-METHODS = ("jacobian", "latent_rs", "latent_rs_ga", "simplicial", "critic")
+TRUNCATIONS = {"jacobian": Jacobian, "density": Density}
+"""those that keep a given share"""
+METHODS = (*TRUNCATIONS, "latent_rs", "latent_rs_ga", "simplicial", "critic")
 
 
 def rejection(
@@ -26,7 +29,7 @@ def rejection(
     Args:
         name: one of `METHODS`.
         model: stays as it is.
-        keep: share of latents that jacobian keeps; others take none.
+        keep: share of latents that one of `TRUNCATIONS` keeps; others take none.
         weights: checkpoint of latent_rs and latent_rs_ga, trained on the model's data where it is not complete.
         cap: weight from which on latent_rs and latent_rs_ga always accept; None: `MAX_WEIGHT`.
 
@@ -42,7 +45,7 @@ def rejection(
         raise UserError(f"there is no rejection {name!r}: choose one of {', '.join(METHODS)}")
     latent_rs = name in ("latent_rs", "latent_rs_ga")
     for flag, value, used, what in (
-        ("--keep", keep, name == "jacobian", "SHARE, of the latents it keeps: more than 0, at most 1"),
+        ("--keep", keep, name in TRUNCATIONS, "SHARE, of the latents it keeps: more than 0, at most 1"),
         ("--weights", weights, latent_rs, "FILE.pt, its weights, which are trained there if need be"),
         ("--cap", cap, latent_rs, None),
     ):
@@ -51,7 +54,7 @@ def rejection(
         if not used and value is not None:
             raise UserError(f"{flag} {value}: --rejection {name} has no use for it")
     if keep is not None:
-        return Jacobian(model, keep)
+        return TRUNCATIONS[name](model, keep)
     if weights is not None:
         cap = MAX_WEIGHT if cap is None else cap
         check_cap(cap)  # before weights are trained

@@ -21,7 +21,7 @@ from mlflow.models import ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from toposampler.errors import UserError
-from toposampler.rejection import Rejection, rejection
+from toposampler.rejection import TRUNCATIONS, Rejection, rejection
 from toposampler.training.directory import read_manifest
 from toposampler.training.model import Model, load_model
 
@@ -29,7 +29,7 @@ DATA = "data"
 """where MLflow puts a model's own files, in the directory of the pyfunc model"""
 MOST = 100_000
 """samples that one request may ask for: they are all held in memory, and a server is open to mistakes"""
-SERVED = ("jacobian", "simplicial", "critic")
+SERVED = (*TRUNCATIONS, "simplicial", "critic")
 """rejection samplers that need nothing but the model"""
 PARAMS = ParamSchema(
     [
@@ -70,10 +70,10 @@ class Sampler:
 
     def _sampler(self, ema: bool, name: str | None, keep: float | None) -> Model | Rejection:
         """The model, or the rejection `name` around it, made once: its first samples calibrate it, which takes long."""
-        if (name == "jacobian") != (keep is not None):
+        if (name in TRUNCATIONS) != (keep is not None):
             raise UserError(
-                f"keep is the share of latents that rejection jacobian keeps, and goes with it alone; got keep {keep} "
-                f"and rejection {name}"
+                f"keep is the share of latents that rejection {' or '.join(TRUNCATIONS)} keeps, and goes with these "
+                f"alone; got keep {keep} and rejection {name}"
             )
         if name not in (None, *SERVED):
             raise UserError(

@@ -195,6 +195,22 @@ def test_folder_blends_half_transparent_pixels_with_white(tmp_path: Path) -> Non
     assert to_bytes(x)[0, :, 0, 0].tolist() == [255, 204, 204]  # 51 is a fifth of 255
 
 
+def test_folder_follows_links_that_do_not_lead_back(tmp_path: Path) -> None:
+    for name, grey in (("a", 0), ("b", 255)):
+        (tmp_path / "elsewhere" / name).mkdir(parents=True)
+        Image.new("L", (8, 8), grey).save(tmp_path / "elsewhere" / name / "x.png")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in "ab":
+        (data / name).symlink_to(tmp_path / "elsewhere" / name)
+    (tmp_path / "elsewhere" / "a" / "back").symlink_to(data)
+    (data / "self").symlink_to(data)
+    loaded = FolderConfig(path=data, size=8).load()
+    assert loaded.x.mean(dim=(1, 2, 3)).tolist() == [-1, 1]
+    assert loaded.labels is not None
+    assert loaded.labels.tolist() == [0, 1]
+
+
 def test_folder_with_one_sub_folder_has_no_labels(tmp_path: Path) -> None:
     paint(tmp_path / "all" / "a.png", (1, 2, 3))
     paint(tmp_path / "b.png", (1, 2, 3))

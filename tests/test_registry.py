@@ -137,7 +137,10 @@ def test_a_version_is_a_pyfunc_model_that_samples(
         ({"rejection": "jacobian"}, "keep is the share .* alone; got keep None and rejection jacobian"),
         ({"keep": 0.8}, "got keep 0.8 and rejection None"),
         ({"rejection": "jacobian", "keep": 2}, "params: keep must be more than 0 and at most 1, got 2"),
-        ({"rejection": "latent_rs"}, "must be one of jacobian, density, simplicial, critic, got latent_rs; .* need weights"),
+        (
+            {"rejection": "latent_rs"},
+            "one of jacobian, density, simplicial, critic, got latent_rs; .* need weights",
+        ),
         ({"rejection": "best"}, "must be one of jacobian, density, simplicial, critic, got best"),
     ],
 )

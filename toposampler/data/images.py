@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -19,10 +20,21 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The images anywhere below `folder`, relative to it and sorted; hidden files and folders are passed over."""
-    paths = [path.relative_to(folder) for path in sorted(folder.rglob("*"))]
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
-    return [path for path in visible if path.suffix.lower() in SUFFIXES]
+    """The images anywhere below `folder`, relative to it and sorted; hidden files and folders are passed over.
+
+    Links to folders are followed, unless they lead back to a folder they are in.
+    """
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        folders[:] = [f for f in folders if not f.startswith(".") and not _leads_back(here / f)]
+        found += [here / name for name in names if not name.startswith(".")]
+    return sorted(path.relative_to(folder) for path in found if path.suffix.lower() in SUFFIXES)
+
+
+def _leads_back(link: Path) -> bool:
+    """Whether `link` is one, to a folder that was passed on the way to it, or to one above."""
+    return link.is_symlink() and any(passed.resolve().is_relative_to(link.resolve()) for passed in link.parents)
 
 
 def read_square(path: Path | zipfile.Path, size: int, channels: int) -> Tensor:

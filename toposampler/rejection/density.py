@@ -28,7 +28,8 @@ from toposampler.training.model import Model
 from toposampler.training.sampling import pieces
 
 REFERENCE = 4096
-"""n, samples of a generator that its others are compared with"""
+"""n, samples of a generator that its others are compared with: of each generator that delivers their features are kept,
+2 MB for points, 34 MB for images of 28x28 or 32x32, 134 MB for 64x64"""
 NEIGHBOURS = 16
 """k: the estimate spreads by a quarter, and a few rare samples that lie together do not vouch for each other"""
 

@@ -22,6 +22,7 @@ from processes import free_port
 import toposampler
 from toposampler.config import validate
 from toposampler.errors import UserError
+from toposampler.rejection import TRUNCATIONS
 from toposampler.training import RunConfig, load_model, train
 
 LoadJob = Callable[[str], ModuleType]
@@ -114,11 +115,12 @@ def test_a_version_is_a_pyfunc_model_that_samples(
     for ema in (True, False):
         found = version.predict([0], {"n": 64, "seed": 5, "generator": 3, "ema": ema})
         assert torch.equal(torch.from_numpy(found), load_model(runs / "good", ema).sample(64, 5, 3)[0])
-    command = [str(runs / "good"), "-n", "1100", "--seed", "5", "--out", str(tmp_path / "s.npy")]
-    assert load_job("sample").main([*command, "--rejection", "jacobian", "--keep", "0.8"]) == 0
-    found = version.predict([0], {"n": 1100, "seed": 5, "rejection": "jacobian", "keep": 0.8})
-    assert np.array_equal(found, np.load(tmp_path / "s.npy"))
-    assert not np.array_equal(found[:64], version.predict([0], {"n": 64, "seed": 5}))
+    for name in TRUNCATIONS:
+        command = [str(runs / "good"), "-n", "1100", "--seed", "5", "--out", str(tmp_path / f"{name}.npy")]
+        assert load_job("sample").main([*command, "--rejection", name, "--keep", "0.8"]) == 0
+        found = version.predict([0], {"n": 1100, "seed": 5, "rejection": name, "keep": 0.8})
+        assert np.array_equal(found, np.load(tmp_path / f"{name}.npy"))
+        assert not np.array_equal(found[:64], version.predict([0], {"n": 64, "seed": 5}))
     asked = {"n": 9, "rejection": "jacobian", "keep": 0.7}
     with ThreadPoolExecutor(3) as threads:  # as a server has them
         first, *others = threads.map(version.predict, [[0]] * 3, [asked] * 3)

@@ -33,7 +33,7 @@ from family_runs import ENTRANTS, REAL, TARGETS, Task, fingerprint, run, run_con
 from runs import write_results
 from toposampler.config import TrackingConfig, flatten
 from toposampler.data.base import SyntheticConfig
-from toposampler.distributed.launch import tags
+from toposampler.distributed.driver import tags
 from toposampler.distributed.lock import locked
 from toposampler.distributed.pool import on_workers
 from toposampler.errors import UserError

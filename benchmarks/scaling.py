@@ -5,7 +5,7 @@
 1. Ray Train against plain torchrun: the same run of 2 workers on 2 CPUs, in turns, `rounds` times each. Milliseconds an
    outer iteration are read from the records of the run, the first third left out; the figure is the ratio of medians.
 2. Bytes that one worker hands to the process group in an outer iteration, replicated and sharded over 4 workers,
-   counted where `World` is called.
+   counted where `ProcessGroup` is called.
 3. Peak memory of one worker, a process of its own: resident bytes above those before the system was made.
 4. A model of weak scaling on GPUs: 64 samples a worker, 8 to 512 workers, from the bytes, operations and kernels
    counted here. How fast a GPU and its network are cannot be measured on this machine: that is assumed, in `ASSUMED`.
@@ -47,7 +47,7 @@ from toposampler.training import RunConfig, load_config, train
 from toposampler.training.config import run_folder
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
-from toposampler.training.world import World
+from toposampler.training.process_group import ProcessGroup
 
 ROOT = Path(__file__).parents[1]
 IMAGES, SAMPLES_A_WORKER = (1, 28, 28), 64
@@ -65,7 +65,7 @@ ASSUMED = {
 
 
 @dataclass(frozen=True)
-class Alone(World):
+class Alone(ProcessGroup):
     """One worker of many without the others: counts the bytes it would send, and goes on as if they had answered."""
 
     sent: list[int] = field(default_factory=list)
@@ -83,14 +83,14 @@ def config_of(n_generators: int, width: int | None = None) -> DMGANPLConfig:
 
 def worker(system: SystemConfig, size: int, spread: bool) -> tuple[Loop, Alone]:
     """Worker 0 of `size`, with `SAMPLES_A_WORKER` samples of its own in a batch."""
-    world = Alone(0, size)
-    placement = Placement(world, spread)
+    group = Alone(0, size)
+    placement = Placement(group, spread)
     torch.manual_seed(0)
     with sharded(placement.shards.rank, placement.shards.size):
         built = system.build(IMAGES)
     training = TrainingConfig(batch_size=SAMPLES_A_WORKER * size, batch_growth=1, generator_steps=10**6)
     dataset = Dataset(torch.rand(2000, *IMAGES) * 2 - 1)
-    return Loop(built, dataset, training, 0, torch.device("cpu"), placement), world
+    return Loop(built, dataset, training, 0, torch.device("cpu"), placement), group
 
 
 def bytes_on_the_wire() -> list[dict[str, Any]]:
@@ -98,9 +98,9 @@ def bytes_on_the_wire() -> list[dict[str, Any]]:
     for K in GENERATORS:
         row: dict[str, Any] = {"K": K}
         for name, spread in (("replicated", False), ("sharded", True)):
-            loop, world = worker(config_of(K), WORKERS, spread)
+            loop, group = worker(config_of(K), WORKERS, spread)
             loop.iteration()
-            row[name], row[f"{name}_calls"] = sum(world.sent), len(world.sent)
+            row[name], row[f"{name}_calls"] = sum(group.sent), len(group.sent)
         rows.append(row)
     return rows
 

@@ -21,8 +21,8 @@ from runs import write_results
 from toposampler.config import to_yaml, validate
 from toposampler.plots import best_over_steps
 from toposampler.records import read_records
-from tuning.config import SweepConfig, load_sweep
-from tuning.driver import run_sweep
+from toposampler.tuning.config import SweepConfig, load_sweep
+from toposampler.tuning.driver import run_sweep
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("runs/benchmark-sweep")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from processes import ROOT, free_port, kill_all, marked_environment
+from processes import free_port, kill_all, marked_environment
 
 from toposampler.config import merge_overrides, validate
 from toposampler.training import RunConfig
@@ -32,18 +31,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def load_job() -> Callable[[str], ModuleType]:
-    """Import one of the scripts in `ray_jobs/`, which is no package, by its name."""
-
-    def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(name, ROOT / "ray_jobs" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module  # dataclasses look there
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+    """The module of `toposampler.commands` behind one of the scripts in `ray_jobs/`, by its name."""
+    return lambda name: importlib.import_module(f"toposampler.commands.{name}")
 
 
 @pytest.fixture

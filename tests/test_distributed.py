@@ -12,7 +12,7 @@ import pytest
 from processes import CONFIG, ROOT, SHORT, free_port, mlflow_status, start, train
 
 from toposampler.config import to_yaml
-from toposampler.distributed.launch import absolute, stored_result
+from toposampler.distributed.driver import absolute, stored_result
 from toposampler.distributed.lock import locked
 from toposampler.distributed.resources import this_machine
 from toposampler.errors import UserError

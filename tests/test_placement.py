@@ -21,7 +21,7 @@ from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
-from toposampler.training.world import World
+from toposampler.training.process_group import ProcessGroup
 
 MakeConfig = Callable[..., RunConfig]
 K, ITERATIONS = 6, 20
@@ -55,12 +55,12 @@ def stepped(loop: Loop, iterations: int) -> tuple[dict[str, Any], dict[str, floa
 
 
 def _worker(configs: dict[str, RunConfig], folder: Path) -> None:
-    world = World.current()
+    group = ProcessGroup.current()
     for name, config in configs.items():
         for spread in (False, True):
-            loop = make_loop(config, Placement(world, spread))
+            loop = make_loop(config, Placement(group, spread))
             state, terms = stepped(loop, ITERATIONS)
-            if world.rank == 0:
+            if group.rank == 0:
                 torch.save((state, terms), folder / f"{name}_{spread}.pt")
 
 
@@ -94,12 +94,12 @@ def test_sharded_replicated_and_one_process_are_the_same(size: int, make_config:
 
 
 def _resuming_worker(config: RunConfig, spread: bool, start: Path | None, end: Path) -> None:
-    world = World.current()
-    loop = make_loop(config, Placement(world, spread))
+    group = ProcessGroup.current()
+    loop = make_loop(config, Placement(group, spread))
     if start is not None:
         loop.load_state_dict(torch.load(start, weights_only=True))
     state, _ = stepped(loop, ITERATIONS // 2)
-    if world.rank == 0:
+    if group.rank == 0:
         torch.save(state, end)
 
 
@@ -163,7 +163,7 @@ def test_a_shard_holds_its_generators_only_as_they_start_in_the_whole(shape: tup
 
 def _differing_worker(configs: list[RunConfig], folder: Path) -> None:
     """Train what this rank is configured for, and write down how that ends."""
-    rank = World.current().rank
+    rank = ProcessGroup.current().rank
     try:
         train(configs[rank])
         ended = "trained"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from toposampler.periodic import Periodic
+from toposampler.background import Periodic
 from toposampler.records import Record, read_records
 from toposampler.training.progress import Lines, Progress, main_metric
 

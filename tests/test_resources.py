@@ -6,9 +6,9 @@ import pytest
 from ray.exceptions import RaySystemError
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.fit import backend, scaling
+from toposampler.distributed.capacity import Watch, _wait, nodes, wait_for_resources
 from toposampler.distributed.resources import Node, description, on_this_machine, shortage, workers_on
-from toposampler.distributed.room import Watch, _wait, nodes, wait_for_resources
+from toposampler.distributed.trainer import backend, scaling
 from toposampler.errors import UserError
 
 
@@ -86,8 +86,8 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     looks = [[node("a", CPU=1.0)], [node("a", CPU=1.0)], [node("a", CPU=1.0), node("b", CPU=1.0)]]
-    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: looks.pop(0))
-    monkeypatch.setattr("toposampler.distributed.room.LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr("toposampler.distributed.capacity.nodes", lambda: looks.pop(0))
+    monkeypatch.setattr("toposampler.distributed.capacity.LOOK_EVERY_S", 0.01)
     assert _wait(ClusterConfig(num_workers=2), "here", seconds=60) is None
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("waiting, 60 s left: here has room for 1 of 2 workers")] == lines[
@@ -98,8 +98,8 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
 
 @pytest.mark.parametrize(("wait_s", "waited"), [(0.0, ""), (0.02, "waited 0.02 s; ")])
 def test_a_refusal_says_how_to_wait(monkeypatch: pytest.MonkeyPatch, wait_s: float, waited: str) -> None:
-    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: [node("a", CPU=1.0)])
-    monkeypatch.setattr("toposampler.distributed.room.request_resources", lambda bundles: None)
+    monkeypatch.setattr("toposampler.distributed.capacity.nodes", lambda: [node("a", CPU=1.0)])
+    monkeypatch.setattr("toposampler.distributed.capacity.request_resources", lambda bundles: None)
     with pytest.raises(UserError) as caught:
         wait_for_resources(ClusterConfig(num_workers=2, wait_s=wait_s), "here")
     assert str(caught.value).endswith(f"\n  {waited}set cluster.wait_s to the seconds to wait for it")
@@ -140,13 +140,13 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     there = [node("a", CPU=1.0, free={"CPU": 0.0}), node("b", CPU=1.0)]
-    monkeypatch.setattr("toposampler.distributed.room.nodes", lambda: there)
+    monkeypatch.setattr("toposampler.distributed.capacity.nodes", lambda: there)
     metrics = tmp_path / "metrics.jsonl"
     watch = Watch(ClusterConfig(num_workers=2), metrics)
     del there[1]  # lost for good
     watch.refresh()
     assert capsys.readouterr().err == "", "it has only just begun"
-    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
+    monkeypatch.setattr("toposampler.distributed.capacity.STILL_S", 0.0)
     watch.refresh()
     watch.refresh()
     said = capsys.readouterr().err
@@ -155,7 +155,7 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
     watch.refresh()
     assert capsys.readouterr().err == "", "what the run itself uses is not missing"
     del there[1]
-    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 60.0)
+    monkeypatch.setattr("toposampler.distributed.capacity.STILL_S", 60.0)
     metrics.touch()
     watch.refresh()
     assert capsys.readouterr().err == "", "it goes on"
@@ -164,5 +164,5 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
 def test_a_watch_minds_no_lost_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(RaySystemError):
         nodes()  # what Ray raises where it is not connected, for real
-    monkeypatch.setattr("toposampler.distributed.room.STILL_S", 0.0)
+    monkeypatch.setattr("toposampler.distributed.capacity.STILL_S", 0.0)
     Watch(ClusterConfig(), tmp_path / "metrics.jsonl").refresh()

@@ -13,26 +13,26 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
+from toposampler.commands import sweep as script
 from toposampler.config import ClusterConfig, flatten
 from toposampler.data.lines import LinesConfig
 from toposampler.distributed.resources import Node
-from toposampler.distributed.trial import Plan, reports, runs, trial_name
 from toposampler.errors import UserError
 from toposampler.records import RecordWriter, read_records
 from toposampler.tracking.champion import Protocol, beats, compete, judge
 from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
 from toposampler.training import RunConfig, load_config, load_model, train
-from toposampler.training.adopt import adopt
+from toposampler.training.branch import branch
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder
-from tuning import sweep as script
-from tuning.config import Sweep, base_values, load_sweep, trial_config
-from tuning.driver import prepared, sweep_plan, written
-from tuning.engine import concurrent_trials
-from tuning.ledger import Ledger, best
-from tuning.schedulers import Explorer, scheduler
-from tuning.show import table
-from tuning.spaces import SPACES, Choice, Number, Whole, active, parse_parameter, parse_space
+from toposampler.tuning.config import Sweep, base_values, load_sweep, trial_config
+from toposampler.tuning.console import table
+from toposampler.tuning.driver import prepared, sweep_plan, written
+from toposampler.tuning.engine import concurrent_trials
+from toposampler.tuning.ledger import Ledger, best
+from toposampler.tuning.schedulers import Explorer, scheduler
+from toposampler.tuning.spaces import SPACES, Choice, Number, Whole, active, parse_parameter, parse_space
+from toposampler.tuning.trial import Plan, reports, runs, trial_name
 
 MakeConfig = Callable[..., RunConfig]
 MakeSweep = Callable[..., Sweep]
@@ -373,7 +373,7 @@ def test_a_run_that_exploits_another_has_its_weights_and_its_own_constants(tmp_p
             train(config, on_checkpoint=_interrupt_at(12))
     (moved,) = runs(plan, "mine", {"system.generator.learning_rate": 1e-8})
     given = checkpoints(run_folder(donor) / "checkpoints")[-1]
-    adopt(moved, given)
+    branch(moved, given)
     (own,) = checkpoints(run_folder(moved) / "checkpoints")
     before = read_checkpoint(own)
     assert before["config"]["system"]["generator"]["learning_rate"] == 1e-8
@@ -416,7 +416,7 @@ def test_what_shapes_a_network_cannot_be_taken_over(tmp_path: Path) -> None:
     train(donor)
     (other,) = runs(plan, "other", {"system.n_generators": 5})
     with pytest.raises(UserError, match=r"system\.n_generators: 4 -> 5"):
-        adopt(other, checkpoints(run_folder(donor) / "checkpoints")[-1])
+        branch(other, checkpoints(run_folder(donor) / "checkpoints")[-1])
     assert not run_folder(other).exists()
 
 

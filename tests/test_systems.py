@@ -18,19 +18,19 @@ from toposampler.systems import SYSTEMS
 from toposampler.training import RunConfig
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
+from toposampler.training.process_group import ProcessGroup
 from toposampler.training.sampling import draw_samples
-from toposampler.training.world import World
 
 NAMES = [system.model_fields["name"].default for system in SYSTEMS]
 GOLDEN = Path(__file__).parent / "golden"
 MakeConfig = Callable[..., RunConfig]
 
 
-def make_loop(config: RunConfig, world: World | None = None) -> Loop:
+def make_loop(config: RunConfig, group: ProcessGroup | None = None) -> Loop:
     dataset = config.data.load()
     torch.manual_seed(config.seed)
     system = config.system.build(dataset.shape)
-    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), Placement(world or World()))
+    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), Placement(group or ProcessGroup()))
 
 
 def parameters(loop: Loop) -> Tensor:
@@ -211,19 +211,19 @@ def test_the_moving_average_is_used_and_put_back(make_config: MakeConfig) -> Non
 
 def _worker(configs: list[RunConfig], folder: Path) -> None:
     """One data-parallel process: 10 outer iterations of each config; saves its parameters."""
-    world = World.current()
+    group = ProcessGroup.current()
     for config in configs:
-        loop = make_loop(config, world)
+        loop = make_loop(config, group)
         for _ in range(10):
             loop.iteration()
         loop.check_replicas()
         buffers = dict(loop.system.named_buffers())
-        torch.save([parameters(loop), loop.drain_terms(), buffers], folder / f"{config.name}_{world.rank}.pt")
-        loop.players["critic"].values[0] += world.rank  # a replica that has drifted is noticed
+        torch.save([parameters(loop), loop.drain_terms(), buffers], folder / f"{config.name}_{group.rank}.pt")
+        loop.players["critic"].values[0] += group.rank  # a replica that has drifted is noticed
         try:
             loop.check_replicas()
         except TrainingStoppedError:
-            (folder / f"{config.name}_{world.rank}.noticed").touch()
+            (folder / f"{config.name}_{group.rank}.noticed").touch()
 
 
 def test_two_workers_equal_one_process_on_the_global_batch(make_config: MakeConfig, tmp_path: Path) -> None:

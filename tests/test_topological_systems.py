@@ -17,16 +17,16 @@ from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
-from toposampler.training.world import World
+from toposampler.training.process_group import ProcessGroup
 
 MakeConfig = Callable[..., RunConfig]
 
 
-def make_loop(config: RunConfig, world: World) -> Loop:
+def make_loop(config: RunConfig, group: ProcessGroup) -> Loop:
     dataset = config.data.load()
     torch.manual_seed(config.seed)
     return Loop(
-        config.system.build(dataset.shape), dataset, config.training, config.seed, torch.device("cpu"), Placement(world)
+        config.system.build(dataset.shape), dataset, config.training, config.seed, torch.device("cpu"), Placement(group)
     )
 
 
@@ -37,16 +37,16 @@ def clouds() -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _gathering_worker(folder: Path) -> None:
-    world = World.current()
+    group = ProcessGroup.current()
     z, matrix, x = clouds()
     matrix.requires_grad_()
-    owner = torch.tensor([0, 2, 1, 1, 0, 2, 2, 2, 1, 2, 0, 2]) % world.size  # unequal shares
-    mine = owner == world.rank
-    loss = signature_loss(world.gather(z[mine] @ matrix, owner), world.gather(x[mine], owner))
+    owner = torch.tensor([0, 2, 1, 1, 0, 2, 2, 2, 1, 2, 0, 2]) % group.size  # unequal shares
+    mine = owner == group.rank
+    loss = signature_loss(group.gather(z[mine] @ matrix, owner), group.gather(x[mine], owner))
     loss.backward()
     assert matrix.grad is not None
-    world.average_(matrix.grad)
-    torch.save((loss.detach(), matrix.grad), folder / f"{world.rank}.pt")
+    group.average_(matrix.grad)
+    torch.save((loss.detach(), matrix.grad), folder / f"{group.rank}.pt")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -71,7 +71,7 @@ def test_topo_dmgan_without_topology_is_dmgan_pl_to_the_last_bit(precision: str,
         make_config("dmgan_pl", training__precision=precision),
         make_config("topo_dmgan", training__precision=precision, **off),
     ):
-        loop = make_loop(config, World())
+        loop = make_loop(config, ProcessGroup())
         for _ in range(10):
             loop.iteration()
         states.append((loop.state_dict(), loop.drain_terms()))
@@ -91,7 +91,7 @@ def test_by_the_signature_alone_the_noise_module_does_not_see_the_critic(
     keys = {"system__noise__kind": kind, "system__noise__adversarial": False}
     moved = []
     for scale in (1.0, -3.0):
-        loop = make_loop(make_config(name, **keys), World())
+        loop = make_loop(make_config(name, **keys), ProcessGroup())
         with torch.no_grad():
             loop.system.critic.head.weight *= scale  # type: ignore[operator, union-attr]
         (batch,), _ = loop._draw(1)
@@ -122,7 +122,7 @@ def test_generators_that_cannot_stretch_resume_exactly_and_are_found_again(kind:
 
 
 def test_the_moving_average_takes_in_the_noise_module(make_config: MakeConfig) -> None:
-    loop = make_loop(make_config("toposampler"), World())
+    loop = make_loop(make_config("toposampler"), ProcessGroup())
     start = loop.system.noise.offset.clone()  # type: ignore[union-attr, operator]
     loop.iteration()
     trained = loop.system.noise.offset.clone()  # type: ignore[union-attr, operator]
@@ -135,7 +135,8 @@ def test_the_moving_average_takes_in_the_noise_module(make_config: MakeConfig) -
 
 @pytest.mark.parametrize("space", ["data", "critic"])
 def test_the_data_s_signature_is_taken_where_it_is_asked_for(space: str, make_config: MakeConfig) -> None:
-    loop = make_loop(make_config("toposampler", system__topology_space=space, system__topology_weight=2), World())
+    config = make_config("toposampler", system__topology_space=space, system__topology_weight=2)
+    loop = make_loop(config, ProcessGroup())
     (batch,), _ = loop._draw(1)
     target = batch.real if space == "data" else loop.system.critic.features(batch.real)  # type: ignore[union-attr, operator]
     expected = 2 * signature_loss(loop.system.noise(batch.noise["z"], batch.noise["c"]), target)  # type: ignore[operator]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from toposampler.topology import deaths, edge_lengths, paired_signature_loss, signature_loss, signatures, spanning_tree
-from toposampler.topology.lengths import _lengths_and_directions
+from toposampler.topology.edge_lengths import _lengths_and_directions
 
 
 def normal(n: int, d: int, seed: int = 0) -> Tensor:

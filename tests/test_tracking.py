@@ -17,7 +17,7 @@ from processes import free_port, server
 
 import toposampler.tracking.tracker as tracker_module
 from toposampler.config import TrackingConfig
-from toposampler.distributed.launch import check_tracking, recorded
+from toposampler.distributed.driver import check_tracking, recorded
 from toposampler.errors import UserError
 from toposampler.tracking.server import check_server
 from toposampler.tracking.tracker import Delivery, Tracker, read_delivery

@@ -24,9 +24,9 @@ from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_checkpoint
 from toposampler.training.config import run_folder
+from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import WARM_UP
 from toposampler.training.run import Run
-from toposampler.training.world import World
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -178,7 +178,7 @@ def test_resume_with_another_config_is_refused_and_says_what_differs(make_config
 
 def test_a_nan_stops_the_run_and_names_the_last_good_checkpoint(make_config: MakeConfig) -> None:
     config = make_config("dmgan_pl")
-    run = Run(config, World(), on_checkpoint=None, should_stop=lambda: None)
+    run = Run(config, ProcessGroup(), on_checkpoint=None, should_stop=lambda: None)
     run.on_checkpoint = lambda step, path: run.loop.data.fill_(torch.nan)  # after the first checkpoint, at step 5
     good = run_folder(config) / "checkpoints" / "step_00000005.pt"
     with pytest.raises(TrainingStoppedError, match=rf"critic is not finite at generator step 5.*{good}"):
@@ -215,7 +215,7 @@ def test_a_full_disk_stops_the_run_and_leaves_it_ready_to_go_on(name: str, make_
         else:
             file.symlink_to("/dev/full")
 
-    run = Run(stopped, World(), fill_the_disk, should_stop=lambda: None)
+    run = Run(stopped, ProcessGroup(), fill_the_disk, should_stop=lambda: None)
     good = run_folder(stopped) / "checkpoints" / "step_00000005.pt"
     with pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
         run.train()

@@ -15,8 +15,8 @@ import ray
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
+from toposampler.distributed.capacity import wait_for_resources
 from toposampler.distributed.resources import on_this_machine, shortage, this_machine
-from toposampler.distributed.room import wait_for_resources
 from toposampler.errors import UserError
 
 OBJECT_STORE_BYTES = 100_000_000

@@ -6,7 +6,7 @@ from the points again, and only they carry gradient (`lengths.py`).
 """
 
 from toposampler.topology.components import Components, estimate_components
-from toposampler.topology.lengths import deaths, edge_lengths
+from toposampler.topology.edge_lengths import deaths, edge_lengths
 from toposampler.topology.signatures import paired_signature_loss, signature_loss
 from toposampler.topology.tree import spanning_tree
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toposampler.topology.forest import plateaus
-from toposampler.topology.lengths import edge_lengths
+from toposampler.topology.edge_lengths import edge_lengths
 from toposampler.topology.tree import spanning_tree
+from toposampler.topology.union_find import plateaus
 
 PROMINENCE = 1.5
 """least gap that counts, in units of the spread of the bars below it"""

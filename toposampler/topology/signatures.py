@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.topology.host import loss_on_host, paired_loss_on_host
-from toposampler.topology.lengths import deaths, edge_lengths
+from toposampler.topology.cpu_losses import loss_on_host, paired_loss_on_host
+from toposampler.topology.edge_lengths import deaths, edge_lengths
 from toposampler.topology.points import as_points
 from toposampler.topology.tree import spanning_tree
 

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from toposampler.topology import forest
+from toposampler.topology import union_find
 from toposampler.topology.prim import BLOCK, minimum_tree, squared_distance
 from toposampler.topology.products import squared_distances
 
@@ -28,7 +28,7 @@ def minimum_tree_by_tiles(x: NDArray) -> tuple[NDArray, NDArray]:
     """As `prim.minimum_tree`, for any number of points; minimal to machine precision."""
     shuffled = np.random.default_rng(0).permutation(len(x))  # the first TILE are a fair sample of any order
     tree = _first_tree(x[shuffled])
-    order, gaps = forest.leaf_order(*tree)
+    order, gaps = union_find.leaf_order(*tree)
     place = np.empty_like(order)
     place[order] = np.arange(len(x))
     tree = place[tree[0]], tree[1]
@@ -86,7 +86,7 @@ def _nearest(matrix, error, points, sample, nearest):  # type: ignore[no-untyped
 def _improved(tree: tuple[NDArray, NDArray], edges: NDArray, lengths: NDArray) -> tuple[NDArray, NDArray]:
     """The minimum spanning tree of the edges of a spanning tree and others."""
     edges, lengths = np.concatenate([tree[0], edges]), np.concatenate([tree[1], lengths])
-    chosen = forest.chosen_edges(edges, lengths.argsort(), len(tree[0]) + 1)
+    chosen = union_find.chosen_edges(edges, lengths.argsort(), len(tree[0]) + 1)
     return edges[chosen], lengths[chosen]
 
 

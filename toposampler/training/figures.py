@@ -13,8 +13,8 @@ from toposampler import plots
 from toposampler.data import Dataset
 from toposampler.records import Record
 from toposampler.systems import System
+from toposampler.training.process_group import ProcessGroup
 from toposampler.training.sampling import draw_samples
-from toposampler.training.world import World
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
@@ -80,7 +80,7 @@ def _columns(records: Sequence[Record], prefixes: Sequence[str]) -> tuple[list[i
     return [step for step, _ in rows], {name: [metrics[name] for _, metrics in rows] for name in names}
 
 
-def generator_images(system: System, shards: World) -> list[tuple[str, Tensor]]:
+def generator_images(system: System, shards: ProcessGroup) -> list[tuple[str, Tensor]]:
     """A title and `PER_ROW` images (PER_ROW, *shape) of each generator, the one with most mass first.
 
     Where the ensemble is spread over `shards`, all of them call this, and rank 0 gets the images.

@@ -16,7 +16,7 @@ from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
 from toposampler.losses.batch import Batch, Noise
 from toposampler.systems import System
-from toposampler.training.parameters import FlatPlayer
+from toposampler.training.optimisation import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
 
 LoggedTerms = tuple[int, str, list[str], Tensor]
@@ -53,7 +53,7 @@ class Loop:
         device: torch.device,
         placement: Placement,
     ) -> None:
-        self.config, self.device, self.placement, self.world = config, device, placement, placement.world
+        self.config, self.device, self.placement, self.group = config, device, placement, placement.group
         self.system = system.to(device, DTYPES[config.precision])
         self.data = dataset.x.to(device, DTYPES[config.precision])
         self.sampler = Sampler(len(self.data), seed=seed, device=device)
@@ -97,14 +97,14 @@ class Loop:
         indices = self.sampler.next(batches * n)
         sizes = [n] * batches
         noise = {name: x.flatten(0, 1) for name, x in noise.items()}
-        if self.world.size > 1:
-            mine = owner == self.world.rank
+        if self.group.size > 1:
+            mine = owner == self.group.rank
             sizes, rows = mine.sum(dim=1).tolist(), mine.flatten().nonzero().squeeze(1)
             noise = {name: x[rows.to(x.device, non_blocking=True)] for name, x in noise.items()}
             indices = indices[rows.to(indices.device, non_blocking=True)]
         real = self.data[indices].split(sizes)
         parts = {name: x.split(sizes) for name, x in noise.items()}
-        share = n / self.world.size
+        share = n / self.group.size
         drawn = [
             Batch(
                 real=real[i],
@@ -113,7 +113,7 @@ class Loop:
                 step=self.step,
                 total_steps=self.config.generator_steps,
                 equal_share=None if sizes[i] == share else share,
-                gather=partial(self.world.gather, owner=owner[i]),
+                gather=partial(self.group.gather, owner=owner[i]),
             )
             for i in range(batches)
         ]
@@ -147,7 +147,7 @@ class Loop:
             values.sum().backward()
         player.freeze(True)
         with self.phase(f"{name}: average over workers"):
-            player.average_gradients(self.world)
+            player.average_gradients(self.group)
         with self.phase(f"{name}: step"):
             player.step(self._learning_rate_scale())
         self._history.append((self.step, name, list(terms), values.detach()))
@@ -193,7 +193,7 @@ class Loop:
                 value = dict(zip(terms, values[bad][0].tolist(), strict=True))
                 raise TrainingStoppedError(f"the loss of the {name} is not finite at generator step {step}: {value}")
             finite = torch.isfinite(self.players[name].values).all().float()
-            self.world.average_(finite)  # of other workers' generators this one knows nothing
+            self.group.average_(finite)  # of other workers' generators this one knows nothing
             if finite < 1:
                 raise TrainingStoppedError(f"a parameter of the {name} is not finite at generator step {self.step}")
             means |= {f"{name}/{term}": v for term, v in zip(records[0][1], values.mean(0).tolist(), strict=True)}
@@ -206,14 +206,14 @@ class Loop:
             own = [entry for entry in self._history if entry[1] == name]
             if own:
                 values = torch.stack([entry[3] for entry in own])
-                self.world.average_(values)
+                self.group.average_(values)
                 self._settled += [(*entry[:3], mean) for entry, mean in zip(own, values, strict=True)]
         self._history.clear()
 
     def check_replicas(self) -> None:
         """Raises TrainingStoppedError if a player's parameters differ in one bit between workers."""
         for name, player in self.players.items():
-            if not self.world.agree(player.shared):
+            if not self.group.agree(player.shared):
                 raise TrainingStoppedError(
                     f"the replicas of the {name} have drifted apart by generator step {self.step}"
                 )

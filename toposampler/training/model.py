@@ -19,8 +19,8 @@ from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
 from toposampler.training.config import RunConfig
 from toposampler.training.directory import MANIFEST, Weights, read_directory, read_manifest, write_directory
 from toposampler.training.figures import POINTS, generator_images
+from toposampler.training.process_group import ONE_PROCESS
 from toposampler.training.sampling import draw_samples
-from toposampler.training.world import ONE_PROCESS
 
 
 class Model:

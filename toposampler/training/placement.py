@@ -16,7 +16,7 @@ from torch import Tensor
 
 from toposampler.nn.ensemble import GeneratorEnsemble, home
 from toposampler.systems import System
-from toposampler.training.world import ONE_PROCESS, World
+from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 
 State = dict[str, Any]
 
@@ -28,32 +28,32 @@ ENSEMBLE = "generators"
 class Placement:
     """The processes, and whether generators are spread over them."""
 
-    world: World = ONE_PROCESS
+    group: ProcessGroup = ONE_PROCESS
     sharded: bool = False
 
     @property
-    def shards(self) -> World:
+    def shards(self) -> ProcessGroup:
         """The processes that hold a part of the ensemble each: all of them, or this one where it holds all of it."""
-        return self.world if self.sharded else ONE_PROCESS
+        return self.group if self.sharded else ONE_PROCESS
 
     def owner(self, c: Tensor) -> Tensor:
         """The rank that works on each row: of generator ids c (..., n) on the CPU, as (..., n) int64."""
         if self.sharded:
-            return home(c, self.world.size)
-        return (torch.arange(c.shape[-1]) % self.world.size).expand_as(c)
+            return home(c, self.group.size)
+        return (torch.arange(c.shape[-1]) % self.group.size).expand_as(c)
 
     def whole_state(self, state: State, system: System) -> State:
         """The state of a loop with the whole ensemble in it, from that of each worker's; only rank 0's is whole."""
         if not self.sharded:
             return state
-        homes = home(torch.arange(system.K), self.world.size)
-        return _map_ensemble(state, system, lambda members: self.world.collect(members, homes))
+        homes = home(torch.arange(system.K), self.group.size)
+        return _map_ensemble(state, system, lambda members: self.group.collect(members, homes))
 
     def part_state(self, state: State, system: System) -> State:
         """The inverse: the state of a loop with this worker's generators only."""
         if not self.sharded:
             return state
-        return _map_ensemble(state, system, lambda members: members[self.world.rank :: self.world.size])
+        return _map_ensemble(state, system, lambda members: members[self.group.rank :: self.group.size])
 
 
 def _map_ensemble(state: State, system: System, change: Callable[[Tensor], Tensor]) -> State:

@@ -46,14 +46,14 @@ def profiled(loop: Loop, folder: Path) -> Iterator[Callable[[], None]]:
         if recorded_iterations == 0:  # the run was stopped just then
             return
         text = table(recorded, phases, recorded_iterations)
-        trace = folder / f"worker_{loop.world.rank}.json"
+        trace = folder / f"worker_{loop.group.rank}.json"
         try:
             folder.mkdir(parents=True, exist_ok=True)
             recorded.export_chrome_trace(str(trace))
             trace.with_suffix(".txt").write_text(text + "\n")
         except (OSError, RuntimeError) as error:
             log.warning("the profile cannot be written to %s: %s", folder, error)
-        log.info("profile of worker %d: %s\n%s", loop.world.rank, trace, text)
+        log.info("profile of worker %d: %s\n%s", loop.group.rank, trace, text)
 
     quiet, loop.phase = loop.phase, phase
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()

@@ -34,10 +34,10 @@ from toposampler.training.config import RunConfig, check_workers, differences, l
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
+from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
 from toposampler.training.sampling import draw_samples
 from toposampler.training.stopping import ShouldStop, Stopping
-from toposampler.training.world import World
 
 OnCheckpoint = Callable[[int, Path], None]
 Result = TypeVar("Result")
@@ -87,19 +87,19 @@ def train(
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
-    world = World.current()
-    run = _alike(world, lambda: Run(config, world, on_checkpoint, should_stop))
-    digests = world.all_values(run.digest)
+    group = ProcessGroup.current()
+    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop))
+    digests = group.all_values(run.digest)
     for rank, digest in enumerate(digests):
         if digest != digests[0]:
             raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
-    newest = _alike(world, lambda: newest_checkpoint(run.folder / "checkpoints") if world.rank == 0 else None)
-    if path := world.first(newest):
-        _alike(world, lambda: run.resume(path))
+    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+    if path := group.first(newest):
+        _alike(group, lambda: run.resume(path))
     return run.train()
 
 
-def _alike(world: World, action: Callable[[], Result]) -> Result:
+def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
     """The result of `action` on this rank; where it fails on one, all raise UserError: else they would wait for it."""
     result, fault = None, None
     try:
@@ -108,9 +108,9 @@ def _alike(world: World, action: Callable[[], Result]) -> Result:
         fault = str(error)
     except OSError as error:
         fault = f"the run's folder or data: {error}"
-    for rank, other in enumerate(world.all_values(fault)):
+    for rank, other in enumerate(group.all_values(fault)):
         if other is not None:
-            raise UserError(other if world.size == 1 else f"worker {rank}: {other}")
+            raise UserError(other if group.size == 1 else f"worker {rank}: {other}")
     return cast(Result, result)
 
 
@@ -118,14 +118,14 @@ class Run:
     """One process's part in a training run."""
 
     def __init__(
-        self, config: RunConfig, world: World, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
+        self, config: RunConfig, group: ProcessGroup, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
     ) -> None:
-        self.config, self.world, self.on_checkpoint = config, world, on_checkpoint
-        self.stopping = Stopping(world, should_stop)
-        check_workers(config, world.size)
+        self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
+        self.stopping = Stopping(group, should_stop)
+        check_workers(config, group.size)
         self.folder = run_folder(config)
-        self.dataset = check(config) if world.rank == 0 else config.data.load()
-        placement = Placement(world, config.cluster.placement == "sharded")
+        self.dataset = check(config) if group.rank == 0 else config.data.load()
+        placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
         with sharded(self.shards.rank, self.shards.size):
@@ -135,7 +135,7 @@ class Run:
         self.digest = self.dataset.digest()
         self.seconds_before = 0.0
         self.started = time.monotonic()
-        if world.rank == 0:
+        if group.rank == 0:
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 
@@ -155,7 +155,7 @@ class Run:
     def train(self) -> dict[str, Any] | None:
         """Step to the end; see `train`."""
         last = self.config.training.generator_steps
-        log.info("at step %d of %d, workers: %d", self.loop.step, last, self.world.size)
+        log.info("at step %d of %d, workers: %d", self.loop.step, last, self.group.size)
         profiles = self.config.cluster.profile
         profile = profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None)
         try:
@@ -192,7 +192,7 @@ class Run:
             metrics |= {f"mass/{k}": mass for k, mass in enumerate(prior.tolist())}
         if evaluates:
             samples = self._samples(self.config.training.evaluation_samples // 5)
-            if self.world.rank == 0:
+            if self.group.rank == 0:
                 metrics |= {f"eval/{name}": value for name, value in self._scores(*samples).items()}
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
 
@@ -201,7 +201,7 @@ class Run:
         with self.loop.averaged() as system:
             samples, ids = draw_samples(system, n, self.config.seed, shards=self.shards)
         samples = samples.float().cpu()
-        if not self.world.first(bool(torch.isfinite(samples).all())):
+        if not self.group.first(bool(torch.isfinite(samples).all())):
             raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
         return samples, ids
 
@@ -232,12 +232,12 @@ class Run:
     def _on_disk(self, what: str, write: Callable[[], None]) -> None:
         """Have rank 0 `write`. If its disk is full, or away, every rank stops, and none waits for another."""
         fault = None
-        if self.world.rank == 0:
+        if self.group.rank == 0:
             try:
                 write()
             except (OSError, RuntimeError) as error:  # torch's zip writer raises the second
                 fault = f"{what} cannot be written to {self.folder} at generator step {self.loop.step}: {error}"
-        if fault := self.world.first(fault):
+        if fault := self.group.first(fault):
             raise TrainingStoppedError(fault)
 
     def _finish(self) -> dict[str, Any] | None:
@@ -245,7 +245,7 @@ class Run:
         samples, ids = self._samples(self.config.training.evaluation_samples)
         with self.loop.averaged() as system:
             images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
-        if self.world.rank > 0:
+        if self.group.rank > 0:
             return None
         try:
             return self._write_results(samples, ids, images)

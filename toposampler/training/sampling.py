@@ -14,7 +14,7 @@ from torch import Tensor
 from toposampler.losses.batch import Noise
 from toposampler.nn.ensemble import home
 from toposampler.systems import System
-from toposampler.training.world import ONE_PROCESS, World
+from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 
 BLOCK = 1000
 """samples in a block; part of the protocol, as it fixes how a seed's random numbers are used"""
@@ -23,7 +23,7 @@ AT_ONCE = 250
 
 
 def draw_samples(
-    system: System, n: int, seed: int, generator: int | None = None, shards: World = ONE_PROCESS
+    system: System, n: int, seed: int, generator: int | None = None, shards: ProcessGroup = ONE_PROCESS
 ) -> tuple[Tensor, Tensor]:
     """Samples (n, *shape) on the system's device, and the ids (n,) int64, on the CPU, of the generators that made them.
 
@@ -42,7 +42,7 @@ def draw_block(
     seed: int,
     generator: int | None = None,
     rows: int = BLOCK,
-    shards: World = ONE_PROCESS,
+    shards: ProcessGroup = ONE_PROCESS,
 ) -> tuple[Tensor, Tensor]:
     """The first `rows` samples (rows, *shape) of block `index`, on the system's device, and their ids (rows,), CPU.
 
@@ -83,7 +83,7 @@ def block_seed(seed: int, index: int) -> int:
     return (first + index) % 2**64
 
 
-def _generate(system: System, noise: Noise, shards: World) -> Tensor:
+def _generate(system: System, noise: Noise, shards: ProcessGroup) -> Tensor:
     if shards.size == 1:
         return system.generate(noise)
     homes = home(noise["c"], shards.size)

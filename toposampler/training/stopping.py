@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from toposampler.training.world import World
+from toposampler.training.process_group import ProcessGroup
 
 ShouldStop = Callable[[], str | None]
 
@@ -20,8 +20,8 @@ class Stopping:
     ask again.
     """
 
-    def __init__(self, world: World, should_stop: ShouldStop) -> None:
-        self._world, self._should_stop = world, should_stop
+    def __init__(self, group: ProcessGroup, should_stop: ShouldStop) -> None:
+        self._group, self._should_stop = group, should_stop
         self._seen: tuple[int, float] | None = None  # step and time of the last look
         self._next = 0
 
@@ -29,8 +29,8 @@ class Stopping:
         """Why to stop after generator step `step`, or None to go on; every rank calls this after every step."""
         if step < self._next:
             return None
-        reason = self._should_stop() if self._world.rank == 0 else None
-        reason, self._next = self._world.first((reason, step + self._steps_to_the_next_look(step)))
+        reason = self._should_stop() if self._group.rank == 0 else None
+        reason, self._next = self._group.first((reason, step + self._steps_to_the_next_look(step)))
         return reason
 
     def _steps_to_the_next_look(self, step: int) -> int:

@@ -16,8 +16,8 @@ import optuna
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from tuning.config import Sweep, TPESearch, base_values
-from tuning.spaces import Values, suggest
+from toposampler.tuning.config import Sweep, TPESearch, base_values
+from toposampler.tuning.spaces import Values, suggest
 
 Outcome = Literal["finished", "stopped", "failed", "running"]
 

@@ -10,17 +10,17 @@ from statistics import fmean
 from typing import Any
 
 from toposampler.config import to_yaml
-from toposampler.distributed.trial import Plan, trial_name
 from toposampler.files import write_atomically
 from toposampler.tracking.champion import Verdict
 from toposampler.training.config import RunConfig
-from tuning import engine
-from tuning.champion import register
-from tuning.config import Sweep, trial_config
-from tuning.figures import draw
-from tuning.ledger import Entry, Ledger, best
-from tuning.recorder import Recorder
-from tuning.spaces import Values
+from toposampler.tuning import engine
+from toposampler.tuning.champion import register
+from toposampler.tuning.config import Sweep, trial_config
+from toposampler.tuning.figures import draw
+from toposampler.tuning.ledger import Entry, Ledger, best
+from toposampler.tuning.recorder import Recorder
+from toposampler.tuning.spaces import Values
+from toposampler.tuning.trial import Plan, trial_name
 
 FRESH = 1000
 """what is added to the base's seed for the comparison: no trial has been trained with these seeds"""
@@ -37,7 +37,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Ending:
+class SweepReport:
     """What has come of a sweep."""
 
     sweep: Sweep
@@ -52,7 +52,7 @@ class Ending:
     figures: list[Path] = field(default_factory=list)
 
 
-def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> Ending:
+def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> SweepReport:
     """Bring `sweep`, whose trials have all ended, to its end. It can be done again: what is there is not made twice."""
     entries, front = ledger.entries(), ledger.front()
     winner = best(sweep, entries)
@@ -70,9 +70,9 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
             recorder.parent.tag({"best_trial": str(winner.number), "best_run": str(recorder.run_id(winner.number))})
             if sweep.config.register_model:
                 verdict = register(sweep, winner, recorder)
-    ending = Ending(sweep, entries, winner, front, comparison, verdict, figures)
-    write_atomically(sweep.folder / "result.json", json.dumps(result(ending), indent=2))
-    return ending
+    report = SweepReport(sweep, entries, winner, front, comparison, verdict, figures)
+    write_atomically(sweep.folder / "result.json", json.dumps(result(report), indent=2))
+    return report
 
 
 def best_config(sweep: Sweep, values: Values) -> RunConfig:
@@ -126,27 +126,27 @@ def _by_seed(folder: Path, seeds: Sequence[int], metric: str) -> list[float]:
     return [of_seeds[str(s)]["metrics"][metric] if str(s) in of_seeds else float("nan") for s in seeds]
 
 
-def result(ending: Ending) -> dict[str, Any]:
+def result(report: SweepReport) -> dict[str, Any]:
     """The content of `result.json`, whose `metrics` MLflow gets as `final/...` of the parent."""
-    metrics, comparison = dict((ending.best and ending.best.objectives) or {}), ending.comparison
+    metrics, comparison = dict((report.best and report.best.objectives) or {}), report.comparison
     if comparison:
         means = {"comparison_best": fmean(comparison.best), "comparison_base": fmean(comparison.base)}
         metrics |= {name: value for name, value in means.items() if value == value}  # a failed training has none
-    steps = sum(entry.steps for entry in ending.entries) * ending.sweep.config.repeats
+    steps = sum(entry.steps for entry in report.entries) * report.sweep.config.repeats
     return {
         "metrics": metrics,
         "generator_steps": steps,
-        "best": None if ending.best is None else {"trial": ending.best.number, "values": ending.best.values},
-        "front": ending.front,
+        "best": None if report.best is None else {"trial": report.best.number, "values": report.best.values},
+        "front": report.front,
         "comparison": None if comparison is None else vars(comparison),
-        "model": None if ending.verdict is None else vars(ending.verdict),
-        "trials": [vars(entry) for entry in ending.entries],
+        "model": None if report.verdict is None else vars(report.verdict),
+        "trials": [vars(entry) for entry in report.entries],
     }
 
 
-def told(ending: Ending) -> Iterator[str]:
+def told(report: SweepReport) -> Iterator[str]:
     """How the sweep ended, in a few lines."""
-    sweep, winner = ending.sweep, ending.best
+    sweep, winner = report.sweep, report.best
     if winner is None:
         yield "no trial was trained to its end, so there is no best one"
         return
@@ -154,12 +154,12 @@ def told(ending: Ending) -> Iterator[str]:
         f"{k} {v:.4f}" for k, v in (winner.objectives or {}).items()
     )
     if len(sweep.config.objectives) > 1:
-        yield f"front     trials {', '.join(map(str, ending.front))}: no other beats them in all objectives"
-    if ending.comparison:
-        yield f"fresh     {comparison_line(sweep, ending.comparison)}"
-    if ending.verdict:
-        yield f"model     {ending.verdict.told()}"
-    yield f"figures   {', '.join(path.name for path in ending.figures)} in {sweep.folder / 'figures'}"
+        yield f"front     trials {', '.join(map(str, report.front))}: no other beats them in all objectives"
+    if report.comparison:
+        yield f"fresh     {comparison_line(sweep, report.comparison)}"
+    if report.verdict:
+        yield f"model     {report.verdict.told()}"
+    yield f"figures   {', '.join(path.name for path in report.figures)} in {sweep.folder / 'figures'}"
     yield f"config    {sweep.folder / 'best.yaml'}"
 
 

@@ -22,13 +22,13 @@ import torch
 from ray import tune
 
 from toposampler.config import merge_overrides, to_yaml, validate
-from toposampler.distributed.fit import fit
-from toposampler.distributed.launch import stored_result
+from toposampler.distributed.driver import stored_result
 from toposampler.distributed.lock import locked
+from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.records import RecordWriter, read_records
-from toposampler.training.adopt import adopt
+from toposampler.training.branch import branch
 from toposampler.training.checkpoint import newest_checkpoint
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
 from toposampler.training.run import train
@@ -213,7 +213,7 @@ def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
 
     def work() -> None:
         try:
-            outcome.append(stored_result(config) or fit(config))
+            outcome.append(stored_result(config) or train_on_workers(config))
         except Exception as error:  # raised below, where somebody waits for it
             outcome.append(error)
 
@@ -277,9 +277,9 @@ def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> N
             own = newest_checkpoint(run_folder(config) / "checkpoints")
             if given is not None:
                 with given.as_directory() as place:
-                    adopt(config, Path(place) / f"{config.name}.pt")
+                    branch(config, Path(place) / f"{config.name}.pt")
             elif own is not None:
-                adopt(config, own)
+                branch(config, own)
 
 
 @contextmanager

@@ -10,26 +10,26 @@ from dataclasses import replace
 
 import yaml
 
+from toposampler.background import Periodic
 from toposampler.config import ClusterConfig, flatten, to_yaml
 from toposampler.distributed.cluster import cluster
-from toposampler.distributed.launch import absolute, check_tracking
+from toposampler.distributed.driver import absolute, check_tracking
 from toposampler.distributed.lock import locked
-from toposampler.distributed.trial import Plan, trial_name
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
-from toposampler.periodic import Periodic
 from toposampler.records import RecordWriter
 from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import MAY_CHANGE as RUN_MAY_CHANGE
 from toposampler.training.run import check
-from tuning import engine
-from tuning.config import PBT, Sweep, check_objectives
-from tuning.ending import Ending, end_sweep
-from tuning.ledger import Ledger, best
-from tuning.recorder import Recorder
-from tuning.schedulers import scheduler
-from tuning.show import Board
-from tuning.spaces import Values
+from toposampler.tuning import engine
+from toposampler.tuning.config import PBT, Sweep, check_objectives
+from toposampler.tuning.console import Board
+from toposampler.tuning.ledger import Ledger, best
+from toposampler.tuning.recorder import Recorder
+from toposampler.tuning.report import SweepReport, end_sweep
+from toposampler.tuning.schedulers import scheduler
+from toposampler.tuning.spaces import Values
+from toposampler.tuning.trial import Plan, trial_name
 
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
 MAY_CHANGE = re.compile(r"base|overrides.*|output|trials|total_steps|max_concurrent|confirm_seeds|register_model|model")
@@ -37,7 +37,7 @@ MAY_CHANGE = re.compile(r"base|overrides.*|output|trials|total_steps|max_concurr
 resolved base says already"""
 
 
-def run_sweep(sweep: Sweep, resume: bool) -> Ending:
+def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
     """Run `sweep`, or with `resume` go on with what its folder holds of it.
 
     Raises UserError for bad input, before anything starts.

@@ -11,11 +11,11 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler, PopulationBasedTraining, TrialScheduler
 
 from toposampler.distributed.stop import ask
-from toposampler.distributed.trial import STEP, trial_name
 from toposampler.records import read_records
-from tuning.config import ASHA, PBT, Sweep
-from tuning.ledger import Entry
-from tuning.spaces import Number, Space
+from toposampler.tuning.config import ASHA, PBT, Sweep
+from toposampler.tuning.ledger import Entry
+from toposampler.tuning.spaces import Number, Space
+from toposampler.tuning.trial import STEP, trial_name
 
 
 def scheduler(sweep: Sweep, earlier: Sequence[Entry]) -> TrialScheduler | None:

@@ -25,7 +25,7 @@ RESIZE_EVERY_S = 60.0
 checkpoint and about ten seconds."""
 
 
-def fit(config: RunConfig) -> dict[str, Any]:
+def train_on_workers(config: RunConfig) -> dict[str, Any]:
     """Train `config`, whose `output` must be absolute, on the connected cluster and return the result.
 
     Raises what `toposampler.training.run.train` raises, and Ray's TrainingFailedError for faults.

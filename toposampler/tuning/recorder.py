@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from toposampler.config import flatten
-from toposampler.distributed.launch import tags
-from toposampler.distributed.trial import Plan, runs, trial_name
+from toposampler.distributed.driver import tags
 from toposampler.tracking.tracker import PARENT, Status, Tracker
-from tuning.config import Sweep
-from tuning.ledger import Entry
+from toposampler.tuning.config import Sweep
+from toposampler.tuning.ledger import Entry
+from toposampler.tuning.trial import Plan, runs, trial_name
 
 STATUS: dict[str, Status] = {"finished": "FINISHED", "stopped": "FINISHED", "failed": "FAILED", "running": "KILLED"}
 

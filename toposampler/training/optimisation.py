@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from toposampler.systems import Player
-from toposampler.training.world import World
+from toposampler.training.process_group import ProcessGroup
 
 
 class FlatPlayer:
@@ -62,11 +62,11 @@ class FlatPlayer:
         """The flat parameters that every worker holds, a view."""
         return self.values[self.n_local :]
 
-    def average_gradients(self, world: World) -> None:
+    def average_gradients(self, group: ProcessGroup) -> None:
         """The mean over workers of `gradients`, where those of a local module are this worker's part of it already."""
-        world.average_(self.gradients[self.n_local :])
+        group.average_(self.gradients[self.n_local :])
         if self.n_local:
-            self.gradients[: self.n_local] /= world.size
+            self.gradients[: self.n_local] /= group.size
 
     def step(self, learning_rate_scale: float) -> None:
         """One step of Adam down `gradients`, which are zero afterwards."""

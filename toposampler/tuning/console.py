@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
-from toposampler.distributed.trial import trial_name
-from tuning.config import Sweep
-from tuning.ledger import Entry, best
-from tuning.spaces import Values
+from toposampler.tuning.config import Sweep
+from toposampler.tuning.ledger import Entry, best
+from toposampler.tuning.spaces import Values
+from toposampler.tuning.trial import trial_name
 
 
 class Board:

@@ -11,16 +11,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from toposampler.background import Periodic
 from toposampler.config import flatten
+from toposampler.distributed.capacity import Watch
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.events import Events
-from toposampler.distributed.fit import fit
 from toposampler.distributed.jobs import git_commit
 from toposampler.distributed.lock import locked
-from toposampler.distributed.room import Watch
 from toposampler.distributed.stop import stoppable
+from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, UserError
-from toposampler.periodic import Periodic
 from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.progress import Progress
@@ -53,7 +53,7 @@ def launch(config: RunConfig) -> dict[str, Any]:
             shown(config, events),
             stoppable(run_folder(config), has_begun=events.any),
         ):
-            return fit(config)
+            return train_on_workers(config)
 
 
 def absolute(config: RunConfig) -> RunConfig:

@@ -16,9 +16,9 @@ from toposampler.config import Section, flatten, folder_name, merge_overrides, p
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
-from toposampler.training.adopt import ADOPTABLE
+from toposampler.training.branch import ADOPTABLE
 from toposampler.training.config import RunConfig
-from tuning.spaces import READY, SPACES, Number, Space, Values, active, describe_space, parse_space
+from toposampler.tuning.spaces import READY, SPACES, Number, Space, Values, active, describe_space, parse_space
 
 SEARCHABLE = re.compile(
     r"system\.(?!name$).*"
@@ -91,7 +91,7 @@ class SweepConfig(Section):
     space: dict[str, Any] | Literal["ready"] = "ready"
     """dotted keys and their ranges: {uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]} or
     {choice: [a, b]}, each with `when: {other key: value}` if it exists only then; `ready` in the place of a range, or
-    of them all, takes those of tuning/spaces.py"""
+    of them all, takes those of `toposampler.tuning.spaces`"""
     trials: int = Field(12, ge=1)
     """trials in all"""
     total_steps: int | None = Field(None, ge=1)

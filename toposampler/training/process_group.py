@@ -15,18 +15,18 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class World:
+class ProcessGroup:
     """Rank and size of the process group; one process where there is none."""
 
     rank: int = 0
     size: int = 1
 
     @staticmethod
-    def current() -> World:
+    def current() -> ProcessGroup:
         """The initialised torch.distributed group (by Ray Train, torchrun or a test), else one process."""
         if dist.is_available() and dist.is_initialized():
-            return World(dist.get_rank(), dist.get_world_size())
-        return World()
+            return ProcessGroup(dist.get_rank(), dist.get_world_size())
+        return ProcessGroup()
 
     def average_(self, x: Tensor) -> None:
         """Replace x by its mean over all ranks, in place."""
@@ -77,17 +77,17 @@ class World:
         return bool(verdict.item())
 
 
-ONE_PROCESS = World()
+ONE_PROCESS = ProcessGroup()
 
 
 class _Gather(torch.autograd.Function):
-    """See `World.gather`."""
+    """See `ProcessGroup.gather`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, owner: Tensor, world: World) -> Tensor:
-        ctx.rows, ctx.size = (owner == world.rank).nonzero().squeeze(1).to(x.device), world.size
+    def forward(ctx: Any, x: Tensor, owner: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.rows, ctx.size = (owner == group.rank).nonzero().squeeze(1).to(x.device), group.size
         mine = _on_the_wire(_padded(x, owner))
-        parts = [torch.empty_like(mine) for _ in range(world.size)]
+        parts = [torch.empty_like(mine) for _ in range(group.size)]
         dist.all_gather(parts, mine)
         return _in_order(parts, owner).to(x.device)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from toposampler.distributed.trial import trial_name
 from toposampler.errors import UserError
 from toposampler.tracking.champion import EVALUATION_SEED, Protocol, Verdict, compete
 from toposampler.tracking.registry import Registry
 from toposampler.tracking.uri import tracking_uri
-from tuning.config import Sweep
-from tuning.ledger import Entry
-from tuning.recorder import Recorder
+from toposampler.tuning.config import Sweep
+from toposampler.tuning.ledger import Entry
+from toposampler.tuning.recorder import Recorder
+from toposampler.tuning.trial import trial_name
 
 
 def register(sweep: Sweep, winner: Entry, recorder: Recorder) -> Verdict | None:

@@ -23,6 +23,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator, Searcher
 
 from toposampler.config import ClusterConfig
+from toposampler.distributed.capacity import nodes as connected_nodes
 from toposampler.distributed.resources import (
     Node,
     per_worker,
@@ -31,10 +32,9 @@ from toposampler.distributed.resources import (
     workers_on,
     workers_that_fit,
 )
-from toposampler.distributed.room import nodes as connected_nodes
-from toposampler.distributed.trial import FAILED, STEP, Plan, run_trial
 from toposampler.errors import UserError
-from tuning.spaces import Values
+from toposampler.tuning.spaces import Values
+from toposampler.tuning.trial import FAILED, STEP, Plan, run_trial
 
 DRIVER_MEMORY = 300e6
 """bytes reserved for the process that leads a trial of several workers; it needs no CPU, which the workers have"""

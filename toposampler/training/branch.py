@@ -19,7 +19,7 @@ ADOPTABLE = re.compile(
 """keys that may change while a run goes on: read anew at every step, of no influence on the shape of what is stored"""
 
 
-def adopt(config: RunConfig, donor: Path) -> None:
+def branch(config: RunConfig, donor: Path) -> None:
     """Make the run `config` go on from `donor`, a checkpoint of another run (or of its own), with its own constants.
 
     All that the donor's run had learned and drawn comes over: weights, Adam's moments, averages, random state. The

@@ -9,13 +9,13 @@ import torch
 from matplotlib.figure import Figure
 
 from toposampler import plots
-from toposampler.distributed.trial import trial_name
 from toposampler.plots.sweeps import Point
 from toposampler.records import read_records
-from tuning.config import Sweep
-from tuning.ledger import Entry
-from tuning.show import short
-from tuning.spaces import Number
+from toposampler.tuning.config import Sweep
+from toposampler.tuning.console import short
+from toposampler.tuning.ledger import Entry
+from toposampler.tuning.spaces import Number
+from toposampler.tuning.trial import trial_name
 
 
 def draw(sweep: Sweep, entries: Sequence[Entry], winner: Entry | None, front: Sequence[int]) -> list[Path]:

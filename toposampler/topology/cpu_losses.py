@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from toposampler.topology.lengths import measure, pull_back
+from toposampler.topology.edge_lengths import measure, pull_back
 from toposampler.topology.points import unit
 from toposampler.topology.tree import minimum_tree_on_host
 

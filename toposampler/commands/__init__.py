@@ -1,0 +1,1 @@
+"""Commands a user runs, one module each: `main(arguments)` returns the exit code."""

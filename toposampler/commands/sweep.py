@@ -1,0 +1,110 @@
+"""Search a space of configurations: many trainings on Ray Tune, tracked by MLflow, ending in a registered model.
+
+    python tuning/sweep.py SWEEP.yaml [--key value ...] [--resume] [--dry-run]
+
+Alone it starts a small Ray on this machine and stops it afterwards. Under
+`ray job submit --working-dir . -- python tuning/sweep.py ...`, or with RAY_ADDRESS set, it works on that cluster.
+A sweep that was stopped or killed goes on with --resume: trials that have ended are not trained again, the others go on
+from their newest checkpoints.
+
+  --resume   go on with the sweep that the folder holds (or begin it)
+  --dry-run  show the space, the number of trials and how many fit at a time, and start nothing
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from toposampler.config import describe
+from toposampler.errors import UserError
+from toposampler.tracking.uri import how_to_look, tracking_uri
+from toposampler.tuning.config import Sweep, SweepConfig, check_objectives, lines, load_sweep
+from toposampler.tuning.console import table
+from toposampler.tuning.driver import run_sweep
+from toposampler.tuning.engine import concurrent_trials, nodes
+from toposampler.tuning.report import SweepReport, told
+from toposampler.tuning.spaces import SPACES, describe_space
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    a fault, with its traceback
+  2    bad input: the message says which, and what would be right
+  130  stopped by Ctrl-C
+  143  stopped by SIGTERM (ray job stop)
+"""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command line `arguments` and return its exit code."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
+        return 0 if arguments else 2
+    stopped_by: list[int] = []
+
+    def stop(number: int, _: object) -> None:
+        stopped_by.append(number)
+        raise KeyboardInterrupt  # so that Ray and MLflow are left in order
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        rest = [argument for argument in arguments if argument not in ("--dry-run", "--resume")]
+        if not rest:
+            raise UserError("no sweep is given: python tuning/sweep.py SWEEP.yaml --dry-run")
+        path, *overrides = rest
+        sweep = load_sweep(Path(path), overrides)
+        print("\n".join([*lines(sweep), room(sweep)]), flush=True)
+        if "--dry-run" in arguments:
+            check_objectives(sweep, sweep.base.data.load())
+            return 0
+        ending = run_sweep(sweep, resume="--resume" in arguments)
+        print("\n".join(report(ending)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command with --resume goes on", file=sys.stderr)
+        return 128 + stopped_by[0]
+    return 0
+
+
+def room(sweep: Sweep) -> str:
+    """Where the trials will run, and how many at a time. Raises UserError if this machine has no room for one."""
+    cluster = sweep.base.cluster
+    workers = f"{cluster.num_workers} worker{'s'[: cluster.num_workers > 1]} each"
+    if address := os.environ.get("RAY_ADDRESS"):
+        return f"where      the Ray cluster at {address}, as many trials at a time as fit, {workers}"
+    at_a_time = concurrent_trials(nodes(), cluster, sweep.config.max_concurrent)
+    return f"where      a Ray on this machine, trials at a time: {at_a_time} (max_concurrent_trials), {workers}"
+
+
+def report(ending: SweepReport) -> Iterator[str]:
+    """The table of all trials, what came of them, and where to look."""
+    yield ""
+    yield from table(ending.sweep, ending.entries)
+    yield ""
+    yield from told(ending)
+    tracking = ending.sweep.base.tracking
+    if tracking.enabled:
+        yield f"look      {how_to_look(tracking_uri(tracking, ending.sweep.folder.parent))}"
+
+
+def keys() -> Iterator[str]:
+    """One line for each key of a SWEEP.yaml, and the ready spaces."""
+    yield "keys (in SWEEP.yaml, or as --key value; lists as JSON), [default]:"
+    chosen = {f"{key}.name": _default(key).name for key in ("search", "scheduler")}
+    for key, default, meaning in describe(SweepConfig):
+        yield f"  --{key} [{chosen.get(key, default)}]  {meaning}"
+    for system, space in SPACES.items():
+        yield f"\nready space of {system}:"
+        yield from (f"  {line}" for line in describe_space(space))
+
+
+def _default(key: str) -> Any:
+    return SweepConfig.model_fields[key].get_default(call_default_factory=True)

@@ -54,6 +54,13 @@ def test_only_one_place_knows_of_ray_and_of_mlflow(package: str, homes: set[str]
     assert users == homes
 
 
+def test_losses_know_torch_alone() -> None:
+    known = {"torch", "toposampler.losses", "typing", "math", "__future__"}
+    for path in (ROOT / "toposampler" / "losses").glob("*.py"):
+        for name in imported(path):
+            assert any(name == k or name.startswith(f"{k}.") for k in known), f"{path} imports {name}"
+
+
 def test_the_picture_in_architecture_md_names_every_place() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text()
     for path in MODULES:

@@ -13,8 +13,8 @@ from ranks import on_ranks
 from torch import Tensor
 
 from toposampler.errors import TrainingStoppedError
-from toposampler.losses.batch import Batch
 from toposampler.systems import SYSTEMS
+from toposampler.systems.batch import Batch
 from toposampler.training import RunConfig
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement

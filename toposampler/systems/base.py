@@ -16,12 +16,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig, Section
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
+from toposampler.systems.batch import Batch, Noise
 
 GeneratorNorm = Literal["none", "layer"]
 

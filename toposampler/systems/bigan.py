@@ -33,11 +33,12 @@ from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
 from toposampler.nn.pairs import pairs
 from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
+from toposampler.systems.batch import Batch, Noise
 
 
 class BiGANConfig(SystemConfig):
@@ -102,11 +103,11 @@ class BiGAN(System):
         """-E_real ln D(x, z) - E_fake ln(1 - D(G(z), z)), the real samples' z ~ q(z|x)."""
         real = self.score(batch.real, self.infer(batch))
         fake = self.score(batch.fakes(), batch.noise["z"])
-        return gan.critic_terms(real, fake, batch)
+        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, z)), for generator and encoder."""
         return {
-            "adversarial": gan.generator_term(self.judge(batch.noise), batch),
+            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
             "encoder": batch.mean(F.softplus(self.score(batch.real, self.infer(batch)))),
         }

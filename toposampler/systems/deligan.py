@@ -34,9 +34,10 @@ from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.base import GeneratorNorm, SystemConfig
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -95,11 +96,11 @@ class DeLiGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.critic_terms(real, fake, batch)
+        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D + .1 mean (1 - sigma)^2."""
         return {
-            "adversarial": gan.generator_term(self.critic(self.generate(batch.noise)), batch),
+            "adversarial": gan.generator_loss(self.critic(self.generate(batch.noise)), batch.fake_weights),
             "spread": self.config.spread_weight * (1 - self.generators.sigma).square().mean(),
         }

@@ -41,12 +41,14 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
-from toposampler.losses import adversarial, mixture
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses import mixture
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.priors.mixture import Draw, draw_generators, share_out
+from toposampler.systems import game
 from toposampler.systems.base import EnsembleConfig, Player
+from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.game import GameConfig
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -108,13 +110,13 @@ class DMGAN(UniformSystem):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D + lambda' L_c, for generators and encoder."""
         features = self.critic.features(self.generate(batch.noise))
-        information = mixture.information(self.encoder(features), batch)
-        losses = adversarial.generator_losses(self.critic, self.critic.score(features), batch, self.config)
+        information = mixture.information(self.encoder(features), batch.noise["c"], batch.fake_weights)
+        losses = game.generator_losses(self.critic, self.critic.score(features), batch, self.config)
         return {
             "adversarial": batch.expectation(losses),
             "information": self.config.information_weight * information,

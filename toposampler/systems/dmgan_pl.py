@@ -36,9 +36,10 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import mixture
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.priors.mixture import MixturePrior
 from toposampler.systems.base import Player
+from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
 
@@ -115,7 +116,7 @@ class DMGANPL(DMGAN):
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
-        accuracy = batch.gather(batch.weighed(hits)).mean()
+        accuracy = batch.gather(batch.weighted(hits)).mean()
         self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
@@ -128,6 +129,6 @@ class DMGANPL(DMGAN):
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.config.prior.author_exact else 1
         return {
-            "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch) / classes,
+            "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch.weights) / classes,
             "entropy_bonus": -weight * mixture.entropy(log_prior),
         }

@@ -33,10 +33,11 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.coded import CodedGenerator
 from toposampler.systems.base import GeneratorNorm, Player, SystemConfig
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -85,14 +86,14 @@ class InfoGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.critic_terms(real, fake, batch)
+        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D - lambda E ln Q(c|x), for generator and encoder."""
         features = self.critic.features(self.generate(batch.noise))
-        information = mixture.information(self.encoder(features), batch)
+        information = mixture.information(self.encoder(features), batch.noise["c"], batch.fake_weights)
         return {
-            "adversarial": gan.generator_term(self.critic.score(features), batch),
+            "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
             "information": self.config.information_weight * information,
         }
 

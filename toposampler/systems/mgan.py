@@ -33,9 +33,10 @@ from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems.base import EnsembleConfig, GeneratorNorm, Player
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -91,15 +92,20 @@ class MGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D) - E ln C_c(x), for critic and classifier."""
         features_real, features_fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        terms = gan.critic_terms(self.critic.score(features_real), self.critic.score(features_fake), batch)
-        return terms | {"classification": mixture.information(self.classifier(features_fake), batch)}
+        terms = gan.critic_terms(
+            self.critic.score(features_real), self.critic.score(features_fake), batch.weights, batch.fake_weights
+        )
+        return terms | {
+            "classification": mixture.information(self.classifier(features_fake), batch.noise["c"], batch.fake_weights)
+        }
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D - beta E ln C_c(x)."""
         features = self.critic.features(self.generate(batch.noise))
         return {
-            "adversarial": gan.generator_term(self.critic.score(features), batch),
-            "classification": self.config.diversity * mixture.information(self.classifier(features), batch),
+            "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
+            "classification": self.config.diversity
+            * mixture.information(self.classifier(features), batch.noise["c"], batch.fake_weights),
         }
 
     def encode(self, x: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from toposampler.config import Section
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.priors.noise import NoiseConfig, NoiseModule
 from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.batch import Batch, Noise
 from toposampler.topology import signature_loss
 
 

@@ -32,10 +32,11 @@ from torch import Tensor
 from toposampler.config import OptimiserConfig
 from toposampler.errors import UserError
 from toposampler.losses import gan
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
 from toposampler.systems.base import GeneratorNorm, System, SystemConfig
+from toposampler.systems.batch import Batch, Noise
 
 
 class PacGANConfig(SystemConfig):
@@ -78,11 +79,11 @@ class PacGAN(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D), over packs."""
-        return gan.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch)
+        return gan.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D, over packs."""
-        return {"adversarial": gan.generator_term(self.scores(self.generate(batch.noise)), batch)}
+        return {"adversarial": gan.generator_loss(self.scores(self.generate(batch.noise)), batch.fake_weights)}
 
     def judge(self, noise: Noise) -> Tensor:
         """See `System.judge`. Raises UserError if the critic judges packs."""

@@ -30,9 +30,10 @@ import torch
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, wasserstein
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn.spectral import advance, spectrally_normalised
 from toposampler.systems.base import GeneratorNorm, System, SystemConfig
+from toposampler.systems.batch import Batch
 
 
 class SNGANConfig(SystemConfig):
@@ -61,8 +62,8 @@ class SNGAN(System):
         """Equation 16: E_real max(0, 1 - D) + E_fake max(0, 1 + D), after one power iteration."""
         advance(self.critic)
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.hinge_critic_terms(real, fake, batch)
+        return gan.hinge_critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """Equation 17: -E_fake D."""
-        return {"adversarial": wasserstein.generator_term(self.critic(self.generate(batch.noise)), batch)}
+        return {"adversarial": wasserstein.generator_loss(self.critic(self.generate(batch.noise)), batch.fake_weights)}

@@ -41,14 +41,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from toposampler.losses import adversarial
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 from toposampler.priors.noise import NoiseConfig
+from toposampler.systems import game
 from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.batch import Batch
+from toposampler.systems.game import GameConfig
 from toposampler.systems.noisy import NoisySystem, TopologyConfig
 
 
@@ -117,12 +118,12 @@ class TopoSampler(NoisySystem):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D, and the terms of the noise module."""
         scores = self.critic(self.generate(batch.noise))
-        losses = adversarial.generator_losses(self.critic, scores, batch, self.config)
+        losses = game.generator_losses(self.critic, scores, batch, self.config)
         return {"adversarial": batch.expectation(losses)} | self.latent_terms(batch, losses)
 
     def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:

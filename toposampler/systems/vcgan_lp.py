@@ -37,13 +37,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
-from toposampler.losses import adversarial
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
+from toposampler.systems import game
 from toposampler.systems.base import EnsembleConfig, Player, System
+from toposampler.systems.batch import Batch
+from toposampler.systems.game import GameConfig
 
 
 class VCGANLPConfig(GameConfig, EnsembleConfig):
@@ -93,11 +94,11 @@ class VCGANLP(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def sample_losses(self, batch: Batch) -> Tensor:
         """-D of each of the batch's samples, anew: (n,)."""
-        return adversarial.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
+        return game.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D."""

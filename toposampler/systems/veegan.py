@@ -32,8 +32,9 @@ from pydantic import Field
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import reconstruction, wasserstein
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.priors.latent import LatentConfig
+from toposampler.systems.batch import Batch
 from toposampler.systems.bigan import BiGAN, BiGANConfig
 
 
@@ -63,8 +64,8 @@ class VEEGAN(BiGAN):
     def generator_loss(self, batch: Batch) -> Terms:
         """-E D(G(z), z) + E |z - F(G(z))|^2, for generator and reconstructor."""
         x, z = self.generate(batch.noise), batch.noise["z"]
-        error = reconstruction.squared_error(self.encoder(x), z, batch)
+        error = reconstruction.squared_error(self.encoder(x), z, batch.weights)
         return {
-            "adversarial": wasserstein.generator_term(self.score(x, z), batch),
+            "adversarial": wasserstein.generator_loss(self.score(x, z), batch.fake_weights),
             "reconstruction": self.config.reconstruction_weight * error,
         }

@@ -14,8 +14,8 @@ from torch import Tensor
 from toposampler.config import TrainingConfig
 from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
-from toposampler.losses.batch import Batch, Noise
 from toposampler.systems import System
+from toposampler.systems.batch import Batch, Noise
 from toposampler.training.optimisation import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
 

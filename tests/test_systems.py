@@ -142,7 +142,8 @@ def test_every_system_takes_points_and_images(name: str, shape: tuple[int, ...],
     noise = {k: x[0] for k, x in system.draw(1, 4, torch.Generator().manual_seed(0), training=True).items()}
     x = system.generate(noise)
     assert x.shape == (4, *shape)
-    batch = Batch(x.detach(), noise, x.detach(), 0, 10)
+    labels = noise["c"] if system.uses_labels else None
+    batch = Batch(x.detach(), noise, x.detach(), 0, 10, labels=labels)
     for player in system.players().values():
         assert all(torch.isfinite(term) for term in player.loss(batch).values())
 

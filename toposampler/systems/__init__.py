@@ -6,9 +6,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.base import Move, Player, System, SystemConfig
 
-__all__ = ["SYSTEMS", "Player", "System", "SystemConfig"]
+__all__ = ["SYSTEMS", "Move", "Player", "System", "SystemConfig"]
 
 
 def _pages(page: type[SystemConfig]) -> list[type[SystemConfig]]:

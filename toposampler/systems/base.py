@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig, Section
+from toposampler.data.base import Dataset
 from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
@@ -41,6 +42,16 @@ class Player:
     def joined_by(self, modules: Mapping[str, nn.Module], optimiser: OptimiserConfig) -> Player:
         """This player with `modules` too, each stepped as `optimiser` says."""
         return Player({**self.modules, **modules}, {**self.optimisers, **dict.fromkeys(modules, optimiser)}, self.loss)
+
+
+@dataclass(frozen=True)
+class Move:
+    """One optimizer step of a player within an iteration."""
+
+    player: str
+    """its name in `System.players`"""
+    batch: int
+    """which of the iteration's batches: moves on one batch have the same real samples, noise and fakes"""
 
 
 class SystemConfig(Section):
@@ -86,6 +97,9 @@ class SystemConfig(Section):
         """The least global batch on which every loss is defined."""
         return 2
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise UserError if this system cannot be trained on `dataset`."""
+
     @abstractmethod
     def build(self, shape: tuple[int, ...]) -> System:
         """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
@@ -109,6 +123,8 @@ class System(nn.Module, ABC):
     config: SystemConfig
     averaged: tuple[str, ...] = ("generators",)
     """modules of the player `generator` whose moving average samples are drawn from, by their names in it"""
+    uses_labels: bool = False
+    """whether losses are given the labels of the data, as `Batch.labels`"""
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
@@ -148,6 +164,16 @@ class System(nn.Module, ABC):
             ),
         }
 
+    def schedule(self, step: int, critic_steps: int) -> list[Move]:
+        """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
+
+        By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
+        all on one more batch. A page may declare another schedule; every worker must get the same.
+        """
+        critic, *others = self.players()
+        moves = [Move(critic, batch) for batch in range(critic_steps)]
+        return moves + [Move(player, critic_steps) for player in others]
+
     @abstractmethod
     def critic_loss(self, batch: Batch) -> Terms:
         """The terms that the player `critic` descends."""
@@ -169,6 +195,11 @@ class System(nn.Module, ABC):
             "c": self.draw_generators(batches, n, rng, training),
             "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),
         }
+
+    def condition(self, noise: Noise, labels: Tensor) -> Noise:
+        """`noise` of an iteration's global batches, tensors (batches, n, ...), given the labels (batches, n) int64 of
+        their real samples: called in training of a system that `uses_labels`. Here `noise` as it is."""
+        return noise
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """Generator ids (batches, n) int64 on the CPU, c ~ r(c); see `draw`. All 0 for a single generator."""

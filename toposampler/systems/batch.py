@@ -32,7 +32,7 @@ class Batch:
     """this worker's rows (n, ...) to those of the global batch, with gradient, for losses that are no mean over
     samples: their value must not depend on the number of workers"""
     labels: Tensor | None = None
-    """(n,) int64: the components of `real`, where the data have labels"""
+    """(n,) int64: the components of `real`, for a system that `uses_labels`"""
 
     def fakes(self) -> Tensor:
         """`fake`, for losses that are only ever given a batch with fakes."""

@@ -38,7 +38,7 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
 from toposampler.priors.mixture import MixturePrior
-from toposampler.systems.base import Player
+from toposampler.systems.base import Move, Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
@@ -61,6 +61,8 @@ class PriorConfig(OptimiserConfig):
     all generators apart, and less when it tells them apart less"""
     entropy_span: float = Field(0.2, gt=0, le=1)
     """share of the run in which a linear bonus falls to 0; other schedules: unused"""
+    every: int = Field(1, ge=1)
+    """the prior takes a step at every n-th generator step"""
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""
 
@@ -93,6 +95,11 @@ class DMGANPL(DMGAN):
         return super().players() | {
             "prior": Player({"mixture": self.mixture}, {"mixture": self.config.prior}, self.prior_loss)
         }
+
+    def schedule(self, step: int, critic_steps: int) -> list[Move]:
+        """See `System.schedule`: the prior moves at every `prior.every`-th generator step."""
+        moves = super().schedule(step, critic_steps)
+        return [move for move in moves if move.player != "prior" or step % self.config.prior.every == 0]
 
     def prior(self) -> Tensor:
         """r(c) = softmax(zeta): (K,), without gradient."""

@@ -64,14 +64,17 @@ def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
         return relativistic.critic_terms(
             scores[:n], scores[n:], gradient[:n], gradient[n:], weight, batch.weights, batch.fake_weights
         )
-    scores = critic(both)
-    if batch.step % game.penalty.every:
-        gradient = torch.zeros_like(real)
-    else:
-        gradient = critic.input_gradient(wasserstein.interpolate(real, fake, batch.noise["epsilon"]))
+    scores, gradient = critic(both), penalty_gradient(critic, real, fake, batch, game.penalty)
     return wasserstein.critic_terms(
         scores[:n], scores[n:], gradient, weight, game.penalty.sides, batch.weights, batch.fake_weights
     )
+
+
+def penalty_gradient(critic: Critic, real: Tensor, fake: Tensor, batch: Batch, penalty: PenaltyConfig) -> Tensor:
+    """dD/dx (n, *shape) between real and fake (n, *shape), where WGAN-GP penalizes it; 0 at steps without a penalty."""
+    if batch.step % penalty.every:
+        return torch.zeros_like(real)
+    return critic.input_gradient(wasserstein.interpolate(real, fake, batch.noise["epsilon"]))
 
 
 def generator_losses(critic: Critic, fake: Tensor, batch: Batch, game: GameConfig) -> Tensor:

@@ -52,6 +52,7 @@ def check(config: RunConfig) -> Dataset:
     with a configuration that differs in more than where it runs and is recorded.
     """
     dataset = config.data.load()
+    config.system.check_data(dataset)
     folder = run_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)

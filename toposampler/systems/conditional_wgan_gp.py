@@ -34,6 +34,8 @@ from toposampler.losses import wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.critic import Critic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import draw_generators
 from toposampler.systems import game
 from toposampler.systems.base import System, SystemConfig
@@ -61,9 +63,11 @@ class ConditionalWGANGPConfig(SystemConfig):
         if (most := int(dataset.labels.max())) >= self.n_classes:
             raise UserError(f"system.n_classes {self.n_classes} is too small: the data have labels 0 to {most}")
 
-    def build(self, shape: tuple[int, ...]) -> ConditionalWGANGP:
+    def build(
+        self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> ConditionalWGANGP:
         """See `SystemConfig.build`."""
-        return ConditionalWGANGP(self, shape)
+        return ConditionalWGANGP(self, shape, networks, shard)
 
 
 class ConditionalWGANGP(System):
@@ -74,8 +78,14 @@ class ConditionalWGANGP(System):
 
     config: ConditionalWGANGPConfig
 
-    def __init__(self, config: ConditionalWGANGPConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self,
+        config: ConditionalWGANGPConfig,
+        shape: tuple[int, ...],
+        networks: Networks | None = None,
+        shard: Shard = WHOLE,
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.register_buffer("counts", torch.zeros(self.K, dtype=torch.int64))
         self.counts: Tensor
 

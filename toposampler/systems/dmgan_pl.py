@@ -37,6 +37,8 @@ from torch import Tensor
 from toposampler.config import OptimiserConfig
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior
 from toposampler.systems.base import Move, Player
 from toposampler.systems.batch import Batch
@@ -73,9 +75,9 @@ class DMGANPLConfig(DMGANConfig):
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
     prior: PriorConfig = PriorConfig()
 
-    def build(self, shape: tuple[int, ...]) -> DMGANPL:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGANPL:
         """See `SystemConfig.build`."""
-        return DMGANPL(self, shape)
+        return DMGANPL(self, shape, networks, shard)
 
 
 class DMGANPL(DMGAN):
@@ -83,8 +85,10 @@ class DMGANPL(DMGAN):
 
     config: DMGANPLConfig
 
-    def __init__(self, config: DMGANPLConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: DMGANPLConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
         if config.prior.entropy_schedule == "encoder":
             self.register_buffer("accurate_steps", torch.zeros(()))  # t: on the device, and part of a checkpoint

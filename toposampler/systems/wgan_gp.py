@@ -24,6 +24,8 @@ from __future__ import annotations
 from typing import Literal
 
 from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems import game
 from toposampler.systems.base import System, SystemConfig
 from toposampler.systems.batch import Batch
@@ -35,9 +37,9 @@ class WGANGPConfig(GameConfig, SystemConfig):
 
     name: Literal["wgan_gp"] = "wgan_gp"
 
-    def build(self, shape: tuple[int, ...]) -> WGANGP:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> WGANGP:
         """See `SystemConfig.build`."""
-        return WGANGP(self, shape)
+        return WGANGP(self, shape, networks, shard)
 
 
 class WGANGP(System):

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import Section
+from toposampler.keys import may
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.critic import Critic
 
@@ -19,7 +20,7 @@ Sides = Literal["one-sided", "two-sided"]
 class PenaltyConfig(Section):
     """The gradient penalty that keeps a critic near 1-Lipschitz, or, of a relativistic game, flat at all samples."""
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, the penalty's weight (the papers: 10); of a relativistic game gamma"""
     final_weight: float | None = Field(None, ge=0)
     """the weight at the end of the run, to which it goes along half a cosine (R3GAN: 1 to .1); default: it stays"""

@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "topology", "plots", "config", "keys", "errors", "records", "background", "files"],
+    ["nn", "losses", "topology", "plots", "config", "keys", "registry", "errors", "records", "background", "files"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["training", "tracking", "rejection", "sampling", "evaluation"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation"],
     ["distributed", "lookup"],
     ["tuning"],
     ["commands"],

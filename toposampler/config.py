@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from toposampler.errors import UserError
 from toposampler.keys import may
+from toposampler.registry import OneOf, name_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -265,7 +266,10 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: a value is required"
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        return f"{key}.name: {context['tag']!r} is not known. Choose one of {context['expected_tags']}"
+        known = [name_of(page) for page in _sections_of(section.model_fields[path[-1]])]
+        close = difflib.get_close_matches(str(context["tag"]), known, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        return f"{key}.name: {context['tag']!r} is not known. {hint}Choose one of {context['expected_tags']}"
     if fault["type"] == "union_tag_not_found":
         return f"{key}.name: a value is required"
     message = fault["msg"].removeprefix("Value error, ")
@@ -294,6 +298,9 @@ def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type
 
 def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
     """The section types a field may hold: none for a plain value, several for a union by name."""
+    for mark in field.metadata:
+        if isinstance(mark, OneOf):
+            return list(mark.sections())
     candidates: Sequence[Any] = (field.annotation,)
     if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
         candidates = typing.get_args(field.annotation)

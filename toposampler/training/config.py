@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self, Union
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -20,17 +20,18 @@ from toposampler.config import (
     read_yaml,
     validate,
 )
-from toposampler.data import DATA, DataConfig
+from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
 from toposampler.keys import may, may_resume
-from toposampler.systems import SYSTEMS, SystemConfig
+from toposampler.registry import OneOf
+from toposampler.systems import PAGES, SystemConfig
 
 if TYPE_CHECKING:
     AnyData = DataConfig
     AnySystem = SystemConfig
 else:
-    AnyData = Annotated[Union[DATA], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
-    AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]  # noqa: UP007
+    AnyData = Annotated[DataConfig, OneOf(SETS)]
+    AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
 
 
 class RunConfig(Section):

@@ -282,7 +282,7 @@ def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> N
                 with given.as_directory() as place:
                     branch(config, Path(place) / f"{config.name}.pt")
             elif own is not None:
-                branch(config, own)
+                branch(config, own[0])
 
 
 @contextmanager
@@ -294,5 +294,5 @@ def _carried(configs: Sequence[RunConfig]) -> Iterator[tune.Checkpoint | None]:
     with tempfile.TemporaryDirectory() as place:
         for config in configs:
             if newest := newest_checkpoint(run_folder(config) / "checkpoints"):
-                shutil.copy(newest, Path(place) / f"{config.name}.pt")
+                shutil.copy(newest[0], Path(place) / f"{config.name}.pt")
         yield tune.Checkpoint.from_directory(place)

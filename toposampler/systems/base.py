@@ -20,8 +20,9 @@ from toposampler.keys import may
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
-from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.nn.networks import Network
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
+from toposampler.nn.networks import Network, default_critic_width
 from toposampler.priors.latent import LatentConfig
 
 GeneratorNorm = Literal["none", "layer"]
@@ -87,8 +88,12 @@ class SystemConfig(Section):
         return 2
 
     @abstractmethod
-    def build(self, shape: tuple[int, ...]) -> System:
-        """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> System:
+        """A freshly initialised system for samples of `shape`, drawing on torch's global random state.
+
+        `networks` are the caller's own, in place of those that the configuration names; `shard` is the part of the
+        generators that it holds.
+        """
 
 
 class EnsembleConfig(SystemConfig):
@@ -112,15 +117,17 @@ class System(nn.Module, ABC):
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
-    def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
         super().__init__()
         self.config = config
+        self.networks = networks or Networks()
+        self.shard = shard
         self.K = config.K
         self.latent = config.latent
         self.generators = self.build_generators(shape)
-        self.critic = self.initialised(
-            self.build_critic(shape, config.critic_width or networks.default_critic_width(shape))
-        )
+        self.critic = self.initialised(self.build_critic(shape, config.critic_width or default_critic_width(shape)))
 
     def initialised(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
@@ -128,7 +135,7 @@ class System(nn.Module, ABC):
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
-        return GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim, self.K), self.K)
+        return GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim, self.K), self.K, self.shard)
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
         """The data's generator network, (n, n_inputs) to (n, *shape), of the width of one among `n_networks`."""

@@ -35,6 +35,8 @@ from torch import Tensor, nn
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
 from toposampler.losses.batch import Batch, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.base import GeneratorNorm, SystemConfig
 from toposampler.systems.uniform import UniformSystem
@@ -60,9 +62,9 @@ class DeLiGANConfig(SystemConfig):
         """The number of components."""
         return self.n_components
 
-    def build(self, shape: tuple[int, ...]) -> DeLiGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DeLiGAN:
         """See `SystemConfig.build`."""
-        return DeLiGAN(self, shape)
+        return DeLiGAN(self, shape, networks, shard)
 
 
 class MixtureLatents(nn.Module):

@@ -45,7 +45,9 @@ from toposampler.keys import may
 from toposampler.losses import adversarial, mixture
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Noise, Terms
-from toposampler.nn import networks
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import encoder
 from toposampler.priors.mixture import Draw, draw_generators, share_out
 from toposampler.systems.base import EnsembleConfig, Player
 from toposampler.systems.uniform import UniformSystem
@@ -74,9 +76,9 @@ class DMGANConfig(GameConfig, EnsembleConfig):
         """See `SystemConfig.couples_samples`."""
         return self.encoder_norm == "batch"
 
-    def build(self, shape: tuple[int, ...]) -> DMGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGAN:
         """See `SystemConfig.build`."""
-        return DMGAN(self, shape)
+        return DMGAN(self, shape, networks, shard)
 
 
 class DMGAN(UniformSystem):
@@ -84,9 +86,11 @@ class DMGAN(UniformSystem):
 
     config: DMGANConfig
 
-    def __init__(self, config: DMGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, config.couples_samples))
+    def __init__(
+        self, config: DMGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        self.encoder = self.initialised(encoder(self.critic.head.in_features, self.K, config.couples_samples))
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and encoder together."""

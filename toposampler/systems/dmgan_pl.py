@@ -38,6 +38,8 @@ from toposampler.config import OptimiserConfig
 from toposampler.keys import may
 from toposampler.losses import mixture
 from toposampler.losses.batch import Batch, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior
 from toposampler.systems.base import Player
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
@@ -85,9 +87,9 @@ class DMGANPLConfig(DMGANConfig):
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
     prior: PriorConfig = PriorConfig()
 
-    def build(self, shape: tuple[int, ...]) -> DMGANPL:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGANPL:
         """See `SystemConfig.build`."""
-        return DMGANPL(self, shape)
+        return DMGANPL(self, shape, networks, shard)
 
 
 class DMGANPL(DMGAN):
@@ -95,8 +97,10 @@ class DMGANPL(DMGAN):
 
     config: DMGANPLConfig
 
-    def __init__(self, config: DMGANPLConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: DMGANPLConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
         if config.prior.entropy_schedule == "encoder":
             self.register_buffer("accurate_steps", torch.zeros(()))  # t: on the device, and part of a checkpoint

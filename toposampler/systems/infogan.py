@@ -35,8 +35,10 @@ from toposampler.config import OptimiserConfig
 from toposampler.keys import may
 from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
 from toposampler.nn.coded import CodedGenerator
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import encoder
 from toposampler.systems.base import GeneratorNorm, Player, SystemConfig
 from toposampler.systems.uniform import UniformSystem
 
@@ -59,9 +61,9 @@ class InfoGANConfig(SystemConfig):
         """The number of categories."""
         return self.n_categories
 
-    def build(self, shape: tuple[int, ...]) -> InfoGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> InfoGAN:
         """See `SystemConfig.build`."""
-        return InfoGAN(self, shape)
+        return InfoGAN(self, shape, networks, shard)
 
 
 class InfoGAN(UniformSystem):
@@ -69,9 +71,11 @@ class InfoGAN(UniformSystem):
 
     config: InfoGANConfig
 
-    def __init__(self, config: InfoGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, batch_norm=False))
+    def __init__(
+        self, config: InfoGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        self.encoder = self.initialised(encoder(self.critic.head.in_features, self.K, batch_norm=False))
 
     def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
         """G(z, c)."""

@@ -38,6 +38,8 @@ from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import ClassCritic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import EnsembleConfig, GeneratorNorm
 from toposampler.systems.uniform import UniformSystem
 
@@ -59,9 +61,9 @@ class MADGANConfig(EnsembleConfig):
         """See `SystemConfig.has_ensemble`."""
         return True
 
-    def build(self, shape: tuple[int, ...]) -> MADGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MADGAN:
         """See `SystemConfig.build`."""
-        return MADGAN(self, shape)
+        return MADGAN(self, shape, networks, shard)
 
 
 class MADGAN(UniformSystem):

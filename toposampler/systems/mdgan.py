@@ -34,7 +34,9 @@ from torch import Tensor
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, reconstruction
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import critic, default_critic_width, latent_encoder
 from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
 
 _ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
@@ -53,9 +55,9 @@ class MDGANConfig(SystemConfig):
     critic: OptimiserConfig = _ADAM
     encoder: OptimiserConfig = _ADAM
 
-    def build(self, shape: tuple[int, ...]) -> MDGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MDGAN:
         """See `SystemConfig.build`."""
-        return MDGAN(self, shape)
+        return MDGAN(self, shape, networks, shard)
 
 
 class MDGAN(System):
@@ -63,11 +65,13 @@ class MDGAN(System):
 
     config: MDGANConfig
 
-    def __init__(self, config: MDGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        width = config.critic_width or networks.default_critic_width(shape)
-        self.manifold_critic = self.initialised(networks.critic(shape, width))
-        self.encoder = self.initialised(networks.latent_encoder(shape, config.latent.dim, width))
+    def __init__(
+        self, config: MDGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        width = config.critic_width or default_critic_width(shape)
+        self.manifold_critic = self.initialised(critic(shape, width))
+        self.encoder = self.initialised(latent_encoder(shape, config.latent.dim, width))
 
     def players(self) -> dict[str, Player]:
         """Both critics together, then generator and encoder together."""

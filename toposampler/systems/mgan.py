@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.batch import Batch, Terms
-from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.systems.base import EnsembleConfig, GeneratorNorm, Player
 from toposampler.systems.uniform import UniformSystem
 
@@ -49,9 +50,9 @@ class MGANConfig(EnsembleConfig):
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> MGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MGAN:
         """See `SystemConfig.build`."""
-        return MGAN(self, shape)
+        return MGAN(self, shape, networks, shard)
 
 
 class BranchedGenerator(nn.Module):
@@ -72,8 +73,10 @@ class MGAN(UniformSystem):
 
     config: MGANConfig
 
-    def __init__(self, config: MGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: MGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.classifier = self.initialised(nn.Linear(self.critic.head.in_features, self.K))
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from toposampler.config import Section
 from toposampler.keys import may
 from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.noise import NoiseConfig, NoiseModule
 from toposampler.systems.base import System, SystemConfig
 from toposampler.topology import signature_loss
@@ -50,8 +52,10 @@ class TopologyConfig(Section):
 class NoisySystem(System):
     """x = G_c(N(z)), with N(z) trained to have the 0-dimensional persistence of the data."""
 
-    def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         assert isinstance(config, TopologyConfig)
         self.topology: TopologyConfig = config
         self.noise: NoiseModule = config.noise.build(config.latent.dim)

@@ -36,6 +36,8 @@ from toposampler.config import OptimiserConfig
 from toposampler.losses import adversarial, mixture
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior, draw_generators, share_out
 from toposampler.systems.base import EnsembleConfig, Player, System
 
@@ -51,9 +53,9 @@ class NWGANConfig(GameConfig, EnsembleConfig):
         """See `SystemConfig.has_ensemble`."""
         return True
 
-    def build(self, shape: tuple[int, ...]) -> NWGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> NWGAN:
         """See `SystemConfig.build`."""
-        return NWGAN(self, shape)
+        return NWGAN(self, shape, networks, shard)
 
 
 class NWGAN(System):
@@ -61,8 +63,10 @@ class NWGAN(System):
 
     config: NWGANConfig
 
-    def __init__(self, config: NWGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: NWGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
 
     def players(self) -> dict[str, Player]:

@@ -35,6 +35,8 @@ from toposampler.losses import gan
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import GeneratorNorm, System, SystemConfig
 
 
@@ -53,9 +55,9 @@ class PacGANConfig(SystemConfig):
         """See `SystemConfig.pack_size`."""
         return self.n_packed
 
-    def build(self, shape: tuple[int, ...]) -> PacGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> PacGAN:
         """See `SystemConfig.build`."""
-        return PacGAN(self, shape)
+        return PacGAN(self, shape, networks, shard)
 
 
 class PacGAN(System):
@@ -63,8 +65,10 @@ class PacGAN(System):
 
     config: PacGANConfig
 
-    def __init__(self, config: PacGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: PacGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.judges_samples = config.n_packed == 1
 
     def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:

@@ -31,6 +31,8 @@ import torch
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, wasserstein
 from toposampler.losses.batch import Batch, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.spectral import advance, spectrally_normalised
 from toposampler.systems.base import GeneratorNorm, System, SystemConfig
 
@@ -43,9 +45,9 @@ class SNGANConfig(SystemConfig):
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
-    def build(self, shape: tuple[int, ...]) -> SNGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> SNGAN:
         """See `SystemConfig.build`."""
-        return SNGAN(self, shape)
+        return SNGAN(self, shape, networks, shard)
 
 
 class SNGAN(System):
@@ -53,8 +55,10 @@ class SNGAN(System):
 
     config: SNGANConfig
 
-    def __init__(self, config: SNGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: SNGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         spectrally_normalised(self.critic)
 
     def critic_loss(self, batch: Batch) -> Terms:

@@ -44,6 +44,8 @@ from torch import Tensor, nn
 from toposampler.losses import adversarial
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
@@ -65,9 +67,9 @@ class TopoSamplerConfig(TopologyConfig, GameConfig, SystemConfig):
         """The number of branches that are drawn at random."""
         return self.noise.branches if self.noise.draws else 1
 
-    def build(self, shape: tuple[int, ...]) -> TopoSampler:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> TopoSampler:
         """See `SystemConfig.build`."""
-        return TopoSampler(self, shape)
+        return TopoSampler(self, shape, networks, shard)
 
 
 class SharedGenerator(nn.Module):
@@ -87,8 +89,10 @@ class TopoSampler(NoisySystem):
 
     config: TopoSamplerConfig
 
-    def __init__(self, config: TopoSamplerConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: TopoSamplerConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K) if config.noise.draws else None
 
     def build_generators(self, shape: tuple[int, ...]) -> SharedGenerator:

@@ -41,6 +41,8 @@ from toposampler.losses import adversarial
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
 from toposampler.nn.coded import CodedGenerator
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 from toposampler.systems.base import EnsembleConfig, Player, System
@@ -58,9 +60,9 @@ class VCGANLPConfig(GameConfig, EnsembleConfig):
     """a: the factor of the one-hot vector beside z"""
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> VCGANLP:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> VCGANLP:
         """See `SystemConfig.build`."""
-        return VCGANLP(self, shape)
+        return VCGANLP(self, shape, networks, shard)
 
 
 class VCGANLP(System):
@@ -68,8 +70,10 @@ class VCGANLP(System):
 
     config: VCGANLPConfig
 
-    def __init__(self, config: VCGANLPConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: VCGANLPConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
 
     def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:

@@ -33,6 +33,8 @@ from pydantic import Field
 from toposampler.config import OptimiserConfig
 from toposampler.losses import reconstruction, wasserstein
 from toposampler.losses.batch import Batch, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.bigan import BiGAN, BiGANConfig
 
@@ -50,9 +52,9 @@ class VEEGANConfig(BiGANConfig):
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> VEEGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> VEEGAN:
         """See `SystemConfig.build`."""
-        return VEEGAN(self, shape)
+        return VEEGAN(self, shape, networks, shard)
 
 
 class VEEGAN(BiGAN):

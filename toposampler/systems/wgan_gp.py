@@ -26,6 +26,8 @@ from typing import Literal
 from toposampler.losses import adversarial
 from toposampler.losses.adversarial import GameConfig
 from toposampler.losses.batch import Batch, Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import System, SystemConfig
 
 
@@ -34,9 +36,9 @@ class WGANGPConfig(GameConfig, SystemConfig):
 
     name: Literal["wgan_gp"] = "wgan_gp"
 
-    def build(self, shape: tuple[int, ...]) -> WGANGP:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> WGANGP:
         """See `SystemConfig.build`."""
-        return WGANGP(self, shape)
+        return WGANGP(self, shape, networks, shard)
 
 
 class WGANGP(System):

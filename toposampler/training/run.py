@@ -21,7 +21,6 @@ from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserEr
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
-from toposampler.nn.ensemble import sharded
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
@@ -127,8 +126,7 @@ class Run:
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
-        with sharded(self.shards.rank, self.shards.size):
-            system = config.system.build(self.dataset.shape)
+        system = config.system.build(self.dataset.shape, shard=placement.shard)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "topology", "plots", "config", "errors", "records", "background", "files"],
+    ["nn", "losses", "topology", "plots", "config", "keys", "registry", "errors", "records", "background", "files"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["training", "tracking", "rejection", "sampling", "evaluation"],
-    ["distributed"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation"],
+    ["distributed", "lookup"],
     ["tuning"],
     ["commands"],
 ]
@@ -46,6 +46,31 @@ def test_no_import_runs_up(path: Path) -> None:
         if parts[0] == "toposampler" and len(parts) > 1 and parts[1] != "__version__":
             assert FLOOR[parts[1]] <= own, f"{path} imports {name} from a floor above"
         assert parts[0] not in {"ray_jobs", "tuning", "benchmarks", "tests"}, f"{path} imports {name}"
+
+
+def circles(arrows: Mapping[str, Set[str]]) -> list[set[str]]:
+    """The groups of places that reach each other by `arrows` (place: the places it imports): none, if there is none."""
+    reached = {start: set(ends) for start, ends in arrows.items()}
+    for _ in arrows:
+        reached = {start: ends.union(*(reached.get(end, ()) for end in ends)) for start, ends in reached.items()}
+    groups = [{end for end in ends if start in reached.get(end, ())} for start, ends in reached.items()]
+    return [group for group in groups if group]
+
+
+@pytest.mark.parametrize("floor", FLOORS, ids=lambda floor: floor[0])
+def test_places_of_a_floor_do_not_import_each_other_in_a_circle(floor: list[str]) -> None:
+    arrows: dict[str, set[str]] = {name: set() for name in floor}
+    for path in MODULES:
+        if (own := place(path)) in arrows:
+            parts = [name.split(".") for name in imported(path)]
+            arrows[own] |= {p[1] for p in parts if p[0] == "toposampler" and len(p) > 1 and p[1] in floor} - {own}
+    assert circles(arrows) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert circles({"training": {"tracking"}, "tracking": {"rejection"}, "rejection": set()}) == []
+    found = circles({"training": {"tracking"}, "tracking": {"rejection"}, "rejection": {"training"}, "sampling": set()})
+    assert found == 3 * [{"training", "tracking", "rejection"}]
 
 
 @pytest.mark.parametrize(("package", "homes"), [("ray", {"distributed", "tuning"}), ("mlflow", {"tracking"})])

@@ -18,7 +18,9 @@ from toposampler.config import ClusterConfig, flatten
 from toposampler.data.lines import LinesConfig
 from toposampler.distributed.resources import Node
 from toposampler.errors import UserError
+from toposampler.keys import ready_ranges
 from toposampler.records import RecordWriter, read_records
+from toposampler.systems import SYSTEMS
 from toposampler.tracking.champion import Protocol, beats, compete, judge
 from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
 from toposampler.training import RunConfig, load_config, load_model, train
@@ -31,7 +33,7 @@ from toposampler.tuning.driver import prepared, sweep_plan, written
 from toposampler.tuning.engine import concurrent_trials
 from toposampler.tuning.ledger import Ledger, best
 from toposampler.tuning.schedulers import Explorer, scheduler
-from toposampler.tuning.spaces import SPACES, Choice, Number, Whole, active, parse_parameter, parse_space
+from toposampler.tuning.spaces import Choice, Number, Whole, active, parse_parameter, parse_space
 from toposampler.tuning.trial import Plan, reports, runs, trial_name
 
 MakeConfig = Callable[..., RunConfig]
@@ -150,10 +152,10 @@ def test_help_lists_keys_with_defaults_and_ready_spaces(capsys: pytest.CaptureFi
     assert "ready space of topo_dmgan:" in out
 
 
-@pytest.mark.parametrize("system", SPACES)
+@pytest.mark.parametrize("system", [page.model_fields["name"].default for page in SYSTEMS])
 def test_every_point_of_a_ready_space_is_a_configuration(system: str, make_config: MakeConfig) -> None:
     base = make_config(system)
-    space = parse_space(dict.fromkeys(SPACES[system], "ready"), flatten(base.model_dump(mode="json")))
+    space = parse_space(dict.fromkeys(ready_ranges(base), "ready"), base)
     rng = random.Random(0)
     for _ in range(50):
         values: dict[str, Any] = {}

@@ -134,7 +134,7 @@ def test_a_damaged_newest_checkpoint_is_passed_by(make_config: MakeConfig, caplo
     _, newest = checkpoints(run_folder(config) / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:-1000])
     train(config)
-    assert f"{newest} cannot be read" in caplog.text
+    assert f"checkpoint {newest} is damaged: it is not a whole zip file; falling back" in caplog.text
     assert same(whole, final_state(config))
 
 
@@ -308,9 +308,11 @@ class TestCheckpoints:
             read_checkpoint(tmp_path / "model.pt")
 
     def test_damaged_newer_files_do_not_push_out_the_one_just_written(self, tmp_path: Path) -> None:
-        for step in (5, 15, 20):
+        for step in (6, 15, 20):
             (tmp_path / f"step_{step:08d}.pt").write_bytes(b"damaged")
-        save_checkpoint(tmp_path / "step_00000010.pt", {"x": 1})
+        good = tmp_path / "step_00000005.pt"
+        save_checkpoint(good, {"x": 1})
+        save_checkpoint(tmp_path / "step_00000010.pt", {"x": 1}, before=good)
         assert [path.name for path in checkpoints(tmp_path)] == ["step_00000005.pt", "step_00000010.pt"]
 
     def test_a_full_disk_leaves_the_last_good_checkpoint(self, tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from toposampler.errors import UserError
+from toposampler.keys import may
+from toposampler.registry import OneOf, name_of
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -66,7 +68,7 @@ def folder_name(name: str, what: str) -> str:
 class OptimiserConfig(Section):
     """Adam (Kingma and Ba 2015) for one group of parameters."""
 
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-4, 1e-2]}))
     """step size of Adam"""
     betas: tuple[float, float] = (0.5, 0.9)
     """decay of Adam's first and second moment, each in [0, 1)"""
@@ -81,19 +83,19 @@ class OptimiserConfig(Section):
 class TrainingConfig(Section):
     """The loop: how many steps, on how many samples, and how often it looks up from its work."""
 
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=2, json_schema_extra=may(search=True))
     """real samples per step, over all workers together"""
-    batch_growth: int = Field(4, ge=1)
+    batch_growth: int = Field(4, ge=1, json_schema_extra=may(search=True))
     """factor by which the batch grows for the last part of the run (1: never)"""
-    batch_growth_from: float = Field(0.75, ge=0, le=1)
+    batch_growth_from: float = Field(0.75, ge=0, le=1, json_schema_extra=may(search=True))
     """share of the run after which the batch grows"""
     generator_steps: int = Field(13_333, ge=1)
     """generator steps in all"""
-    critic_steps: int = Field(2, ge=1)
+    critic_steps: int = Field(2, ge=1, json_schema_extra=may(search=True))
     """critic steps before each generator step"""
-    learning_rate_decay_from: float = Field(0.5, ge=0, le=1)
+    learning_rate_decay_from: float = Field(0.5, ge=0, le=1, json_schema_extra=may(search=True))
     """share of the run after which learning rates fall linearly to 0 (1: never)"""
-    ema_decay: float = Field(0.998, ge=0, lt=1)
+    ema_decay: float = Field(0.998, ge=0, lt=1, json_schema_extra=may(search=True))
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """arithmetic: fp32, bf16 autocast over fp32 weights, or fp64 (for checks)"""
@@ -119,7 +121,7 @@ class ClusterConfig(Section):
     """go on with as few as this many when machines are lost, and with more when they are back; default: num_workers"""
     placement: Literal["replicated", "sharded"] = "replicated"
     """replicated: every worker holds the whole system; sharded: every generator lives on one worker only"""
-    use_gpu: bool = False
+    use_gpu: bool = Field(False, json_schema_extra=may(resume=False))
     """workers compute on GPUs instead of CPUs"""
     gpus_per_worker: float = Field(1.0, gt=0)
     """GPUs reserved for each worker with use_gpu; a fraction lets workers share one (they then talk by gloo)"""
@@ -264,7 +266,10 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: a value is required"
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        return f"{key}.name: {context['tag']!r} is not known. Choose one of {context['expected_tags']}"
+        known = [name_of(page) for page in _sections_of(section.model_fields[path[-1]])]
+        close = difflib.get_close_matches(str(context["tag"]), known, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        return f"{key}.name: {context['tag']!r} is not known. {hint}Choose one of {context['expected_tags']}"
     if fault["type"] == "union_tag_not_found":
         return f"{key}.name: a value is required"
     message = fault["msg"].removeprefix("Value error, ")
@@ -293,6 +298,9 @@ def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type
 
 def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
     """The section types a field may hold: none for a plain value, several for a union by name."""
+    for mark in field.metadata:
+        if isinstance(mark, OneOf):
+            return list(mark.sections())
     candidates: Sequence[Any] = (field.annotation,)
     if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
         candidates = typing.get_args(field.annotation)

@@ -39,11 +39,11 @@ from toposampler.evaluation.results import Row, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Findings
 from toposampler.evaluation.table import generators, table
 from toposampler.files import write_atomically
+from toposampler.lookup import local
 from toposampler.metrics.classifier import MINIMUM_ACCURACY
 from toposampler.metrics.inception import load_inception
 from toposampler.rejection import METHODS, rejection
 from toposampler.training.figures import DETAIL
-from toposampler.training.lookup import local
 from toposampler.training.model import data_of, load_model
 from toposampler.training.progress import Bar, Lines
 

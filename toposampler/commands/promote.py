@@ -19,14 +19,14 @@ from pathlib import Path
 
 from toposampler.config import validate
 from toposampler.errors import UserError
+from toposampler.lookup import local
 from toposampler.tracking.address import default_uri, registered_names, resolve
 from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
 from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
 from toposampler.tracking.runs import run_of
 from toposampler.tracking.server import check_server
-from toposampler.tracking.uri import sqlite_file
+from toposampler.tracking.uri import REGISTERED, sqlite_file
 from toposampler.training.config import RunConfig
-from toposampler.training.lookup import REGISTERED, local
 from toposampler.training.model import data_of, read_weights
 
 

@@ -34,11 +34,11 @@ import torch
 
 from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
+from toposampler.lookup import local
 from toposampler.rejection import METHODS
 from toposampler.rejection.base import Cost
 from toposampler.sampling.output import Npy, Output
 from toposampler.sampling.writing import SamplingJob, Writer
-from toposampler.training.lookup import local
 from toposampler.training.progress import Bar, Lines
 
 

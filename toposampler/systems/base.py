@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig, Section
 from toposampler.data.base import Dataset
+from toposampler.keys import may
 from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
@@ -58,7 +59,7 @@ class Move:
 class SystemConfig(Section):
     """Base of every system's section: `name` picks the page, `build()` makes the system."""
 
-    name: str
+    name: str = Field(json_schema_extra=may(search=False))
     """which system"""
     latent: LatentConfig = LatentConfig()
     generator_width: int | None = Field(None, ge=1)
@@ -113,7 +114,7 @@ class SystemConfig(Section):
 class EnsembleConfig(SystemConfig):
     """The keys of a system with K generators."""
 
-    n_generators: int = Field(10, ge=1)
+    n_generators: int = Field(10, ge=1, json_schema_extra=may(search={"int": [2, 20]}))
     """K, the number of generators"""
 
     @property

@@ -41,6 +41,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -61,7 +62,7 @@ class DMGANConfig(GameConfig, EnsembleConfig):
     draw: Draw = "systematic"
     """how the generators of a batch are drawn: random (the paper's), systematic (counts within 1 of their mean), or
     equal (all generators make as many samples, weighed by r(c): equal work for the workers of a sharded ensemble)"""
-    information_weight: float = Field(1.0, gt=0)
+    information_weight: float = Field(1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda', weight of the mutual-information term in the loss of generators and encoder"""
     encoder_norm: Literal["none", "batch"] = "none"
     """batch: the authors' batch norm in Q, for one worker only"""

@@ -35,6 +35,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -48,20 +49,34 @@ from toposampler.systems.dmgan import DMGAN, DMGANConfig
 class PriorConfig(OptimiserConfig):
     """How r(c) is learned: Adam on zeta, and the entropy bonus that fades."""
 
-    learning_rate: float = Field(2e-2, gt=0)
+    learning_rate: float = Field(2e-2, gt=0, json_schema_extra=may(search={"loguniform": [2e-3, 1e-1]}))
     """step size of Adam"""
     betas: tuple[float, float] = (0.5, 0.5)
     """decay of Adam's first and second moment, each in [0, 1)"""
-    entropy_weight: float = Field(1000.0, ge=0)
+    entropy_weight: float = Field(1000.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [1, 1000]}))
     """w: the bonus for the entropy of r(c) at the start, in nats"""
-    entropy_decay: float = Field(0.98, gt=0, le=1)
+    entropy_decay: float = Field(
+        0.98,
+        gt=0,
+        le=1,
+        json_schema_extra=may(
+            branch=True, search={"uniform": [0.9, 0.999], "when": {"entropy_schedule": ["exponential", "encoder"]}}
+        ),
+    )
     """a: the factor of the bonus per generator step"""
-    entropy_decay_from: float = Field(0.3, ge=0, le=1)
+    entropy_decay_from: float = Field(0.3, ge=0, le=1, json_schema_extra=may(branch=True, search={"uniform": [0, 0.6]}))
     """share of the run after which the bonus decays"""
-    entropy_schedule: Literal["exponential", "linear", "encoder"] = "exponential"
+    entropy_schedule: Literal["exponential", "linear", "encoder"] = Field(
+        "exponential", json_schema_extra=may(search={"choice": ["exponential", "linear", "encoder"]})
+    )
     """how the bonus decays: by the factor a per step; in a straight line to 0; by a per step in which the encoder tells
     all generators apart, and less when it tells them apart less"""
-    entropy_span: float = Field(0.2, gt=0, le=1)
+    entropy_span: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        json_schema_extra=may(branch=True, search={"uniform": [0.05, 0.6], "when": {"entropy_schedule": ["linear"]}}),
+    )
     """share of the run in which a linear bonus falls to 0; other schedules: unused"""
     every: int = Field(1, ge=1)
     """the prior takes a step at every n-th generator step"""

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import Section
+from toposampler.keys import may
 from toposampler.losses import relativistic, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.losses.wasserstein import Sides
@@ -23,7 +24,7 @@ from toposampler.systems.batch import Batch
 class PenaltyConfig(Section):
     """The gradient penalty that keeps a critic near 1-Lipschitz, or, in a relativistic game, flat at all samples."""
 
-    weight: float = Field(1.0, ge=0)
+    weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, the penalty's weight (the papers: 10); in a relativistic game gamma"""
     final_weight: float | None = Field(None, ge=0)
     """the weight at the end of the run, reached along half a cosine (R3GAN: 1 to .1); default: constant"""

@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
@@ -49,7 +50,7 @@ class InfoGANConfig(SystemConfig):
     name: Literal["infogan"] = "infogan"
     n_categories: int = Field(10, ge=1)
     """K, the number of values of the code c"""
-    information_weight: float = Field(1.0, gt=0)
+    information_weight: float = Field(1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, weight of the mutual information between code and sample"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))

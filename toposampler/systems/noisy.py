@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from toposampler.config import Section
+from toposampler.keys import may
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
@@ -22,7 +23,7 @@ class TopologyConfig(Section):
     """The keys of a noise module and of the loss that gives its latents the topology of the data."""
 
     noise: NoiseConfig = NoiseConfig()
-    topology_weight: float = Field(1.0, ge=0)
+    topology_weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.01, 10]}))
     """weight of the signature loss: squared 2-Wasserstein distance of the 0-dimensional deaths of latents and data"""
     topology_space: Literal["data", "critic"] = "data"
     """where the data's signature is taken: among the samples, or among the critic's features of them"""

@@ -13,8 +13,7 @@ from toposampler.errors import UserError
 from toposampler.tracking.address import default_uri, resolve
 from toposampler.tracking.server import cause
 from toposampler.tracking.tracker import METRICS_PER_CALL, noted_delivery
-from toposampler.tracking.uri import sqlite_file
-from toposampler.training.lookup import REGISTERED
+from toposampler.tracking.uri import REGISTERED, sqlite_file
 
 FOLDER = "evaluation"
 """prefix of the metrics, and folder of the artifacts"""

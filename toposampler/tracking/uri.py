@@ -8,6 +8,8 @@ from pathlib import Path
 from toposampler.config import TrackingConfig
 
 SQLITE = "sqlite:///"
+REGISTERED = ("models:/", "runs:/")
+"""what the address of a model on MLflow begins with"""
 
 
 def tracking_uri(config: TrackingConfig, output: Path) -> str:

@@ -24,7 +24,6 @@ from toposampler.metrics.masses import active_generators
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
-    checkpoints,
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -94,8 +93,8 @@ def train(
         if digest != digests[0]:
             raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
     newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
-    if path := group.first(newest):
-        _alike(group, lambda: run.resume(path))
+    if path := group.first(newest[0] if newest else None):
+        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
     return run.train()
 
 
@@ -132,19 +131,21 @@ class Run:
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()
+        self.newest: Path | None = None
+        """the checkpoint that was read or written last"""
         self.seconds_before = 0.0
         self.started = time.monotonic()
         if group.rank == 0:
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 
-    def resume(self, path: Path) -> None:
-        """Go on from the checkpoint `path`."""
-        state = read_checkpoint(path)
+    def resume(self, path: Path, state: dict[str, Any]) -> None:
+        """Go on from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
+        self.newest = path
 
     @property
     def seconds(self) -> float:
@@ -164,8 +165,7 @@ class Run:
                     iteration_ends()
                     self._look_up()
         except TrainingStoppedError as error:
-            good = checkpoints(self.folder / "checkpoints")
-            raise TrainingStoppedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
+            raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
         return self._finish()
 
     def _look_up(self) -> None:
@@ -221,7 +221,8 @@ class Run:
             "loop": self.loop.state_dict(),
         }
         path = self._checkpoint_path()
-        self._on_disk(path.name, lambda: save_checkpoint(path, state))
+        self._on_disk(path.name, lambda: save_checkpoint(path, state, self.newest))
+        self.newest = path
         if self.on_checkpoint is not None:
             self.on_checkpoint(self.loop.step, path)
 
@@ -268,7 +269,7 @@ class Run:
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
-            "model": str(checkpoints(self.folder / "checkpoints")[-1]),
+            "model": str(self.newest),
         }
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2))
         return result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,11 @@ from pydantic import Field, field_validator
 from toposampler.config import Section, flatten, folder_name, merge_overrides, parse_overrides, read_yaml, validate
 from toposampler.data import Dataset
 from toposampler.errors import UserError
+from toposampler.keys import has_key, may, may_branch, may_search, ready_ranges
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
-from toposampler.training.branch import ADOPTABLE
 from toposampler.training.config import RunConfig
-from toposampler.tuning.spaces import READY, SPACES, Number, Space, Values, active, describe_space, parse_space
+from toposampler.tuning.spaces import READY, Number, Space, Values, active, describe_space, parse_space
 
-SEARCHABLE = re.compile(
-    r"system\.(?!name$).*"
-    r"|training\.(batch_size|batch_growth|batch_growth_from|critic_steps|learning_rate_decay_from|ema_decay)"
-)
-"""keys a sweep may search: what is learned, and how; not for how long, on what data, where, or by which seed"""
 DRAWS = 200
 """random points of a space that are tried as configurations before it is searched"""
 
@@ -80,21 +74,21 @@ class SweepConfig(Section):
 
     name: str
     """name of the sweep: its folder below `output`, its run in MLflow and, unless told otherwise, its model's name"""
-    base: Path
+    base: Path = Field(json_schema_extra=may(resume=True))
     """configuration that all trials share, as seen from the folder of this file; the best trial is compared with it"""
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = Field(default_factory=dict, json_schema_extra=may(resume=True))
     """dotted keys of the base that all trials have other values of, such as training.generator_steps"""
-    output: str = "runs"
+    output: str = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds sweeps and runs"""
     seed: int = Field(0, ge=0, lt=2**31)
     """seed of the search; trials have the base's seed"""
     space: dict[str, Any] | Literal["ready"] = "ready"
     """dotted keys and their ranges: {uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]} or
     {choice: [a, b]}, each with `when: {other key: value}` if it exists only then; `ready` in the place of a range, or
-    of them all, takes those of `toposampler.tuning.spaces`"""
-    trials: int = Field(12, ge=1)
+    of them all, takes those that the keys themselves state (`toposampler.keys`)"""
+    trials: int = Field(12, ge=1, json_schema_extra=may(resume=True))
     """trials in all"""
-    total_steps: int | None = Field(None, ge=1)
+    total_steps: int | None = Field(None, ge=1, json_schema_extra=may(resume=True))
     """begin no more trials once all together have done so many generator steps"""
     start_with_base: bool = True
     """the first trial has the base's own values, if they are in the space"""
@@ -106,13 +100,13 @@ class SweepConfig(Section):
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
     search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
     scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = Field(default_factory=ASHA)
-    max_concurrent: int | None = Field(None, ge=1)
+    max_concurrent: int | None = Field(None, ge=1, json_schema_extra=may(resume=True))
     """trials at a time; default: as many as the machines have room for"""
-    confirm_seeds: int = Field(3, ge=0)
+    confirm_seeds: int = Field(3, ge=0, json_schema_extra=may(resume=True))
     """fresh seeds that the best trial and the base are trained with at the end, to compare them; 0: no comparison"""
-    register_model: bool = True
+    register_model: bool = Field(True, json_schema_extra=may(resume=True))
     """register the best model on MLflow, as `candidate`, and as `champion` if it beats the present one"""
-    model: str | None = Field(None, min_length=1)
+    model: str | None = Field(None, min_length=1, json_schema_extra=may(resume=True))
     """name of the registered model; default: the sweep's name"""
 
     @field_validator("name")
@@ -182,7 +176,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     try:
         config = validate(SweepConfig, content)
         base = _base(config, path.parent)
-        space = parse_space(_written(config, base), flatten(base.model_dump(mode="json")))
+        space = parse_space(_written(config, base), base)
         sweep = Sweep(config, base, space, Path(config.output).absolute() / config.name)
         _check_keys(sweep)
         _check_values(sweep)
@@ -219,26 +213,23 @@ def _base(config: SweepConfig, folder: Path) -> RunConfig:
 
 def _written(config: SweepConfig, base: RunConfig) -> Mapping[str, Any]:
     """The space as it is written, `ready` written out."""
-    if base.system.name not in SPACES:
-        raise UserError(f"base: there are no spaces for {base.system.name}; there are for {', '.join(SPACES)}")
-    written = dict.fromkeys(SPACES[base.system.name], READY) if config.space == READY else config.space
+    written = dict.fromkeys(ready_ranges(base), READY) if config.space == READY else config.space
     assert isinstance(written, dict)
     if not written:
-        raise UserError(f"space: no key is searched; write {READY}, or keys such as {next(iter(SPACES['dmgan_pl']))}")
+        raise UserError(f"space: no key is searched; write {READY}, or keys such as system.generator.learning_rate")
     return written
 
 
 def _check_keys(sweep: Sweep) -> None:
     """Refuse keys that no sweep may search, and those whose constants cannot change within a run, if they would."""
     for key in sweep.space:
-        if key.split(".")[0] in RunConfig.model_fields and not SEARCHABLE.fullmatch(key):
-            raise UserError(
-                f"space.{key}: cannot be searched; what can are system.* and, of training, batch_size, batch_growth, "
-                "batch_growth_from, critic_steps, learning_rate_decay_from and ema_decay"
-            )
+        if has_key(sweep.base, key) and not may_search(sweep.base, key):
+            flat = flatten(sweep.base.model_dump(mode="json"))
+            can = [other for other in flat if may_search(sweep.base, other)]
+            raise UserError(f"space.{key}: cannot be searched; what can: {', '.join(can)}")
     if isinstance(sweep.config.scheduler, PBT):
         for key, parameter in sweep.space.items():
-            if not ADOPTABLE.fullmatch(key) or not isinstance(parameter, Number) or parameter.when:
+            if not may_branch(sweep.base, key) or not isinstance(parameter, Number) or parameter.when:
                 raise UserError(
                     f"space.{key}: population based training moves numbers (uniform or loguniform, without `when`) "
                     "that may change within a run: learning rates, weights, and the prior's entropy_* numbers"

@@ -1,4 +1,4 @@
-"""What a key may be: typed parameters, how they are written in a SWEEP.yaml, and a ready space for each system.
+"""What a key may be: typed parameters, and how they are written in a SWEEP.yaml or stated at the key itself.
 
 uniform: [low, high]       a number, evenly
 loguniform: [low, high]    a number, its logarithm evenly
@@ -16,8 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
+from pydantic import BaseModel
 
+from toposampler.config import flatten
 from toposampler.errors import UserError
+from toposampler.keys import ready_ranges
 
 Conditions = Mapping[str, tuple[Any, ...]]
 Values = dict[str, Any]
@@ -25,7 +28,7 @@ Values = dict[str, Any]
 STEP = 0.2
 """how far population based training moves a number: this share of its range, up or down"""
 READY = "ready"
-"""written in the place of a parameter: the one of the system's ready space"""
+"""written in the place of a parameter: the range that the key states itself (`toposampler.keys`)"""
 
 
 @dataclass(frozen=True)
@@ -114,53 +117,21 @@ class Choice:
 Parameter = Number | Whole | Choice
 Space = dict[str, Parameter]
 
-_LEARNING_RATE = Number(1e-4, 1e-2, log=True)
-_WGAN_GP: Space = {
-    "system.generator.learning_rate": _LEARNING_RATE,
-    "system.critic.learning_rate": _LEARNING_RATE,
-    "system.penalty.weight": Number(0.1, 10, log=True),
-}
-_DMGAN: Space = _WGAN_GP | {
-    "system.n_generators": Whole(2, 20),
-    "system.encoder.learning_rate": _LEARNING_RATE,
-    "system.information_weight": Number(0.1, 10, log=True),
-}
-_SCHEDULE = "system.prior.entropy_schedule"
-_DMGAN_PL: Space = _DMGAN | {
-    "system.prior.learning_rate": Number(2e-3, 1e-1, log=True),
-    "system.prior.entropy_weight": Number(1, 1000, log=True),
-    _SCHEDULE: Choice(("exponential", "linear", "encoder")),
-    "system.prior.entropy_decay": Number(0.9, 0.999, when={_SCHEDULE: ("exponential", "encoder")}),
-    "system.prior.entropy_decay_from": Number(0, 0.6),
-    "system.prior.entropy_span": Number(0.05, 0.6, when={_SCHEDULE: ("linear",)}),
-}
-_TOPOLOGY: Space = {
-    "system.topology_weight": Number(0.01, 10, log=True),
-    "system.noise.learning_rate": _LEARNING_RATE,
-}
-SPACES: Mapping[str, Space] = {
-    "wgan_gp": _WGAN_GP,
-    "dmgan": _DMGAN,
-    "dmgan_pl": _DMGAN_PL,
-    "topo_dmgan": _DMGAN_PL | _TOPOLOGY,
-    "toposampler": _WGAN_GP | _TOPOLOGY | {"system.noise.branches": Whole(1, 8)},
-}
-"""for each system, what is worth searching and how far: a sweep names the keys it takes"""
 
-
-def parse_space(written: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
-    """The space that a SWEEP.yaml wrote, every key behind those it depends on; `base` is its base config, flat.
+def parse_space(written: Mapping[str, Any], config: BaseModel) -> Space:
+    """The space that a SWEEP.yaml wrote, every key behind those it depends on; `config` is its base.
 
     Raises UserError naming the key that is wrong.
     """
-    system = base["system.name"]
-    ready = SPACES[system]
+    base, ready = flatten(config.model_dump(mode="json")), ready_ranges(config)
     space: Space = {}
     for key, content in written.items():
         if content == READY:
             if key not in ready:
-                raise UserError(f"space.{key}: {system} has no ready range for it; there are {', '.join(ready)}")
-            space[key] = ready[key]
+                raise UserError(
+                    f"space.{key}: {base['system.name']} has no ready range for it; there are {', '.join(ready)}"
+                )
+            space[key] = parse_parameter(key, ready[key])
         else:
             space[key] = parse_parameter(key, content)
     return _in_order({key: _settled(key, parameter, space, base) for key, parameter in space.items()})

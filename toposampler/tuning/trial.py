@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from toposampler.distributed.lock import locked
 from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
+from toposampler.plugins import Registered
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import newest_checkpoint
@@ -60,6 +61,8 @@ class Plan:
     """metrics that every report has, and which way is better"""
     exchanges: bool = False
     """whether reports carry checkpoints, for other trials to go on from"""
+    registered: Registered = field(default_factory=Registered, compare=False)
+    """what the driver was told of: a trial's process knows it once the plan has been unpickled"""
 
 
 def trial_name(number: int) -> str:
@@ -279,7 +282,7 @@ def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> N
                 with given.as_directory() as place:
                     branch(config, Path(place) / f"{config.name}.pt")
             elif own is not None:
-                branch(config, own)
+                branch(config, own[0])
 
 
 @contextmanager
@@ -291,5 +294,5 @@ def _carried(configs: Sequence[RunConfig]) -> Iterator[tune.Checkpoint | None]:
     with tempfile.TemporaryDirectory() as place:
         for config in configs:
             if newest := newest_checkpoint(run_folder(config) / "checkpoints"):
-                shutil.copy(newest, Path(place) / f"{config.name}.pt")
+                shutil.copy(newest[0], Path(place) / f"{config.name}.pt")
         yield tune.Checkpoint.from_directory(place)

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "topology", "plots", "config", "errors", "records", "background", "files"],
+    ["nn", "losses", "topology", "plots", "config", "errors", "records", "background", "files", "reader", "conversion"],
     ["data", "metrics", "priors"],
     ["systems"],
     ["training", "tracking", "rejection", "sampling", "evaluation"],

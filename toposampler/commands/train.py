@@ -182,9 +182,9 @@ def load(command: Command) -> RunConfig:
     if not (folder / name / "config.yaml").exists():
         names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
         raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
-    # Wherever it lay when it was begun, and whatever it was called. Quoted, for names that look like numbers.
-    here = [json.dumps(text, ensure_ascii=False) for text in (str(folder), name)]
-    return load_config(folder / name / "config.yaml", [*command.overrides, "--output", here[0], "--name", here[1]])
+    # Wherever it lay when it was begun, and whatever it was called.
+    here = [f"--output={folder}", f"--name={name}"]
+    return load_config(folder / name / "config.yaml", [*command.overrides, *here])
 
 
 def submitted(command: Command, config: RunConfig) -> int:

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import Section
+from toposampler.config import Section, Seed
 from toposampler.errors import UserError
 
 
@@ -73,7 +73,7 @@ class SyntheticConfig(DataConfig):
 
     n: int = Field(50_000, ge=2, le=10**8)
     """points to draw"""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
     """seed the data is drawn with (not the run's seed: every run sees the same data)"""
 
 

@@ -12,17 +12,18 @@ from pydantic import Field, field_validator, model_validator
 from toposampler.config import (
     ClusterConfig,
     Section,
+    Seed,
     TrackingConfig,
     TrainingConfig,
     flatten,
     folder_name,
     merge_overrides,
     parse_overrides,
-    read_yaml,
     validate,
 )
 from toposampler.data import DATA, DataConfig
 from toposampler.errors import UserError
+from toposampler.reader import read_yaml
 from toposampler.systems import SYSTEMS, SystemConfig
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class RunConfig(Section):
     """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
     output: str = "runs"
     """folder that holds the runs"""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
     """seed of the initialisation, the noise and the order of the data"""
     data: AnyData
     system: AnySystem

@@ -20,7 +20,7 @@ import torch
 from mlflow import MlflowClient
 from processes import ROOT, marked_environment
 
-from toposampler.distributed.lock import locked
+from toposampler.training.lock import locked
 from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.tracker import PARENT

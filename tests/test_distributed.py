@@ -13,7 +13,7 @@ from processes import CONFIG, ROOT, SHORT, free_port, mlflow_status, start, trai
 
 from toposampler.config import to_yaml
 from toposampler.distributed.driver import absolute, stored_result
-from toposampler.distributed.lock import locked
+from toposampler.training.lock import locked
 from toposampler.distributed.resources import this_machine
 from toposampler.errors import UserError
 from toposampler.training import RunConfig, load_config

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -29,6 +30,7 @@ from pydantic_core import ErrorDetails
 
 from toposampler.conversion import convert
 from toposampler.errors import UserError
+from toposampler.files import local_path
 from toposampler.reader import Scalar, read_argument
 
 MAX_FAULTS = 20
@@ -85,6 +87,20 @@ def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
+def registry_name(name: str) -> str:
+    """`name`, if a registered model can be called so and be found by it. Raises ValueError otherwise.
+
+    MLflow takes nearly all; `models:/NAME@alias` cannot hold a slash or an @, its filters no quotes, a command line no
+    name that begins like an option.
+    """
+    if len(name) > 200 or not re.fullmatch(r"[^\W_]([\w. -]*[\w.-])?", name):
+        raise ValueError(
+            "a registered model's name has at most 200 letters, digits, spaces, '.', '_' and '-', and starts with a "
+            "letter or digit"
+        )
+    return name
+
+
 def folder_name(name: str, what: str) -> str:
     """`name`, of `what` ("run"), if a folder can be called so everywhere. Raises ValueError otherwise."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
@@ -105,6 +121,10 @@ def _seed_that_torch_uses(seed: int) -> int:
 
 Seed = Annotated[int, Field(ge=0), AfterValidator(_seed_that_torch_uses)]
 """a seed for torch.manual_seed"""
+
+
+Folder = Annotated[str, AfterValidator(local_path)]
+"""a folder that all machines see"""
 
 
 class OptimiserConfig(Section):
@@ -199,6 +219,17 @@ class ClusterConfig(Section):
         return self
 
 
+HIDDEN = "***@"
+"""written in the place of a user's name and password"""
+
+
+def without_password(text: str) -> str:
+    """`text` with the names and passwords of the addresses in it left out: it may be printed and written down."""
+    text = re.sub(r"(https?://)[^/?#\s]*@", rf"\1{HIDDEN}", text)
+    text = re.sub(r"(\b(?!https?:)[a-z][a-z0-9+.-]*://)[^\s'\"]*@", rf"\1{HIDDEN}", text, flags=re.IGNORECASE)
+    return re.sub(r"([?&](?:password|passwd|pwd|token|sslpassword)=)[^&\s'\"]*", r"\1***", text, flags=re.IGNORECASE)
+
+
 class TrackingConfig(Section):
     """Where metrics, figures and models are recorded (MLflow)."""
 
@@ -210,6 +241,10 @@ class TrackingConfig(Section):
     """false: an unreachable server at the start is a warning, not an error"""
     enabled: bool = True
     """false: no MLflow at all"""
+
+    @field_serializer("uri", when_used="json")
+    def _written_without_password(self, uri: str | None) -> str | None:
+        return None if uri is None else without_password(uri)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
@@ -282,7 +317,7 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
     message = EXAMPLES.get(fault["type"], message[0].lower() + message[1:])
     value = fault["input"]
     message = shortened(message, 400)
-    return f"{key}: {message}" if isinstance(value, Mapping) else f"{key}: {message} (got {shortened(repr(value))})"
+    return f"{key}: {message}" if isinstance(value, Mapping) else f"{key}: {message} (got {shortened(without_password(repr(value)))})"
 
 
 def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type[BaseModel], list[str]]:

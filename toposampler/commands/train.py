@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toposampler.config import Section, describe, parse_overrides, to_yaml, validate
+from toposampler.config import Folder, Section, describe, parse_overrides, to_yaml, validate
 from toposampler.distributed.driver import launch
 from toposampler.distributed.jobs import follow, how_to_follow, submit
 from toposampler.distributed.resources import description
@@ -69,7 +69,7 @@ class Command:
 class Place(Section):
     """Of a configuration, where its run lies."""
 
-    output: str = RunConfig.model_fields["output"].default
+    output: Folder = RunConfig.model_fields["output"].default
 
 
 def main(arguments: list[str]) -> int:

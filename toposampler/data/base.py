@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from toposampler.config import Section, Seed
 from toposampler.errors import UserError
+from toposampler.files import local_path
 
 
 class Manifold(Protocol):
@@ -62,6 +64,11 @@ class DataConfig(Section):
 
     name: str
     """which data"""
+
+    @field_validator("*")
+    @classmethod
+    def _paths_are_local(cls, value: Any) -> Any:
+        return Path(local_path(str(value))) if isinstance(value, Path) else value
 
     @abstractmethod
     def load(self) -> Dataset:

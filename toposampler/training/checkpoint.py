@@ -100,8 +100,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointUnreadableError(f"checkpoint {path} does not exist") from None
     except OSError as error:
         raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
-    except (MemoryError, RuntimeError) as error:  # torch's allocator raises the second
-        raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {error}") from None
+    except (MemoryError, RuntimeError) as error:  # torch's allocator and its zip reader raise the second
+        reason = (str(error).splitlines() or ["out of memory"])[0]
+        if reason.startswith("PytorchStreamReader") and "failed locating" not in reason:  # its headers have no check sum
+            raise CheckpointDamagedError(f"checkpoint {path} is damaged: {reason}") from None
+        raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {reason}") from None
     except Exception:  # pickle.UnpicklingError, whose text advises to load with the executing of code allowed
         raise CheckpointUnreadableError(
             f"checkpoint {path} is not a checkpoint of toposampler: it holds no plain tensors"

@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from toposampler.config import (
     ClusterConfig,
+    Folder,
     Section,
     Seed,
     TrackingConfig,
@@ -44,7 +45,7 @@ class RunConfig(Section):
 
     name: str
     """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
-    output: str = "runs"
+    output: Folder = "runs"
     """folder that holds the runs"""
     seed: Seed = 0
     """seed of the initialisation, the noise and the order of the data"""

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from toposampler.config import Section, flatten, folder_name, merge_overrides, parse_overrides, validate
+from toposampler.config import Folder, Section, flatten, folder_name, merge_overrides, parse_overrides, registry_name, validate
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
@@ -85,7 +85,7 @@ class SweepConfig(Section):
     """configuration that all trials share, as seen from the folder of this file; the best trial is compared with it"""
     overrides: dict[str, Any] = Field(default_factory=dict)
     """dotted keys of the base that all trials have other values of, such as training.generator_steps"""
-    output: str = "runs"
+    output: Folder = "runs"
     """folder that holds sweeps and runs"""
     seed: int = Field(0, ge=0, lt=2**31)
     """seed of the search; trials have the base's seed"""
@@ -120,6 +120,11 @@ class SweepConfig(Section):
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         return folder_name(name, "sweep")
+
+    @field_validator("model")
+    @classmethod
+    def _model_can_be_registered(cls, model: str | None) -> str | None:
+        return None if model is None else registry_name(model)
 
     @field_validator("objectives")
     @classmethod

@@ -14,7 +14,7 @@ from toposampler.background import Periodic
 from toposampler.config import ClusterConfig, flatten, to_yaml
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.driver import absolute, check_tracking
-from toposampler.distributed.lock import locked
+from toposampler.training.lock import locked
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.records import RecordWriter

@@ -23,7 +23,7 @@ from ray import tune
 
 from toposampler.config import merge_overrides, to_yaml, validate
 from toposampler.distributed.driver import stored_result
-from toposampler.distributed.lock import locked
+from toposampler.training.lock import locked
 from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically

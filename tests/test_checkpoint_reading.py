@@ -1,9 +1,8 @@
-"""Every reason for which a checkpoint cannot be read, of the newest and of all: what a run does, and what survives it."""
+"""Every reason for which a checkpoint cannot be read, of the newest and of all: what a run does, and what survives."""
 
 from __future__ import annotations
 
 import errno
-import io
 import logging
 import os
 import shutil
@@ -162,12 +161,12 @@ def run(trained: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What lies in `folder`, by name: bytes of files (read past a patched Path.open), and the kind of what is no file."""
+    """What lies in `folder`, by name: bytes of files (past a patched Path.open), and the kind of what is no file."""
     return {p.name: _bytes(p) if p.is_file() else p.lstat().st_mode for p in sorted(folder.iterdir())}
 
 
 def _bytes(path: Path) -> bytes:
-    with io.open(path, "rb") as file:
+    with open(path, "rb") as file:
         return file.read()
 
 

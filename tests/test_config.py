@@ -80,7 +80,9 @@ def test_a_mistake_is_named(arguments: list[str], message: str) -> None:
         load_config(LINES, arguments)
 
 
-@pytest.mark.parametrize("text", ["2024_01_05", "1.10", "0123456", "12e4567", "007", "no", "null", "true", "0x1F", "1e5"])
+@pytest.mark.parametrize(
+    "text", ["2024_01_05", "1.10", "0123456", "12e4567", "007", "no", "null", "true", "0x1F", "1e5"]
+)
 @pytest.mark.parametrize("address", ["s3://b/runs", "gs://b", "hdfs://h:8020/x", "file:///x", "az://c/x", "S3://b"])
 def test_remote_storage_is_refused_and_home_is_written_out(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "remote storage is not supported yet: give a folder or file that all machines see"
@@ -120,7 +122,9 @@ NUMBERS = [
 ]
 
 
-@pytest.mark.parametrize("value", ["true", "010", "1:30", "1_000", "'1'", "yes", ".inf", ".nan", "0x", "1e999", "1.2.3"])
+@pytest.mark.parametrize(
+    "value", ["true", "010", "1:30", "1_000", "'1'", "yes", ".inf", ".nan", "0x", "1e999", "1.2.3"]
+)
 def test_a_number_key_takes_numbers_only(value: str) -> None:
     assert len(NUMBERS) > 20
     for key in NUMBERS:

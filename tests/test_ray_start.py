@@ -33,22 +33,24 @@ def test_a_long_folder_for_temporary_files_is_refused_before_ray_starts(
 ) -> None:
     monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
     monkeypatch.setenv(variable, "/tmp/" + "x" * 80)
-    with pytest.raises(UserError, match=rf"^{variable}: Ray's sockets would lie .* {MAX_SOCKET_BYTES} that Unix .* /tmp$"):
-        with cluster(ClusterConfig()):
-            pytest.fail("there is no Ray")
+    said = rf"^{variable}: Ray's sockets would lie .* {MAX_SOCKET_BYTES} that Unix .* /tmp$"
+    with pytest.raises(UserError, match=said), cluster(ClusterConfig()):
+        pytest.fail("there is no Ray")
     monkeypatch.setenv(variable, "/tmp")
     check_socket_paths()
 
 
-@pytest.mark.parametrize("error", [TimeoutError("Timed out waiting\nfor file /x"), RuntimeError("Failed.\nmore"), OSError()])
+@pytest.mark.parametrize(
+    "error", [TimeoutError("Timed out waiting\nfor file /x"), RuntimeError("Failed.\nmore"), OSError()]
+)
 def test_a_ray_that_does_not_start_is_one_message(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(ray, "init", refuse)
-    with pytest.raises(UserError, match=r"^Ray cannot be started on this machine: (Timed out|Failed|OSError).* tries again$"):
-        with cluster(ClusterConfig()):
-            pytest.fail("there is no Ray")
+    said = r"^Ray cannot be started on this machine: (Timed out|Failed|OSError).* tries again$"
+    with pytest.raises(UserError, match=said), cluster(ClusterConfig()):
+        pytest.fail("there is no Ray")
 
 
 @pytest.fixture
@@ -81,8 +83,9 @@ def test_a_token_that_is_missing_is_asked_for_with_what_the_cluster_says(
     dashboard_with_token: str, make_config: Callable[..., RunConfig]
 ) -> None:
     said = (
-        rf"^--submit: the Ray cluster at {dashboard_with_token} asks for a token, and none was found in RAY_AUTH_TOKEN, .*"
-        r"it says: .*Missing authentication token.* `ray get-auth-token` prints it .* RAY_AUTH_MODE=token RAY_AUTH_TOKEN="
+        rf"^--submit: the Ray cluster at {dashboard_with_token} asks for a token, and none was found in "
+        r"RAY_AUTH_TOKEN, .*it says: .*Missing authentication token.* `ray get-auth-token` prints .*"
+        r"RAY_AUTH_MODE=token RAY_AUTH_TOKEN="
     )
     with pytest.raises(UserError, match=said) as caught:
         jobs.submit(dashboard_with_token, make_config("wgan_gp"), ["python", "x.py"])
@@ -107,7 +110,9 @@ def test_the_token_is_found_where_ray_keeps_it(
     jobs.job_client(dashboard_with_token)
     assert "export RAY_AUTH_MODE=token" in jobs.how_to_follow(dashboard_with_token, "run-1")
     give("another")
-    with pytest.raises(UserError, match=r"asks for a token, and the one in .* is not its token .it says: .*Invalid") as caught:
+    with pytest.raises(
+        UserError, match=r"asks for a token, and the one in .* is not its token .it says: .*Invalid"
+    ) as caught:
         jobs.job_client(dashboard_with_token)
     assert TOKEN not in str(caught.value)
     assert "another" not in str(caught.value)

@@ -26,7 +26,10 @@ from toposampler.reader import MAX_BYTES, MAX_DEPTH, Scalar, parse, plain, read_
         *[(".inf", math.inf), ("-.INF", -math.inf), ("9" * 100, int("9" * 100))],
         # YAML 1.1 alone reads these as something else; with a leading zero, the readers of the world differ.
         *[(text, text) for text in ("yes", "no", "on", "off", "y", "n", "tRue", "nULL", "2024-01-05", "2024_01_05")],
-        *[(text, text) for text in ("010", "007", "00.5", "-01", "1_000", "1:30", "0b1", "0X1F", "0o8", "1e", "e5", ".")],
+        *[
+            (text, text)
+            for text in ("010", "007", "00.5", "-01", "1_000", "1:30", "0b1", "0X1F", "0o8", "1e", "e5", ".")
+        ],
         *[(text, text) for text in ("=", "<<", "infinity", "nan", "9" * 101)],
     ],
 )

@@ -310,14 +310,20 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: a value is required"
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        return f"{key}.name: {shortened(repr(str(context['tag'])))} is not known. Choose one of {context['expected_tags']}"
+        return (
+            f"{key}.name: {shortened(repr(str(context['tag'])))} is not known. Choose one of {context['expected_tags']}"
+        )
     if fault["type"] == "union_tag_not_found":
         return f"{key}.name: a value is required"
     message = fault["msg"].removeprefix("Value error, ")
     message = EXAMPLES.get(fault["type"], message[0].lower() + message[1:])
     value = fault["input"]
     message = shortened(message, 400)
-    return f"{key}: {message}" if isinstance(value, Mapping) else f"{key}: {message} (got {shortened(without_password(repr(value)))})"
+    return (
+        f"{key}: {message}"
+        if isinstance(value, Mapping)
+        else f"{key}: {message} (got {shortened(without_password(repr(value)))})"
+    )
 
 
 def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type[BaseModel], list[str]]:

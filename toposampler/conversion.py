@@ -93,12 +93,11 @@ def _sequence(value: list[Any] | tuple[Any, ...], kinds: list[Any]) -> Any:
 
 
 def _leaf(value: Any, kinds: list[Any]) -> Any:
-    literals = {literal for kind in kinds if typing.get_origin(kind) is typing.Literal for literal in typing.get_args(kind)}
+    literals = {
+        literal for kind in kinds if typing.get_origin(kind) is typing.Literal for literal in typing.get_args(kind)
+    }
     allowed = {*kinds, *map(type, literals)}
     if value is None or not allowed & {int, float, bool} or (isinstance(value, str) and allowed & {str, Path}):
         return value
-    if isinstance(value, bool):
-        fits = bool in allowed
-    else:
-        fits = bool(allowed & {int, float}) and not isinstance(value, str)
-    return value if fits else Misfit(value)
+    fitting = {bool} if isinstance(value, bool) else set() if isinstance(value, str) else {int, float}
+    return value if allowed & fitting else Misfit(value)

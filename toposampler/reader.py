@@ -1,10 +1,9 @@
 """The one reader of what users write: YAML files and values on the command line, by YAML 1.2's core schema.
 
 YAML 1.1, PyYAML's own, takes `no` for false, `1:30` for 90, `010` for 8 and `2024_01_05` for a number. Here a plain
-scalar means null, a boolean or a number only if it is written as the core schema says (yaml.org/spec/1.2.2, 10.3), and a
-number with a leading zero, which YAML 1.1, 1.2 and C read in three ways, is none. Whatever it means, it also keeps its
-text: a key that holds a text (`name: 1.10`) takes that. Which of the two is wanted is for
-`toposampler.conversion` to say, which knows the key.
+scalar means null, a boolean or a number only if it is written as the core schema says (yaml.org/spec/1.2.2, 10.3); a
+number with a leading zero, which YAML 1.1 and 1.2 read differently, is none. Whatever it means, it also keeps its text:
+a key that holds a text (`name: 1.10`) takes that. `toposampler.conversion`, which knows the key, says which is wanted.
 
 Tags, merge keys and several documents in one file are not read, and size, depth and the number of values are bounded.
 """
@@ -21,7 +20,7 @@ import yaml
 from toposampler.errors import UserError
 
 MAX_BYTES, MAX_DEPTH, MAX_VALUES, MAX_NUMBER = 2**20, 32, 100_000, 100
-"""of a file; of lists and mappings in each other; of values, those of aliases counted each time; characters of a number"""
+"""bytes of a file; depth of lists and mappings; values, those of aliases counted each time; characters of a number"""
 
 _NULL = re.compile(r"null|Null|NULL|~|")
 _TRUE, _FALSE = re.compile(r"true|True|TRUE"), re.compile(r"false|False|FALSE")

@@ -104,7 +104,9 @@ def show(uri: str, name: str | None) -> int:
     """Print the versions of the model `name`, or of all, with what they go by."""
     names = registered_names(uri)
     if name is not None and name not in names:
-        raise UserError(f"--name {name}: there is no such model at {without_password(uri)}; there are {', '.join(names) or 'none'}")
+        raise UserError(
+            f"--name {name}: there is no such model at {without_password(uri)}; there are {', '.join(names) or 'none'}"
+        )
     print(f"registry  {without_password(uri)}")
     for of in [name] if name else names:
         for version in Registry(uri, of).versions():

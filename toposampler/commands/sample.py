@@ -32,13 +32,13 @@ from pathlib import Path
 
 import torch
 
-from toposampler.training.lock import locked
 from toposampler.errors import UserError
 from toposampler.files import out_path
 from toposampler.rejection import METHODS
 from toposampler.rejection.base import Cost
 from toposampler.sampling.output import Npy, Output
 from toposampler.sampling.writing import SamplingJob, Writer
+from toposampler.training.lock import locked
 from toposampler.training.lookup import local
 from toposampler.training.progress import Bar, Lines
 

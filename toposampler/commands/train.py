@@ -18,7 +18,6 @@ that cluster. A run that was stopped goes on from its newest checkpoint when it 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal

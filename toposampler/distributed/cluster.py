@@ -62,9 +62,9 @@ def _start(has: Mapping[str, float]) -> None:
         )
     except Exception as error:  # RuntimeError, TimeoutError, OSError, subprocess's and Ray's own, by what is wrong
         raise UserError(
-            f"Ray cannot be started on this machine: {_first_line(error)}. It may be too busy, or short of memory or of "
-            f"room in {get_default_ray_temp_dir()}, where Ray writes its logs (session_latest/logs says more; TMPDIR "
-            "places it elsewhere): the same command tries again"
+            f"Ray cannot be started on this machine: {_first_line(error)}. It may be too busy, or short of memory or "
+            f"of room in {get_default_ray_temp_dir()}, where Ray writes its logs (session_latest/logs says more; "
+            "TMPDIR places it elsewhere): the same command tries again"
         ) from None
 
 
@@ -75,8 +75,8 @@ def check_socket_paths() -> None:
     if over := max(0, len(os.fsencode(longest)) - MAX_SOCKET_BYTES):
         variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
         raise UserError(
-            f"{variable}: Ray's sockets would lie below {folder}, and their names would be {over} bytes longer than the "
-            f"{MAX_SOCKET_BYTES} that Unix allows; set {variable} to a shorter folder, such as /tmp"
+            f"{variable}: Ray's sockets would lie below {folder}, and their names would be {over} bytes longer than "
+            f"the {MAX_SOCKET_BYTES} that Unix allows; set {variable} to a shorter folder, such as /tmp"
         )
 
 

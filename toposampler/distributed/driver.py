@@ -17,12 +17,12 @@ from toposampler.distributed.capacity import Watch
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.events import Events
 from toposampler.distributed.jobs import git_commit
-from toposampler.training.lock import locked
 from toposampler.distributed.stop import stoppable
 from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.lock import locked
 from toposampler.training.progress import Progress
 from toposampler.training.run import check
 

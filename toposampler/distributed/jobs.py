@@ -89,8 +89,8 @@ def job_client(address: str) -> JobSubmissionClient:
     if found is not None:
         reason = f"the one in {place} is not its token"
     raise UserError(
-        f"the Ray cluster at {address} asks for a token, and {reason} (it says: {said}). `ray get-auth-token` prints it "
-        "on the machine that started the cluster; here: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=..."
+        f"the Ray cluster at {address} asks for a token, and {reason} (it says: {said}). `ray get-auth-token` prints "
+        "it on the machine that started the cluster; here: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=..."
     )
 
 

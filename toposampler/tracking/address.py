@@ -39,7 +39,9 @@ def resolve(address: str, uri: str) -> tuple[Registry, str]:
         return _newest_of_run(parts["run"], uri)
     name, wanted = parts["name"], parts["alias"] or parts["version"]
     if name not in (names := registered_names(uri)):
-        raise UserError(f"{address}: there is no model {name} on MLflow at {without_password(uri)}; {_there_are('models', names)}")
+        raise UserError(
+            f"{address}: there is no model {name} on MLflow at {without_password(uri)}; {_there_are('models', names)}"
+        )
     registry = Registry(uri, name)
     versions = registry.versions()
     if parts["alias"]:

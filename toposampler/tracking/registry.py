@@ -131,7 +131,9 @@ class Registry:
     def _versions(self) -> list[ModelVersion]:
         quote = '"' if "'" in self.name else "'"  # of names that others have made: ours hold neither
         if quote in self.name:
-            raise UserError(f"the registered model {self.name} has both quotes in its name: MLflow cannot be asked for it")
+            raise UserError(
+                f"the registered model {self.name} has both quotes in its name: MLflow cannot be asked for it"
+            )
         return list(self._client.search_model_versions(f"name={quote}{self.name}{quote}", max_results=10_000))
 
     @contextmanager
@@ -141,7 +143,9 @@ class Registry:
         except UserError:
             raise
         except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
-            raise UserError(f"the registry of MLflow at {without_password(self._uri)}, model {self.name}: {cause(error)}") from None
+            raise UserError(
+                f"the registry of MLflow at {without_password(self._uri)}, model {self.name}: {cause(error)}"
+            ) from None
 
 
 def check_name(name: str) -> None:

@@ -13,7 +13,10 @@ from toposampler.config import without_password
 from toposampler.errors import UserError
 from toposampler.tracking.uri import sqlite_file
 
-for _name in ("mlflow.store.db.utils", "alembic"):  # a page for each attempt at a database that is away; we say one line
+for _name in (
+    "mlflow.store.db.utils",
+    "alembic",
+):  # a page for each attempt at a database that is away; we say one line
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 

@@ -27,9 +27,12 @@ def tracking_uri(config: TrackingConfig, output: Path) -> str:
 
 def checked(uri: str) -> str:
     """`uri`. Raises UserError if it is of a database in memory."""
-    if re.fullmatch(r"sqlite(\+\w+)?:(//?/?)?(|file:)(|:memory:)(\?.*)?", uri) or re.search(r"sqlite.*mode=memory", uri):
+    if re.fullmatch(r"sqlite(\+\w+)?:(//?/?)?(|file:)(|:memory:)(\?.*)?", uri) or re.search(
+        r"sqlite.*mode=memory", uri
+    ):
         raise UserError(
-            f"tracking.uri: {uri} is a database in memory, gone when the command ends; give a file: {SQLITE}/FOLDER/mlflow.db"
+            f"tracking.uri: {uri} is a database in memory, gone when the command ends; give a file: "
+            f"{SQLITE}/FOLDER/mlflow.db"
         )
     return uri
 

@@ -28,7 +28,7 @@ class CheckpointDamagedError(UserError):
 
 
 class CheckpointUnreadableError(UserError):
-    """A checkpoint may be whole, but cannot be read here and now: no permission, an input/output error, other schema."""
+    """A checkpoint may be whole, but cannot be read here and now: no permission, input/output error, other schema."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -102,7 +102,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
     except (MemoryError, RuntimeError) as error:  # torch's allocator and its zip reader raise the second
         reason = (str(error).splitlines() or ["out of memory"])[0]
-        if reason.startswith("PytorchStreamReader") and "failed locating" not in reason:  # its headers have no check sum
+        if (
+            reason.startswith("PytorchStreamReader") and "failed locating" not in reason
+        ):  # its headers have no check sum
             raise CheckpointDamagedError(f"checkpoint {path} is damaged: {reason}") from None
         raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {reason}") from None
     except Exception:  # pickle.UnpicklingError, whose text advises to load with the executing of code allowed

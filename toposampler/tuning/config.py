@@ -12,7 +12,16 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from toposampler.config import Folder, Section, flatten, folder_name, merge_overrides, parse_overrides, registry_name, validate
+from toposampler.config import (
+    Folder,
+    Section,
+    flatten,
+    folder_name,
+    merge_overrides,
+    parse_overrides,
+    registry_name,
+    validate,
+)
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate

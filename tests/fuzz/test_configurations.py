@@ -33,8 +33,9 @@ MAX_BYTES = 500 * 2**20
 VALUES = [
     *re.findall(
         r"\S+",
-        r"""null ~ true false yes no on off 0 -1 1 2 3 10 64 010 0x1F 0o17 1_000 1:30 1e3 1e-4 1e999 .inf -.inf .nan 12e4567
-        0.5 -0.5 9223372036854775808 4294967296 100000000 30000 1e11 !!int !!set !!python/none !x *a &a [] {} [1] [1,2]
+        r"""null ~ true false yes no on off 0 -1 1 2 3 10 64 010 0x1F 0o17 1_000 1:30 1e3 1e-4 1e999 .inf -.inf .nan
+        12e4567 0.5 -0.5
+        9223372036854775808 4294967296 100000000 30000 1e11 !!int !!set !!python/none !x *a &a [] {} [1] [1,2]
         [1,2,3] [[1]] [true] {a:1} "1" '1' "" '~' lines dmgan_pl wgan_gp s3://b/x file:///x ~/x ~nobody/x ../x /dev/null
         a/b a@b a'b 007 1.10 2024-01-05 2024_01_05 x fp32 none ready bf16 sharded "\0" "\ud800" "\Uffffffff" ä <<""",
     ),

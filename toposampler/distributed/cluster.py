@@ -95,8 +95,8 @@ def connect(address: str) -> None:
         ) from None
     except Exception as error:  # ValueError, ConnectionError, RuntimeError and more, by what is wrong
         raise UserError(
-            f"RAY_ADDRESS: cannot connect to a Ray cluster at {address} ({_first_line(error)}). It must be the host:port of the "
-            "head node, such as 127.0.0.1:6379, from a node of the cluster, and not the dashboard's "
+            f"RAY_ADDRESS: cannot connect to a Ray cluster at {address} ({_first_line(error)}). It must be the "
+            "host:port of the head node, such as 127.0.0.1:6379, from a node of the cluster, and not the dashboard's "
             "http://127.0.0.1:8265, which `ray job submit --address` takes; unset it for a Ray on this machine"
         ) from None
 

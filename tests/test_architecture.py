@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "topology", "plots", "config", "keys", "registry", "errors", "records", "background", "files"],
+    ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
     ["plugins", "training", "tracking", "rejection", "sampling", "evaluation"],
@@ -18,6 +18,7 @@ FLOORS = [
     ["tuning"],
     ["commands"],
 ]
+FLOORS[0] += ["background", "files"]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}
 MODULES = sorted(
     p for p in (ROOT / "toposampler").rglob("*.py") if p.parent != ROOT / "toposampler" or p.stem != "__init__"

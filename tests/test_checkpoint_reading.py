@@ -1,4 +1,4 @@
-"""Every reason for which a checkpoint cannot be read, of the newest and of all: what a run does, and what survives it."""
+"""Every reason for which a checkpoint cannot be read, of the newest and of all: what a run does, and what survives."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def run(trained: Path, make_config: Callable[..., RunConfig]) -> RunConfig:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """What lies in `folder`, by name: bytes of files (read past a patched Path.open), and the kind of what is no file."""
+    """What lies in `folder`, by name: bytes of files (past a patched Path.open), and the kind of what is no file."""
     return {p.name: _bytes(p) if p.is_file() else p.lstat().st_mode for p in sorted(folder.iterdir())}
 
 

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from types import ModuleType
 
 import numpy as np
@@ -24,6 +25,7 @@ from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_checkpoint
 from toposampler.training.config import run_folder
+from toposampler.training.lock import locked
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import WARM_UP
 from toposampler.training.run import Run
@@ -136,6 +138,37 @@ def test_a_damaged_newest_checkpoint_is_passed_by(make_config: MakeConfig, caplo
     train(config)
     assert f"checkpoint {newest} is damaged: it is not a whole zip file; falling back" in caplog.text
     assert same(whole, final_state(config))
+
+
+def test_two_processes_do_not_train_one_run(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposampler.training.run.PATIENCE_S", 0.3)
+    config = make_config("wgan_gp")
+    refused = []
+
+    def meanwhile(step: int, path: Path) -> None:
+        if step == 10:
+            before = (run_folder(config) / "metrics.jsonl").read_bytes()
+            with pytest.raises(UserError, match=f"^another process is working on this run: {run_folder(config)}$"):
+                train(config)
+            assert (run_folder(config) / "metrics.jsonl").read_bytes() == before
+            refused.append(step)
+
+    train(config, on_checkpoint=meanwhile)
+    assert refused == [10]
+    with locked(run_folder(config)):  # as its driver does
+        train(config)
+
+
+def test_training_waits_for_a_process_that_is_about_to_end(make_config: MakeConfig) -> None:
+    config = make_config("wgan_gp")
+    run_folder(config).mkdir()
+    program = "import sys, time; from pathlib import Path; from toposampler.training.lock import TRAINING, locked\n"
+    program += "with locked(Path(sys.argv[1]), TRAINING): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, run_folder(config)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        Timer(0.5, other.kill).start()
+        train(config)
 
 
 def test_resume_with_other_data_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:

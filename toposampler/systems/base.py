@@ -62,9 +62,9 @@ class SystemConfig(Section):
     name: str = Field(json_schema_extra=may(search=False))
     """which system"""
     latent: LatentConfig = LatentConfig()
-    generator_width: int | None = Field(None, ge=1)
+    generator_width: int | None = Field(None, ge=1, le=65_536)
     """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
-    critic_width: int | None = Field(None, ge=1)
+    critic_width: int | None = Field(None, ge=1, le=65_536)
     """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images"""
     generator_norm: GeneratorNorm = "none"
     """layer: each sample's hidden maps in an image generator are normalised, where papers have batch norm, which would
@@ -114,7 +114,7 @@ class SystemConfig(Section):
 class EnsembleConfig(SystemConfig):
     """The keys of a system with K generators."""
 
-    n_generators: int = Field(10, ge=1, json_schema_extra=may(search={"int": [2, 20]}))
+    n_generators: int = Field(10, ge=1, le=10_000, json_schema_extra=may(search={"int": [2, 20]}))
     """K, the number of generators"""
 
     @property

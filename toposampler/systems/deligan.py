@@ -47,7 +47,7 @@ class DeLiGANConfig(SystemConfig):
     """DeLiGAN (Gurumurthy et al. 2017): one generator behind a trained mixture of Gaussians."""
 
     name: Literal["deligan"] = "deligan"
-    n_components: int = Field(50, ge=1)
+    n_components: int = Field(50, ge=1, le=10_000)
     """N, the number of Gaussians that z is a mixture of"""
     sigma: float = Field(0.2, gt=0)
     """standard deviation of each Gaussian at the start"""

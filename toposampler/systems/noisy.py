@@ -27,7 +27,7 @@ class TopologyConfig(Section):
     """weight of the signature loss: squared 2-Wasserstein distance of the 0-dimensional deaths of latents and data"""
     topology_space: Literal["data", "critic"] = "data"
     """where the data's signature is taken: among the samples, or among the critic's features of them"""
-    topology_bars: int | None = Field(None, ge=1)
+    topology_bars: int | None = Field(None, ge=1, le=2**20)
     """compare this many of the longest bars only (K components have K - 1 long ones); default: all"""
 
     @model_validator(mode="after")

@@ -45,7 +45,7 @@ class PacGANConfig(SystemConfig):
     """PacGAN (Lin et al. 2018): one generator, a critic that judges several samples at once."""
 
     name: Literal["pacgan"] = "pacgan"
-    n_packed: int = Field(4, ge=1)
+    n_packed: int = Field(4, ge=1, le=1024)
     """m, samples that the critic judges at once; 1: the plain GAN"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))

@@ -7,7 +7,6 @@ has an input/output error. Then there is nothing a run could do that would not l
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import stat
@@ -29,7 +28,7 @@ class CheckpointDamagedError(UserError):
 
 
 class CheckpointUnreadableError(UserError):
-    """A checkpoint may be whole, but cannot be read here and now: no permission, an input/output error, other schema."""
+    """A checkpoint may be whole, but cannot be read here and now: no permission, input/output error, other schema."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -101,8 +100,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointUnreadableError(f"checkpoint {path} does not exist") from None
     except OSError as error:
         raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
-    except (MemoryError, RuntimeError) as error:  # torch's allocator raises the second
-        raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {error}") from None
+    except (MemoryError, RuntimeError) as error:  # torch's allocator and its zip reader raise the second
+        reason = (str(error).splitlines() or ["out of memory"])[0]
+        if (
+            reason.startswith("PytorchStreamReader") and "failed locating" not in reason
+        ):  # its headers have no check sum
+            raise CheckpointDamagedError(f"checkpoint {path} is damaged: {reason}") from None
+        raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {reason}") from None
     except Exception:  # pickle.UnpicklingError, whose text advises to load with the executing of code allowed
         raise CheckpointUnreadableError(
             f"checkpoint {path} is not a checkpoint of toposampler: it holds no plain tensors"
@@ -128,13 +132,12 @@ def _damage(file: IO[bytes]) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             part = archive.testzip()
-    except OSError as error:
-        if error.errno in (None, errno.EINVAL):  # zipfile, sent by damaged bytes to places outside the file
-            return "it is not a whole zip file"
-        raise
     except MemoryError:
         raise
     except Exception:  # BadZipFile, and whatever else zipfile raises for altered bytes (struct.error, zlib.error, ...)
+        file.seek(0)
+        while file.read(2**20):  # zipfile makes a BadZipFile of an input/output error too, which comes again here
+            pass
         return "it is not a whole zip file"
     return None if part is None else f"{part} has another check sum than when it was written"
 

@@ -10,19 +10,21 @@ from pydantic import Field, field_validator, model_validator
 
 from toposampler.config import (
     ClusterConfig,
+    Folder,
     Section,
+    Seed,
     TrackingConfig,
     TrainingConfig,
     flatten,
     folder_name,
     merge_overrides,
     parse_overrides,
-    read_yaml,
     validate,
 )
 from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
 from toposampler.keys import may, may_resume
+from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.systems import PAGES, SystemConfig
 
@@ -39,9 +41,9 @@ class RunConfig(Section):
 
     name: str = Field(json_schema_extra=may(resume=True))
     """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
-    output: str = Field("runs", json_schema_extra=may(resume=True))
+    output: Folder = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds the runs"""
-    seed: int = Field(0, ge=0, lt=2**63, json_schema_extra=may(branch=True))
+    seed: Seed = Field(0, json_schema_extra=may(branch=True))
     """seed of the initialisation, the noise and the order of the data"""
     data: AnyData
     system: AnySystem = Field(json_schema_extra=may(search=True))

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -30,6 +30,7 @@ from toposampler.training.checkpoint import (
 )
 from toposampler.training.config import RunConfig, check_workers, differences, load_config, run_folder
 from toposampler.training.figures import draw_figures, generator_images
+from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
@@ -82,20 +83,22 @@ def train(
         should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
 
     Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
-    rank 0 after the last step): UserError as `check` does, or if workers read different data; TrainingStoppedError if a
+    rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
+    checkpoint is not damaged but cannot be read, or if workers read different data; TrainingStoppedError if a
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
     group = ProcessGroup.current()
     run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop))
-    digests = group.all_values(run.digest)
-    for rank, digest in enumerate(digests):
-        if digest != digests[0]:
-            raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
-    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
-    if path := group.first(newest[0] if newest else None):
-        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
-    return run.train()
+    with run.lock:
+        digests = group.all_values(run.digest)
+        for rank, digest in enumerate(digests):
+            if digest != digests[0]:
+                raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
+        newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+        if path := group.first(newest[0] if newest else None):
+            _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        return run.train()
 
 
 def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
@@ -135,7 +138,9 @@ class Run:
         """the checkpoint that was read or written last"""
         self.seconds_before = 0.0
         self.started = time.monotonic()
+        self.lock = ExitStack()  # of rank 0's process, which writes: a second one on this folder is refused
         if group.rank == 0:
+            self.lock.enter_context(locked(self.folder, TRAINING, PATIENCE_S))
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 

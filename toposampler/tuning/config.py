@@ -11,11 +11,21 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from toposampler.config import Section, flatten, folder_name, merge_overrides, parse_overrides, read_yaml, validate
+from toposampler.config import (
+    Folder,
+    Section,
+    flatten,
+    folder_name,
+    merge_overrides,
+    parse_overrides,
+    registry_name,
+    validate,
+)
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.keys import has_key, may, may_branch, may_search, ready_ranges
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
+from toposampler.reader import read_yaml
 from toposampler.training.config import RunConfig
 from toposampler.tuning.spaces import READY, Number, Space, Values, active, describe_space, parse_space
 
@@ -33,7 +43,7 @@ class TPESearch(Section):
     """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna; of several objectives, their Pareto front."""
 
     name: Literal["tpe"] = "tpe"
-    startup_trials: int = Field(5, ge=1)
+    startup_trials: int = Field(5, ge=1, le=100_000)
     """trials drawn at random before the estimator is asked"""
 
 
@@ -47,9 +57,9 @@ class ASHA(Section):
     """Asynchronous successive halving (Li et al. 2018): at each rung only the best part of the trials goes on."""
 
     name: Literal["asha"] = "asha"
-    rungs: int = Field(3, ge=2)
+    rungs: int = Field(3, ge=2, le=20)
     """points at which trials are compared; the last is the end of the run, each before it `reduction` times earlier"""
-    reduction: int = Field(3, ge=2)
+    reduction: int = Field(3, ge=2, le=1000)
     """of so many trials at a rung, one goes on"""
 
 
@@ -57,7 +67,7 @@ class PBT(Section):
     """Population based training (Jaderberg et al. 2017): now and then the worst go on from the best, elsewhere."""
 
     name: Literal["pbt"] = "pbt"
-    rounds: int = Field(4, ge=2)
+    rounds: int = Field(4, ge=2, le=10_000)
     """parts of equal length that a run is cut into; between them the population is compared"""
     quantile: float = Field(0.25, gt=0, le=0.5)
     """share of the population that is replaced, and of that it is replaced by"""
@@ -78,7 +88,7 @@ class SweepConfig(Section):
     """configuration that all trials share, as seen from the folder of this file; the best trial is compared with it"""
     overrides: dict[str, Any] = Field(default_factory=dict, json_schema_extra=may(resume=True))
     """dotted keys of the base that all trials have other values of, such as training.generator_steps"""
-    output: str = Field("runs", json_schema_extra=may(resume=True))
+    output: Folder = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds sweeps and runs"""
     seed: int = Field(0, ge=0, lt=2**31)
     """seed of the search; trials have the base's seed"""
@@ -86,13 +96,13 @@ class SweepConfig(Section):
     """dotted keys and their ranges: {uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]} or
     {choice: [a, b]}, each with `when: {other key: value}` if it exists only then; `ready` in the place of a range, or
     of them all, takes those that the keys themselves state (`toposampler.keys`)"""
-    trials: int = Field(12, ge=1, json_schema_extra=may(resume=True))
+    trials: int = Field(12, ge=1, le=100_000, json_schema_extra=may(resume=True))
     """trials in all"""
-    total_steps: int | None = Field(None, ge=1, json_schema_extra=may(resume=True))
+    total_steps: int | None = Field(None, ge=1, le=10**15, json_schema_extra=may(resume=True))
     """begin no more trials once all together have done so many generator steps"""
     start_with_base: bool = True
     """the first trial has the base's own values, if they are in the space"""
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(1, ge=1, le=1000)
     """seeds that every trial is trained with: the base's and those after it"""
     aggregate: Literal["mean", "median", "worst"] = "mean"
     """what of the seeds' metrics a trial is judged by"""
@@ -100,9 +110,9 @@ class SweepConfig(Section):
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
     search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
     scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = Field(default_factory=ASHA)
-    max_concurrent: int | None = Field(None, ge=1, json_schema_extra=may(resume=True))
+    max_concurrent: int | None = Field(None, ge=1, le=10_000, json_schema_extra=may(resume=True))
     """trials at a time; default: as many as the machines have room for"""
-    confirm_seeds: int = Field(3, ge=0, json_schema_extra=may(resume=True))
+    confirm_seeds: int = Field(3, ge=0, le=1000, json_schema_extra=may(resume=True))
     """fresh seeds that the best trial and the base are trained with at the end, to compare them; 0: no comparison"""
     register_model: bool = Field(True, json_schema_extra=may(resume=True))
     """register the best model on MLflow, as `candidate`, and as `champion` if it beats the present one"""
@@ -113,6 +123,11 @@ class SweepConfig(Section):
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         return folder_name(name, "sweep")
+
+    @field_validator("model")
+    @classmethod
+    def _model_can_be_registered(cls, model: str | None) -> str | None:
+        return None if model is None else registry_name(model)
 
     @field_validator("objectives")
     @classmethod

@@ -13,12 +13,12 @@ from toposampler.background import Periodic
 from toposampler.config import ClusterConfig, flatten, to_yaml
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.driver import absolute, check_tracking
-from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.keys import may_resume
 from toposampler.records import RecordWriter
 from toposampler.tracking.uri import tracking_uri
+from toposampler.training.lock import locked
 from toposampler.training.run import check
 from toposampler.tuning import engine
 from toposampler.tuning.config import PBT, Sweep, check_objectives

@@ -18,7 +18,7 @@ from typing import Any
 import optuna
 from pydantic import BaseModel
 
-from toposampler.config import flatten
+from toposampler.config import flatten, shortened
 from toposampler.errors import UserError
 from toposampler.keys import ready_ranges
 
@@ -140,27 +140,31 @@ def parse_space(written: Mapping[str, Any], config: BaseModel) -> Space:
 def parse_parameter(key: str, content: Any) -> Parameter:
     """One key's parameter. Raises UserError naming the key, what is wrong with it, and what would be right."""
     if not isinstance(content, Mapping):
-        raise UserError(f"space.{key}: {content!r} is no range: write {READY}, or {{uniform: [low, high]}}; {_KINDS}")
+        raise UserError(
+            f"space.{key}: {shortened(repr(content))} is no range: write {READY}, or {{uniform: [low, high]}}; {_KINDS}"
+        )
     kinds = [kind for kind in content if kind != "when"]
     if len(kinds) != 1 or kinds[0] not in ("uniform", "loguniform", "int", "choice"):
-        raise UserError(f"space.{key}: {_KINDS} (got {', '.join(map(str, kinds)) or 'none'})")
+        raise UserError(f"space.{key}: {_KINDS} (got {shortened(', '.join(map(str, kinds))) or 'none'})")
     kind, values, when = kinds[0], content[kinds[0]], _parse_when(key, content.get("when", {}))
     if not isinstance(values, list) or not values:
-        raise UserError(f"space.{key}.{kind}: a list of at least one value is needed (got {values!r})")
+        raise UserError(f"space.{key}.{kind}: a list of at least one value is needed (got {shortened(repr(values))})")
     if kind == "choice":
         if any(not isinstance(value, str | int | float | bool | None) for value in values):
-            raise UserError(f"space.{key}.choice: options are plain values (got {values!r})")
+            raise UserError(f"space.{key}.choice: options are plain values (got {shortened(repr(values))})")
         if len({repr(value) for value in values}) < len(values):
-            raise UserError(f"space.{key}.choice: an option is given twice (got {values!r})")
+            raise UserError(f"space.{key}.choice: an option is given twice (got {shortened(repr(values))})")
         return Choice(tuple(values), when)
     if len(values) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in values):
-        raise UserError(f"space.{key}.{kind}: two numbers are needed, [low, high] (got {values!r})")
+        raise UserError(f"space.{key}.{kind}: two numbers are needed, [low, high] (got {shortened(repr(values))})")
     low, high = values
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"space.{key}.{kind}: low must be less than high, and both finite (got {values!r})")
+        raise UserError(
+            f"space.{key}.{kind}: low must be less than high, and both finite (got {shortened(repr(values))})"
+        )
     if kind == "int":
         if low != int(low) or high != int(high):
-            raise UserError(f"space.{key}.int: both ends must be whole numbers (got {values!r})")
+            raise UserError(f"space.{key}.int: both ends must be whole numbers (got {shortened(repr(values))})")
         return Whole(int(low), int(high), when)
     if kind == "loguniform" and low <= 0:
         raise UserError(f"space.{key}.loguniform: low must be positive (got {low!r})")
@@ -172,7 +176,9 @@ _KINDS = "a range is one of uniform, loguniform, int, choice, and may have a `wh
 
 def _parse_when(key: str, when: Any) -> Conditions:
     if not isinstance(when, Mapping) or any(value == [] for value in when.values()):
-        raise UserError(f"space.{key}.when: write {{key: value}} or {{key: [value, value]}} (got {when!r})")
+        raise UserError(
+            f"space.{key}.when: write {{key: value}} or {{key: [value, value]}} (got {shortened(repr(when))})"
+        )
     return {other: tuple(value) if isinstance(value, list) else (value,) for other, value in when.items()}
 
 

@@ -23,7 +23,6 @@ from ray import tune
 
 from toposampler.config import merge_overrides, to_yaml, validate
 from toposampler.distributed.driver import stored_result
-from toposampler.distributed.lock import locked
 from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
@@ -32,6 +31,7 @@ from toposampler.records import RecordWriter, read_records
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import newest_checkpoint
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
+from toposampler.training.lock import locked
 from toposampler.training.run import train
 
 STEP, FAILED = "generator_steps", "failed"

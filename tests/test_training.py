@@ -12,7 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_c
 from toposampler.training.config import run_folder
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import WARM_UP
-from toposampler.training.run import Run
+from toposampler.training.run import Run, begin
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -201,6 +201,22 @@ def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on_from_there(make_con
     assert same(final_state(whole), final_state(stopped))
     metrics = [[r.metrics for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, stopped)]
     assert metrics[0] == metrics[1]
+
+
+def test_a_run_in_parts_counts_only_the_time_it_trained(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("toposampler.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+    run = begin(make_config("wgan_gp"), on_checkpoint=lambda step, _: now.append(now.pop() + 1))  # each 5 steps
+    for to in (5, 10, 20):
+        now[0] += 100
+        run.advance(to)
+        assert run.loop.step == to
+        assert run.seconds == to / 5
+    result = run.train()
+    assert result is not None
+    assert result["seconds"] == 4
 
 
 @pytest.mark.parametrize("name", ["checkpoints/step_00000010.tmp", "metrics.jsonl"])

@@ -77,11 +77,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 def newest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint in `folder` that can be read, or None. A damaged one is named and passed by."""
+    found = read_newest(folder)
+    return found and found[0]
+
+
+def read_newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """As `newest_checkpoint`, with what it holds: finding out whether a checkpoint can be read is reading it."""
     for path in reversed(checkpoints(folder)):
         try:
-            read_checkpoint(path)
+            return path, read_checkpoint(path)
         except UserError as error:
             log.warning("%s; falling back to the checkpoint before it", error)
-        else:
-            return path
     return None

@@ -26,8 +26,8 @@ from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
-    newest_checkpoint,
     read_checkpoint,
+    read_newest,
     save_checkpoint,
 )
 from toposampler.training.config import RunConfig, check_workers, differences, load_config, run_folder
@@ -45,13 +45,13 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def check(config: RunConfig) -> Dataset:
-    """Refuse what can be refused before anything starts, and return the data.
+def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
+    """Refuse what can be refused before anything starts, and return the data: `dataset`, or else what is loaded here.
 
     Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
     with a configuration that differs in more than where it runs and is recorded.
     """
-    dataset = config.data.load()
+    dataset = dataset or config.data.load()
     folder = run_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,16 +87,30 @@ def train(
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
+    return begin(config, on_checkpoint, should_stop).train()
+
+
+def begin(
+    config: RunConfig,
+    on_checkpoint: OnCheckpoint | None = None,
+    should_stop: ShouldStop = lambda: None,
+    dataset: Dataset | None = None,
+) -> Run:
+    """The run of `config`, built and brought to its newest good checkpoint: for `train`, or for who trains in parts.
+
+    Args and errors are those of `train`; `dataset` is what `config.data` says, where that is loaded already.
+    """
     group = ProcessGroup.current()
-    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop))
+    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset))
     digests = group.all_values(run.digest)
     for rank, digest in enumerate(digests):
         if digest != digests[0]:
             raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
-    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
-    if path := group.first(newest):
-        _alike(group, lambda: run.resume(path))
-    return run.train()
+    newest = _alike(group, lambda: read_newest(run.folder / "checkpoints") if group.rank == 0 else None)
+    if path := group.first(newest and newest[0]):
+        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+    log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
+    return run
 
 
 def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
@@ -115,16 +129,21 @@ def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
 
 
 class Run:
-    """One process's part in a training run."""
+    """One process's part in a training run. It can be trained in parts: several runs in one process take turns."""
 
     def __init__(
-        self, config: RunConfig, group: ProcessGroup, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
+        self,
+        config: RunConfig,
+        group: ProcessGroup,
+        on_checkpoint: OnCheckpoint | None,
+        should_stop: ShouldStop,
+        dataset: Dataset | None = None,
     ) -> None:
         self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
         self.stopping = Stopping(group, should_stop)
         check_workers(config, group.size)
         self.folder = run_folder(config)
-        self.dataset = check(config) if group.rank == 0 else config.data.load()
+        self.dataset = check(config, dataset) if group.rank == 0 else dataset or config.data.load()
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
@@ -134,14 +153,14 @@ class Run:
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()
         self.seconds_before = 0.0
-        self.started = time.monotonic()
+        self.started = self.paused = time.monotonic()
+        self.profiles = config.cluster.profile
         if group.rank == 0:
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 
-    def resume(self, path: Path) -> None:
-        """Go on from the checkpoint `path`."""
-        state = read_checkpoint(path)
+    def resume(self, path: Path, state: dict[str, Any]) -> None:
+        """Go on from `state`, the content of the checkpoint `path`."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
@@ -153,21 +172,25 @@ class Run:
         return self.seconds_before + time.monotonic() - self.started
 
     def train(self) -> dict[str, Any] | None:
-        """Step to the end; see `train`."""
-        last = self.config.training.generator_steps
-        log.info("at step %d of %d, workers: %d", self.loop.step, last, self.group.size)
-        profiles = self.config.cluster.profile
-        profile = profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None)
+        """Step to the end, and evaluate; see `train`."""
+        self.advance(self.config.training.generator_steps)
+        return self._finish()
+
+    def advance(self, step: int) -> None:
+        """Train until `step` generator steps are done; what is due after that step is recorded and saved."""
+        self.started += time.monotonic() - self.paused  # what was done between two calls took none of the run's time
+        profile = profiled(self.loop, self.folder / "profile") if self.profiles else nullcontext(lambda: None)
+        self.profiles = False  # the first iterations are profiled
         try:
             with profile as iteration_ends:
-                while self.loop.step < last:
+                while self.loop.step < step:
                     self.loop.iteration()
                     iteration_ends()
                     self._look_up()
         except TrainingStoppedError as error:
             good = checkpoints(self.folder / "checkpoints")
             raise TrainingStoppedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
-        return self._finish()
+        self.paused = time.monotonic()
 
     def _look_up(self) -> None:
         """After an iteration: evaluate, record and save as it is time for, and hear whether to stop."""

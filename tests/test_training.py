@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Timer
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ from toposampler.training.config import run_folder
 from toposampler.training.lock import locked
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import WARM_UP
-from toposampler.training.run import Run
+from toposampler.training.run import Run, begin
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -236,6 +236,22 @@ def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on_from_there(make_con
     assert metrics[0] == metrics[1]
 
 
+def test_a_run_in_parts_counts_only_the_time_it_trained(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("toposampler.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+    run = begin(make_config("wgan_gp"), on_checkpoint=lambda step, _: now.append(now.pop() + 1))  # each 5 steps
+    for to in (5, 10, 20):
+        now[0] += 100
+        run.advance(to)
+        assert run.loop.step == to
+        assert run.seconds == to / 5
+    result = run.train()
+    assert result is not None
+    assert result["seconds"] == 4
+
+
 @pytest.mark.parametrize("name", ["checkpoints/step_00000010.tmp", "metrics.jsonl"])
 def test_a_full_disk_stops_the_run_and_leaves_it_ready_to_go_on(name: str, make_config: MakeConfig) -> None:
     whole, stopped = make_config("dmgan_pl", name="whole"), make_config("dmgan_pl", name="stopped")
@@ -250,7 +266,7 @@ def test_a_full_disk_stops_the_run_and_leaves_it_ready_to_go_on(name: str, make_
 
     run = Run(stopped, ProcessGroup(), fill_the_disk, should_stop=lambda: None)
     good = run_folder(stopped) / "checkpoints" / "step_00000005.pt"
-    with pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
+    with run, pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
         run.train()
     assert not file.is_symlink(), "what was written in vain keeps no room"
     train(stopped)

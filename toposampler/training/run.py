@@ -44,13 +44,13 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def check(config: RunConfig) -> Dataset:
-    """Refuse what can be refused before anything starts, and return the data.
+def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
+    """Refuse what can be refused before anything starts, and return the data: `dataset`, or else what is loaded here.
 
     Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
     with a configuration that differs in more than where it runs and is recorded.
     """
-    dataset = config.data.load()
+    dataset = dataset or config.data.load()
     config.system.check_data(dataset)
     folder = run_folder(config)
     try:
@@ -88,9 +88,24 @@ def train(
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
+    with begin(config, on_checkpoint, should_stop) as run:
+        return run.train()
+
+
+def begin(
+    config: RunConfig,
+    on_checkpoint: OnCheckpoint | None = None,
+    should_stop: ShouldStop = lambda: None,
+    dataset: Dataset | None = None,
+) -> Run:
+    """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
+
+    Args and errors are those of `train`; `dataset` is what `config.data` says, where that is loaded already. Close the
+    run at the end, or use it in a `with` block: until then other processes are kept off its folder.
+    """
     group = ProcessGroup.current()
-    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop))
-    with run.lock:
+    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset))
+    try:
         digests = group.all_values(run.digest)
         for rank, digest in enumerate(digests):
             if digest != digests[0]:
@@ -98,7 +113,11 @@ def train(
         newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
         if path := group.first(newest[0] if newest else None):
             _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
-        return run.train()
+    except BaseException:
+        run.close()
+        raise
+    log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
+    return run
 
 
 def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
@@ -117,16 +136,21 @@ def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
 
 
 class Run:
-    """One process's part in a training run."""
+    """One process's part in a training run. It can be trained in parts: several runs in one process take turns."""
 
     def __init__(
-        self, config: RunConfig, group: ProcessGroup, on_checkpoint: OnCheckpoint | None, should_stop: ShouldStop
+        self,
+        config: RunConfig,
+        group: ProcessGroup,
+        on_checkpoint: OnCheckpoint | None,
+        should_stop: ShouldStop,
+        dataset: Dataset | None = None,
     ) -> None:
         self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
         self.stopping = Stopping(group, should_stop)
         check_workers(config, group.size)
         self.folder = run_folder(config)
-        self.dataset = check(config) if group.rank == 0 else config.data.load()
+        self.dataset = check(config, dataset) if group.rank == 0 else dataset or config.data.load()
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
@@ -137,12 +161,23 @@ class Run:
         self.newest: Path | None = None
         """the checkpoint that was read or written last"""
         self.seconds_before = 0.0
-        self.started = time.monotonic()
+        self.started = self.paused = time.monotonic()
+        self.profiles = config.cluster.profile
         self.lock = ExitStack()  # of rank 0's process, which writes: a second one on this folder is refused
         if group.rank == 0:
             self.lock.enter_context(locked(self.folder, TRAINING, PATIENCE_S))
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes work on the run's folder."""
+        self.lock.close()
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
         """Go on from `state`, which the checkpoint `path` holds."""
@@ -158,20 +193,24 @@ class Run:
         return self.seconds_before + time.monotonic() - self.started
 
     def train(self) -> dict[str, Any] | None:
-        """Step to the end; see `train`."""
-        last = self.config.training.generator_steps
-        log.info("at step %d of %d, workers: %d", self.loop.step, last, self.group.size)
-        profiles = self.config.cluster.profile
-        profile = profiled(self.loop, self.folder / "profile") if profiles else nullcontext(lambda: None)
+        """Step to the end, and evaluate; see `train`."""
+        self.advance(self.config.training.generator_steps)
+        return self._finish()
+
+    def advance(self, step: int) -> None:
+        """Train until `step` generator steps are done; what is due after that step is recorded and saved."""
+        self.started += time.monotonic() - self.paused  # what was done between two calls took none of the run's time
+        profile = profiled(self.loop, self.folder / "profile") if self.profiles else nullcontext(lambda: None)
+        self.profiles = False  # the first iterations are profiled
         try:
             with profile as iteration_ends:
-                while self.loop.step < last:
+                while self.loop.step < step:
                     self.loop.iteration()
                     iteration_ends()
                     self._look_up()
         except TrainingStoppedError as error:
             raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
-        return self._finish()
+        self.paused = time.monotonic()
 
     def _look_up(self) -> None:
         """After an iteration: evaluate, record and save as it is time for, and hear whether to stop."""

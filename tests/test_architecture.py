@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FLOORS = [
-    ["nn", "losses", "topology", "plots", "config", "errors", "records", "background", "files"],
+    ["nn", "losses", "topology", "plots", "config", "errors", "records", "background", "files", "extras", "packaged"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["training", "tracking", "rejection", "sampling", "evaluation"],
+    ["training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
     ["distributed"],
     ["tuning"],
-    ["commands"],
+    ["commands", "__main__"],
 ]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}
 MODULES = sorted(

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+DETAIL = re.compile(r"(component|class)_\d+$|mode_mass")
+"""metrics of single components or classes, of which there may be dozens: too many for a table or for panels"""
 
 
 @dataclass(frozen=True)

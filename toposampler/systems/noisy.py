@@ -12,7 +12,6 @@ from toposampler.config import Section
 from toposampler.losses.batch import Batch, Noise, Terms
 from toposampler.priors.noise import NoiseConfig, NoiseModule
 from toposampler.systems.base import System, SystemConfig
-from toposampler.topology import signature_loss
 
 
 class TopologyConfig(Section):
@@ -68,6 +67,8 @@ class NoisySystem(System):
 
     def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
         """`topology`: the weighted signature loss of N(z) against the data, over the global batch; none at weight 0."""
+        from toposampler.topology import signature_loss  # here: numba takes half a second, and few systems need it
+
         weight = self.topology.topology_weight
         if weight == 0:
             return {}

@@ -13,11 +13,12 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import optuna
+from typing import TYPE_CHECKING, Any
 
 from toposampler.errors import UserError
+
+if TYPE_CHECKING:
+    import optuna
 
 Conditions = Mapping[str, tuple[Any, ...]]
 Values = dict[str, Any]

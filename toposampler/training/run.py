@@ -301,10 +301,12 @@ class Run:
 
     def _write_results(self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]]) -> dict[str, Any]:
         self.records.close()
+        log.info("evaluating %d samples", len(samples))
         scores = self._scores(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
         records = read_records(self.folder / "metrics.jsonl")
         figures = self.folder / "figures"
+        log.info("drawing the figures")
         draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, self.config.name)
         prior = self.loop.system.prior()
         result = {

@@ -18,6 +18,7 @@ from toposampler.config import TrackingConfig, to_yaml, without_password
 from toposampler.distributed.driver import check_tracking
 from toposampler.errors import UserError
 from toposampler.tracking.registry import Registry
+from toposampler.tracking.runs import run_of
 from toposampler.tracking.server import cause, check_server, experiment_id
 from toposampler.tracking.tracker import Tracker, read_delivery
 from toposampler.tracking.uri import how_to_look, sqlite_file, sqlite_uri, tracking_uri
@@ -129,6 +130,10 @@ def test_a_deleted_experiment_is_refused_at_the_start(
     check_tracking(make_config("wgan_gp", tracking__experiment="another"))
     check_tracking(make_config("wgan_gp", tracking__required=False))
     assert re.search(said, caplog.text)
+    with pytest.raises(UserError, match=said):
+        run_of(tmp_path, config, uri)
+    there = client.get_run(run_of(tmp_path, config, uri, "another")).info  # promote.py --experiment another
+    assert client.get_experiment(there.experiment_id).name == "another"
     client.restore_experiment(number)
     check_tracking(config)
 

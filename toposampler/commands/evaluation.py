@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from toposampler import __version__
+from toposampler.config import without_password
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.evaluation.figures import draw_figures
@@ -196,6 +197,6 @@ def record(models: Sequence[Trained], rows: Sequence[Row], files: Sequence[Path]
             if recorded is None:
                 raise UserError(f"no run on MLflow is known of {model.given}")
             record_evaluation(*recorded, metrics, model.step, files)
-            print(f"mlflow      {model.name}: run {recorded[1]} at {recorded[0]}")
+            print(f"mlflow      {model.name}: run {recorded[1]} at {without_password(recorded[0])}")
         except UserError as error:
             print(f"warning: the results of {model.name} are in the files only: {error}", file=sys.stderr)

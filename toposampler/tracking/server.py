@@ -63,7 +63,7 @@ def _refuse_deleted(experiment: Experiment, uri: str) -> None:
         raise UserError(
             f"tracking.experiment: {experiment.name!r} is deleted on MLflow at {without_password(uri)}, so that no run "
             f"can be recorded in it. Restore it (MLFLOW_TRACKING_URI=... mlflow experiments restore --experiment-id "
-            f"{experiment.experiment_id}), or give another --tracking.experiment"
+            f"{experiment.experiment_id}), or give another --tracking.experiment (promote: --experiment)"
         )
 
 

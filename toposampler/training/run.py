@@ -110,14 +110,19 @@ def begin(
         for rank, digest in enumerate(digests):
             if digest != digests[0]:
                 raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
-        newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
-        if path := group.first(newest[0] if newest else None):
-            _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        _resume(run, group)
     except BaseException:
         run.close()
         raise
     log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
     return run
+
+
+def _resume(run: Run, group: ProcessGroup) -> None:
+    """Have every rank go on from the newest checkpoint, if there is one. Raises UserError as `newest_checkpoint`."""
+    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+    if path := group.first(newest[0] if newest else None):
+        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
 
 
 def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:

@@ -54,6 +54,11 @@ def test_only_one_place_knows_of_ray_and_of_mlflow(package: str, homes: set[str]
     assert users == homes
 
 
+def test_three_modules_of_a_sweep_know_of_tune() -> None:
+    users = {path.stem for path in MODULES if any(name.startswith("ray.tune") for name in imported(path))}
+    assert users == {"engine", "schedulers", "trainable"}
+
+
 def test_the_picture_in_architecture_md_names_every_place() -> None:
     page = (ROOT / "ARCHITECTURE.md").read_text()
     for path in MODULES:

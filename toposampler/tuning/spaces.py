@@ -145,7 +145,7 @@ SPACES: Mapping[str, Space] = {
     "topo_dmgan": _DMGAN_PL | _TOPOLOGY,
     "toposampler": _WGAN_GP | _TOPOLOGY | {"system.noise.branches": Whole(1, 8)},
 }
-"""for each system, what is worth searching and how far: a sweep names the keys it takes"""
+"""for some systems, what is worth searching and how far; any other is searched with ranges that are written out"""
 
 
 def parse_space(written: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
@@ -154,12 +154,14 @@ def parse_space(written: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
     Raises UserError naming the key that is wrong.
     """
     system = base["system.name"]
-    ready = SPACES[system]
+    ready = SPACES.get(system, {})
     space: Space = {}
     for key, content in written.items():
         if content == READY:
             if key not in ready:
-                raise UserError(f"space.{key}: {system} has no ready range for it; there are {', '.join(ready)}")
+                raise UserError(
+                    f"space.{key}: {system} has no ready range for it; there are {', '.join(ready) or 'none'}"
+                )
             space[key] = ready[key]
         else:
             space[key] = parse_parameter(key, content)

@@ -34,10 +34,10 @@ from runs import write_results
 from toposampler.config import TrackingConfig, flatten
 from toposampler.data.base import SyntheticConfig
 from toposampler.distributed.driver import tags
-from toposampler.distributed.lock import locked
 from toposampler.distributed.pool import on_workers
 from toposampler.errors import UserError
 from toposampler.training.config import run_folder
+from toposampler.training.lock import locked
 
 Row = dict[str, Any]
 

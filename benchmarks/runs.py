@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from toposampler.distributed.lock import locked
 from toposampler.training import RunConfig, train
 from toposampler.training.config import run_folder
+from toposampler.training.lock import locked
 from toposampler.training.run import check
 
 Task = TypeVar("Task")

@@ -39,7 +39,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from runs import write_results
 from toposampler.config import TrainingConfig, to_yaml, validate
 from toposampler.data import Dataset
-from toposampler.nn.ensemble import sharded
 from toposampler.records import read_records
 from toposampler.systems import SystemConfig
 from toposampler.systems.dmgan_pl import DMGANPLConfig
@@ -86,8 +85,7 @@ def worker(system: SystemConfig, size: int, spread: bool) -> tuple[Loop, Alone]:
     group = Alone(0, size)
     placement = Placement(group, spread)
     torch.manual_seed(0)
-    with sharded(placement.shards.rank, placement.shards.size):
-        built = system.build(IMAGES)
+    built = system.build(IMAGES, shard=placement.shard)
     training = TrainingConfig(batch_size=SAMPLES_A_WORKER * size, batch_growth=1, generator_steps=10**6)
     dataset = Dataset(torch.rand(2000, *IMAGES) * 2 - 1)
     return Loop(built, dataset, training, 0, torch.device("cpu"), placement), group

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from toposampler.losses.batch import Batch
+from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan_pl import DMGANPL
 from toposampler.training import RunConfig
 

@@ -20,11 +20,11 @@ import torch
 from mlflow import MlflowClient
 from processes import ROOT, marked_environment
 
-from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.tracker import PARENT
 from toposampler.training.config import run_folder
+from toposampler.training.lock import locked
 
 torch.set_num_threads(1)
 

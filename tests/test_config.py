@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -65,7 +67,10 @@ def test_overrides_are_typed() -> None:
         (["--cluster.resources_per_worker", '{"CPU": 2}'], "set CPUs by cpus_per_worker"),
         (["--cluster.resources_per_worker", '{"big": 0}'], "big must be positive, got 0"),
         (["--name", "a/b"], "name: a run's name holds letters, digits"),
-        (["--seed", "9223372036854775808"], "seed: input should be less than 9223372036854775808"),
+        (["--seed", "4294967296"], r"seed: a seed is less than 4294967296 .*repeat the run of another .got 4294967296"),
+        (["--data.seed", "4294967296"], "data.seed: a seed is less than 4294967296"),
+        (["--name", "x" * 300], r"name: a run's name has at most 200 .*this one has 300 \(got 'x{76}\.\.\.\)"),
+        (["--training.batch_size", "9" * 400], r"batch_size: input .* integer, such as 64 \(got '9{76}\.\.\.\)"),
         (["--seed"], "--seed needs a value"),
         (["seed", "1"], "unexpected argument 'seed'"),
     ],
@@ -73,6 +78,97 @@ def test_overrides_are_typed() -> None:
 def test_a_mistake_is_named(arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_config(LINES, arguments)
+
+
+@pytest.mark.parametrize(
+    "text", ["2024_01_05", "1.10", "0123456", "12e4567", "007", "no", "null", "true", "0x1F", "1e5"]
+)
+@pytest.mark.parametrize("address", ["s3://b/runs", "gs://b", "hdfs://h:8020/x", "file:///x", "az://c/x", "S3://b"])
+def test_remote_storage_is_refused_and_home_is_written_out(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "remote storage is not supported yet: give a folder or file that all machines see"
+    places = {"output": [], "data.path": ["--data.name", "npy"], "data.labels": ["--data", "{name: npy, path: x}"]}
+    for key, others in {**places, "data.root": ["--data.name", "mnist"]}.items():
+        with pytest.raises(UserError, match=f"{key}: {said}"):
+            load_config(LINES, [*others, f"--{key}", address])
+    monkeypatch.setenv("HOME", "/home/me")
+    config = load_config(LINES, ["--output", "~/runs", "--data", "{name: npy}", "--data.path", "~/a.npy"])
+    assert (config.output, str(config.data.model_dump()["path"])) == ("/home/me/runs", "/home/me/a.npy")
+    assert load_config(LINES, ["--output", "~"]).output == "/home/me"
+    with pytest.raises(UserError, match="output: there is no home folder ~nobody-here"):
+        load_config(LINES, ["--output", "~nobody-here/runs"])
+
+
+def test_a_text_key_takes_the_text_as_typed(text: str, tmp_path: Path) -> None:
+    """YAML 1.1 made of these 20240105, 1.1, 42798, inf, 7 and False, each the name of another run."""
+    assert load_config(LINES, ["--name", text]).name == text
+    file = tmp_path / "run.yaml"
+    file.write_text(f"name: {text}\ndata: {{name: npy, path: {text}}}\nsystem: {{name: wgan_gp}}\n")
+    config = load_config(file)
+    assert (config.name, str(config.data.model_dump()["path"])) == (text, text)
+    file.write_text(to_yaml(config))
+    assert load_config(file) == config
+
+
+def test_texts_of_the_command_line_are_not_read_as_yaml() -> None:
+    for text in ("20:30", "a: b", "a #b", "[x]", "'q'", "{a: 1}"):
+        assert load_config(LINES, ["--tracking.experiment", text]).tracking.experiment == text
+    assert load_config(LINES, ["--tracking.uri", "null"]).tracking.uri is None
+
+
+NUMBERS = [
+    key
+    for key, (default, _) in {key: (default, meaning) for key, default, meaning in describe(RunConfig)}.items()
+    if " (" not in key and re.fullmatch(r"-?[0-9.e-]+", default)
+]
+
+
+@pytest.mark.parametrize(
+    "value", ["true", "010", "1:30", "1_000", "'1'", "yes", ".inf", ".nan", "0x", "1e999", "1.2.3"]
+)
+def test_a_number_key_takes_numbers_only(value: str) -> None:
+    assert len(NUMBERS) > 20
+    for key in NUMBERS:
+        with pytest.raises(UserError, match=rf"{key}: input should be "):
+            load_config(LINES, [f"--{key}", value])
+
+
+@pytest.mark.parametrize("value", ["1", "0", "yes", "on", "no", "'true'", "True_", "1.0"])
+def test_a_boolean_key_takes_booleans_only(value: str) -> None:
+    with pytest.raises(UserError, match=r"cluster.use_gpu: input should be true or false \(got"):
+        load_config(LINES, ["--cluster.use_gpu", value])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["--cluster.num_workers", "100000000", "--cluster.min_workers", "1"], "cluster.num_workers"),
+        (["--data", "{name: spheres, number: 30000}"], "data.number"),
+        (["--data", "{name: spheres, dimension: 100000000}"], "data.dimension"),
+        (["--data", "{name: gaussians, n_modes: 100000000}"], "data.n_modes"),
+        (["--data", "{name: gaussians, layout: grid, side: 100000}"], "data.side"),
+        (["--data.n", "100000000000"], "data.n"),
+        (["--system.n_generators", "1000000000"], "system.n_generators"),
+        (["--system.latent.dim", "1000000000"], "system.latent.dim"),
+        (["--system.generator_width", "100000000000"], "system.generator_width"),
+        (["--system.critic_width", "100000000000"], "system.critic_width"),
+        (["--training.batch_size", "1000000000"], "training.batch_size"),
+        (["--training.evaluation_samples", "1000000000"], "training.evaluation_samples"),
+    ],
+)
+def test_sizes_are_bounded_before_anything_is_allocated(arguments: list[str], key: str) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=f"{key}: input should be less than or equal to"):
+            load_config(LINES, arguments)
+        assert tracemalloc.get_traced_memory()[1] < 5e7
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_message_names_twenty_faults_and_counts_the_others() -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(LINES, [argument for i in range(50) for argument in (f"--system.key{i}", "1")])
+    assert str(caught.value).endswith("\n  and 30 more")
 
 
 def test_batch_norm_needs_one_worker() -> None:
@@ -98,7 +194,7 @@ def test_all_mistakes_are_named_at_once() -> None:
     ("content", "message"),
     [
         ("a: 1\nb: 2\na: 3", "a: given twice"),
-        ("seed: 0x_", "not valid YAML"),
+        ("seed: 0x_", "seed: input should be a valid integer, such as 64 .got '0x_'"),
         ("a: [", "not valid YAML"),
         ("- 1", "must hold a mapping"),
         ("", "must hold a mapping"),

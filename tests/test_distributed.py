@@ -13,11 +13,11 @@ from processes import CONFIG, ROOT, SHORT, free_port, mlflow_status, start, trai
 
 from toposampler.config import to_yaml
 from toposampler.distributed.driver import absolute, stored_result
-from toposampler.distributed.lock import locked
 from toposampler.distributed.resources import this_machine
 from toposampler.errors import UserError
 from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder
+from toposampler.training.lock import locked
 
 
 @pytest.fixture(scope="module")

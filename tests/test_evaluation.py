@@ -77,6 +77,12 @@ class TestHalves:
         assert sample_count(LinesConfig().load(), None) == 10_000
         with pytest.raises(UserError, match="-n 601: it must be at least 10 and at most 600, half of the 1,200 real"):
             sample_count(LINES, 601)
+        for n in (None, 6, 13):
+            with pytest.raises(
+                UserError, match=r"^an evaluation needs at least 20 real samples, and the data has 13: "
+            ):
+                sample_count(Dataset(torch.zeros(13, 2)), n)
+        assert sample_count(Dataset(torch.zeros(20, 2)), None) == 10
 
 
 class TestSuite:

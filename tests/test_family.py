@@ -13,10 +13,10 @@ from test_systems import make_loop
 from torch import Tensor, nn
 
 from toposampler.errors import UserError
-from toposampler.losses.batch import Batch
 from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.spectral import SpectralNorm
 from toposampler.systems import System
+from toposampler.systems.batch import Batch
 from toposampler.training import RunConfig
 
 MakeConfig = Callable[..., RunConfig]

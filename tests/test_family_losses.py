@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from toposampler.errors import UserError
 from toposampler.losses import reconstruction
-from toposampler.losses.batch import Batch
 from toposampler.nn import networks
 from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.critic import Critic
 from toposampler.nn.pairs import pairs
 from toposampler.rejection.training import train_weights
+from toposampler.systems.batch import Batch
 from toposampler.systems.deligan import MixtureLatents
 from toposampler.training import Model, RunConfig
 
@@ -190,7 +190,7 @@ def test_veegan_terms(make_config: MakeConfig) -> None:
 
 def test_squared_error_is_that_of_whole_rows() -> None:
     x = torch.zeros(2, 1, 2, 2)
-    assert reconstruction.squared_error(x + 0.5, x, batch()).item() == pytest.approx(4 * 0.25)
+    assert reconstruction.squared_error(x + 0.5, x).item() == pytest.approx(4 * 0.25)
 
 
 def test_mdgan_terms(make_config: MakeConfig) -> None:

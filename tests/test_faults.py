@@ -315,7 +315,7 @@ def test_the_newest_checkpoint_is_damaged(
     run = start(train(*options(tmp_path)), environment)
     said, _ = run.communicate()
     assert run.returncode == 0, said
-    assert f"checkpoint {newest} cannot be read" in said
+    assert f"checkpoint {newest} is damaged" in said
     assert "falling back to the checkpoint before it" in said
     assert_as_if_undisturbed(folder, reference)
     recovery.told("newest checkpoint damaged", "told, and passed by for the one before; the same bits")

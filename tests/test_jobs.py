@@ -93,9 +93,14 @@ def test_resume_works_on_the_folder_that_is_named(script: ModuleType, tmp_path: 
 
 @pytest.mark.parametrize(
     ("output", "message"),
-    [("7", "7/x holds no run"), ("1.5", r"1\.5/x holds"), ("null", "output: input .*string"), ("true", "got True")],
+    [
+        ("7", "7/x holds no run"),
+        ("1.50", r"1\.50/x holds"),
+        ("null", "null/x holds"),
+        ("s3://b", "output: remote storage"),
+    ],
 )
-def test_an_output_that_is_no_text(script: ModuleType, output: str, message: str) -> None:
+def test_an_output_is_the_text_that_was_typed(script: ModuleType, output: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         script.load(script.parse(["--resume", "x", "--output", output]))
 

@@ -48,3 +48,14 @@ def test_a_perfect_sampler_scores_nearly_zero_with_and_without_exact_geometry() 
     assert by_neighbours["score"] == pytest.approx(terms)
     assert 0 < by_neighbours["score"] < 0.3, "4,000 samples reach few of the 5-neighbour balls of 10,000 points"
     assert evaluate(Dataset(data.x), again.x, None, None, seed=0)["score"] < 0.3
+
+
+def test_a_data_set_of_few_points_has_no_score() -> None:
+    """Among two points all samples lie within the distance from one to the other: each candidate would be perfect."""
+    two = Dataset(torch.tensor([[0.0, 0.0], [1.0, 0.0]]))
+    samples = 0.3 * torch.randn(200, 2, generator=torch.Generator().manual_seed(0))
+    metrics = evaluate(two, samples, None, None, seed=0)
+    assert "score" not in metrics
+    assert {"off_support_nn99", "coverage_k5"} <= metrics.keys()
+    few = Dataset(torch.randn(20, 2, generator=torch.Generator().manual_seed(1)))
+    assert "score" in evaluate(few, samples, None, None, seed=0)

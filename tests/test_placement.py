@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from toposampler.errors import UserError
 from toposampler.nn import networks
-from toposampler.nn.ensemble import GeneratorEnsemble, sharded
+from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
 from toposampler.training.loop import Loop
@@ -30,8 +30,7 @@ K, ITERATIONS = 6, 20
 def make_loop(config: RunConfig, placement: Placement) -> Loop:
     dataset = config.data.load()
     torch.manual_seed(config.seed)
-    with sharded(placement.shards.rank, placement.shards.size):
-        system = config.system.build(dataset.shape)
+    system = config.system.build(dataset.shape, shard=placement.shard)
     return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), placement)
 
 
@@ -142,16 +141,15 @@ def test_a_sharded_run_leaves_what_any_run_leaves(images: bool, make_config: Mak
 
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
 def test_a_shard_holds_its_generators_only_as_they_start_in_the_whole(shape: tuple[int, ...]) -> None:
-    def make() -> GeneratorEnsemble:
+    def make(held: Shard = WHOLE) -> GeneratorEnsemble:
         torch.manual_seed(0)
-        return GeneratorEnsemble(lambda: networks.generator(shape, 3, 4), K)
+        return GeneratorEnsemble(lambda: networks.generator(shape, 3, 4), K, held)
 
     whole, after = make(), torch.rand(1)
     z, c = torch.randn(20, 3), torch.arange(20) % K
     expected = whole(z, c)
     for rank in range(4):
-        with sharded(rank, 4):
-            shard = make()
+        shard = make(Shard(rank, 4))
         assert torch.equal(torch.rand(1), after), "the random state goes on as in the whole"
         assert all(torch.equal(a, b[rank::4]) for a, b in zip(shard.stacked, whole.stacked, strict=True))
         rows = c % 4 == rank

@@ -54,3 +54,45 @@ def test_a_line_cut_short_by_a_kill_is_left_by_readers_and_removed_by_the_next_w
 
 def test_an_absent_file_has_no_records(tmp_path: Path) -> None:
     assert read_records(tmp_path / "none.jsonl") == []
+
+
+FOREIGN = [
+    b"hello",
+    b"",
+    b"[1, 2]",
+    b"null",
+    b'{"step": 15}',
+    b'{"step": "15", "time": 1.0, "metrics": {}}',
+    b'{"step": true, "time": 1.0, "metrics": {}}',
+    b'{"step": 15, "time": null, "metrics": {}}',
+    b'{"step": 15, "time": 1.0, "metrics": {"a": "b"}}',
+    b'{"step": 15, "time": 1.0, "metrics": {"a": null}}',
+    b'{"step": 15, "time": 1.0, "metrics": {"a": 1' + b"0" * 400 + b"}}",
+    b'{"step": 15, "time": 1.0, "metrics": [1]}',
+    b'{"step": 15, "time": 1.0, "metrics": {}, "end": 3}',
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b"\x00" * 100,
+]
+
+
+@pytest.mark.parametrize("place", ["between", "last"])
+@pytest.mark.parametrize("line", FOREIGN, ids=lambda line: str(line[:30]))
+def test_a_foreign_line_is_skipped_with_one_warning_and_kept(
+    line: bytes, place: str, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = path.read_bytes().splitlines(keepends=True)
+    foreign = line + b"\n"
+    content = first + foreign + second if place == "between" else first + second + foreign
+    path.write_bytes(content)
+    for _ in range(3):
+        records = read_records(path)
+        assert [record.step for record in records] == [10, 20]
+        assert read_records(path, records[0].end) == records[1:]
+    assert caplog.text.count("holds lines that are no records of toposampler") == 1
+    writer = RecordWriter(path)
+    assert writer.last_step == 20
+    writer.write(30, {"a": 1.0})
+    writer.close()
+    assert path.read_bytes().startswith(content)
+    assert [record.step for record in read_records(path)] == [10, 20, 30]

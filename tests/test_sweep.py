@@ -21,6 +21,7 @@ from toposampler.data import Dataset
 from toposampler.data.lines import LinesConfig
 from toposampler.distributed.resources import Node
 from toposampler.errors import UserError
+from toposampler.keys import ready_ranges
 from toposampler.records import RecordWriter, read_records
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.champion import Protocol, beats, compete, judge
@@ -36,7 +37,7 @@ from toposampler.tuning.engine import concurrent_trials
 from toposampler.tuning.ledger import Entry, Ledger, best
 from toposampler.tuning.report import best_yaml
 from toposampler.tuning.schedulers import Explorer, scheduler
-from toposampler.tuning.spaces import SPACES, Choice, Number, Whole, active, parse_parameter, parse_space
+from toposampler.tuning.spaces import Choice, Number, Whole, active, parse_parameter, parse_space
 from toposampler.tuning.trainable import FAILED, STEP, run_trial
 from toposampler.tuning.trial import Plan, reports, runs, trial_name
 
@@ -160,10 +161,10 @@ def test_help_lists_keys_with_defaults_and_ready_spaces(capsys: pytest.CaptureFi
     assert "ready space of topo_dmgan:" in out
 
 
-@pytest.mark.parametrize("system", SPACES)
+@pytest.mark.parametrize("system", [page.model_fields["name"].default for page in SYSTEMS])
 def test_every_point_of_a_ready_space_is_a_configuration(system: str, make_config: MakeConfig) -> None:
     base = make_config(system)
-    space = parse_space(dict.fromkeys(SPACES[system], "ready"), flatten(base.model_dump(mode="json")))
+    space = parse_space(dict.fromkeys(ready_ranges(base), "ready"), base)
     rng = random.Random(0)
     for _ in range(50):
         values: dict[str, Any] = {}
@@ -185,9 +186,15 @@ def test_every_system_is_searched_with_ranges_written_by_hand(
     path = write_sweep(space=space)
     (tmp_path / "base.yaml").write_text(yaml.safe_dump({**SMALL, "system": {"name": system}}))
     assert list(base_values(load_sweep(path)) or {}) == list(space)
-    if system not in SPACES:
-        with pytest.raises(UserError, match=f"space: no key is searched; {system} has no ready space, so write keys"):
-            load_sweep(path, ["--space", "ready"])
+
+
+def test_a_system_whose_keys_state_no_ranges_is_searched_with_ranges_written_by_hand(
+    write_sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toposampler.tuning.config.ready_ranges", lambda _: {})
+    assert load_sweep(write_sweep()).space["system.n_generators"] == Whole(2, 6)
+    with pytest.raises(UserError, match="space: no key is searched; topo_dmgan has no ready space, so write keys"):
+        load_sweep(write_sweep(space="ready"))
 
 
 def test_a_base_outside_the_space_is_said(write_sweep: Callable[..., Path]) -> None:

@@ -13,8 +13,8 @@ from ranks import on_ranks
 from torch import Tensor
 
 from toposampler.errors import TrainingStoppedError
-from toposampler.losses.batch import Batch
 from toposampler.systems import SYSTEMS
+from toposampler.systems.batch import Batch
 from toposampler.training import RunConfig
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
@@ -142,7 +142,8 @@ def test_every_system_takes_points_and_images(name: str, shape: tuple[int, ...],
     noise = {k: x[0] for k, x in system.draw(1, 4, torch.Generator().manual_seed(0), training=True).items()}
     x = system.generate(noise)
     assert x.shape == (4, *shape)
-    batch = Batch(x.detach(), noise, x.detach(), 0, 10)
+    labels = noise["c"] if system.uses_labels else None
+    batch = Batch(x.detach(), noise, x.detach(), 0, 10, labels=labels)
     for player in system.players().values():
         assert all(torch.isfinite(term) for term in player.loss(batch).values())
 

@@ -11,7 +11,7 @@ from ranks import on_ranks
 from torch import Tensor
 
 from toposampler.errors import UserError
-from toposampler.losses.batch import Batch
+from toposampler.systems.batch import Batch
 from toposampler.topology import signature_loss
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -24,6 +25,7 @@ from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint, save_checkpoint
 from toposampler.training.config import run_folder
+from toposampler.training.lock import locked
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import WARM_UP
 from toposampler.training.run import Run, begin
@@ -134,8 +136,39 @@ def test_a_damaged_newest_checkpoint_is_passed_by(make_config: MakeConfig, caplo
     _, newest = checkpoints(run_folder(config) / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:-1000])
     train(config)
-    assert f"{newest} cannot be read" in caplog.text
+    assert f"checkpoint {newest} is damaged: it is not a whole zip file; falling back" in caplog.text
     assert same(whole, final_state(config))
+
+
+def test_two_processes_do_not_train_one_run(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toposampler.training.run.PATIENCE_S", 0.3)
+    config = make_config("wgan_gp")
+    refused = []
+
+    def meanwhile(step: int, path: Path) -> None:
+        if step == 10:
+            before = (run_folder(config) / "metrics.jsonl").read_bytes()
+            with pytest.raises(UserError, match=f"^another process is working on this run: {run_folder(config)}$"):
+                train(config)
+            assert (run_folder(config) / "metrics.jsonl").read_bytes() == before
+            refused.append(step)
+
+    train(config, on_checkpoint=meanwhile)
+    assert refused == [10]
+    with locked(run_folder(config)):  # as its driver does
+        train(config)
+
+
+def test_training_waits_for_a_process_that_is_about_to_end(make_config: MakeConfig) -> None:
+    config = make_config("wgan_gp")
+    run_folder(config).mkdir()
+    program = "import sys, time; from pathlib import Path; from toposampler.training.lock import TRAINING, locked\n"
+    program += "with locked(Path(sys.argv[1]), TRAINING): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program, run_folder(config)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        Timer(0.5, other.kill).start()
+        train(config)
 
 
 def test_resume_with_other_data_is_refused(make_config: MakeConfig, tmp_path: Path) -> None:
@@ -208,13 +241,17 @@ def test_a_run_in_parts_counts_only_the_time_it_trained(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("toposampler.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
-    run = begin(make_config("wgan_gp"), on_checkpoint=lambda step, _: now.append(now.pop() + 1))  # each 5 steps
-    for to in (5, 10, 20):
-        now[0] += 100
-        run.advance(to)
-        assert run.loop.step == to
-        assert run.seconds == to / 5
-    result = run.train()
+
+    def tick(step: int, path: Path) -> None:  # after each checkpoint, which is each 5 steps
+        now[0] += 1
+
+    with begin(make_config("wgan_gp"), on_checkpoint=tick) as run:
+        for to in (5, 10, 20):
+            now[0] += 100
+            run.advance(to)
+            assert run.loop.step == to
+            assert run.seconds == to / 5
+        result = run.train()
     assert result is not None
     assert result["seconds"] == 4
 
@@ -324,9 +361,11 @@ class TestCheckpoints:
             read_checkpoint(tmp_path / "model.pt")
 
     def test_damaged_newer_files_do_not_push_out_the_one_just_written(self, tmp_path: Path) -> None:
-        for step in (5, 15, 20):
+        for step in (6, 15, 20):
             (tmp_path / f"step_{step:08d}.pt").write_bytes(b"damaged")
-        save_checkpoint(tmp_path / "step_00000010.pt", {"x": 1})
+        good = tmp_path / "step_00000005.pt"
+        save_checkpoint(good, {"x": 1})
+        save_checkpoint(tmp_path / "step_00000010.pt", {"x": 1}, before=good)
         assert [path.name for path in checkpoints(tmp_path)] == ["step_00000005.pt", "step_00000010.pt"]
 
     def test_a_full_disk_leaves_the_last_good_checkpoint(self, tmp_path: Path) -> None:

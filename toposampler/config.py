@@ -12,14 +12,37 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from toposampler.conversion import convert
 from toposampler.errors import UserError
+from toposampler.files import local_path
+from toposampler.keys import may
+from toposampler.reader import Scalar, read_argument
+from toposampler.registry import OneOf, name_of
+
+MAX_FAULTS = 20
+"""lines of one message"""
+EXAMPLES = {
+    "int_type": "input should be a valid integer, such as 64",
+    "float_type": "input should be a valid number, such as 0.5 or 1e-4",
+    "bool_type": "input should be true or false",
+}
+"""by pydantic's type of fault, what is right"""
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -33,18 +56,28 @@ class Section(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
         validate_default=True,
-        coerce_numbers_to_str=True,  # --name 7 names a run "7"
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _given_in_part(cls, content: Any) -> Any:
-        """A section of which some keys are given has its own default's values in the others, not those of its class."""
+    def _as_keys_want_it(cls, content: Any) -> Any:
+        """A text for a text key, numbers for number keys; see `toposampler.conversion`.
+
+        A section of which some keys are given has its own default's values in the others, not those of its class.
+        """
+        content = opened(content)
         if not isinstance(content, Mapping):
             return content
-        defaults = {key: field.default for key, field in cls.model_fields.items() if isinstance(field.default, Section)}
+        fields = cls.model_fields
+        content = {k: convert(value, fields[k].annotation) if k in fields else value for k, value in content.items()}
+        defaults = {key: field.default for key, field in fields.items() if isinstance(field.default, Section)}
         given = {key: content[key] for key in defaults.keys() & content.keys() if isinstance(content[key], Mapping)}
         return {**content, **{key: _merged(defaults[key].model_dump(), value) for key, value in given.items()}}
+
+
+def opened(value: Any) -> Any:
+    """The mapping that an argument such as `{a: 1}` means; any other value as it is."""
+    return value.value if isinstance(value, Scalar) and isinstance(value.value, dict) else value
 
 
 def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,17 +89,50 @@ def _merged(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     return merged
 
 
+def registry_name(name: str) -> str:
+    """`name`, if a registered model can be called so and be found by it. Raises ValueError otherwise.
+
+    MLflow takes nearly all; `models:/NAME@alias` cannot hold a slash or an @, its filters no quotes, a command line no
+    name that begins like an option.
+    """
+    if len(name) > 200 or not re.fullmatch(r"[^\W_]([\w. -]*[\w.-])?", name):
+        raise ValueError(
+            "a registered model's name has at most 200 letters, digits, spaces, '.', '_' and '-', and starts with a "
+            "letter or digit"
+        )
+    return name
+
+
 def folder_name(name: str, what: str) -> str:
     """`name`, of `what` ("run"), if a folder can be called so everywhere. Raises ValueError otherwise."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ValueError(f"a {what}'s name holds letters, digits, '.', '_' and '-', and starts with a letter or digit")
+    if len(name) > 200:
+        raise ValueError(f"a {what}'s name has at most 200 characters, as a folder's has: this one has {len(name)}")
     return name
+
+
+def _seed_that_torch_uses(seed: int) -> int:
+    if seed >= 2**32:
+        raise ValueError(
+            "a seed is less than 4294967296 (2**32): of a larger one torch's generator on CPUs drops the upper bits, "
+            "so that it would repeat the run of another seed"
+        )
+    return seed
+
+
+Seed = Annotated[int, Field(ge=0), AfterValidator(_seed_that_torch_uses)]
+"""a seed for torch.manual_seed"""
+
+
+Folder = Annotated[str, AfterValidator(local_path)]
+"""a folder that all machines see"""
 
 
 class OptimiserConfig(Section):
     """Adam (Kingma and Ba 2015) for one group of parameters."""
 
-    learning_rate: float = Field(2e-4, gt=0)
+    learning_rate: float = Field(2e-4, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-4, 1e-2]}))
     """step size of Adam"""
     betas: tuple[float, float] = (0.5, 0.9)
     """decay of Adam's first and second moment, each in [0, 1)"""
@@ -81,29 +147,29 @@ class OptimiserConfig(Section):
 class TrainingConfig(Section):
     """The loop: how many steps, on how many samples, and how often it looks up from its work."""
 
-    batch_size: int = Field(64, ge=2)
+    batch_size: int = Field(64, ge=2, le=2**20, json_schema_extra=may(search=True))
     """real samples per step, over all workers together"""
-    batch_growth: int = Field(4, ge=1)
+    batch_growth: int = Field(4, ge=1, le=1024, json_schema_extra=may(search=True))
     """factor by which the batch grows for the last part of the run (1: never)"""
-    batch_growth_from: float = Field(0.75, ge=0, le=1)
+    batch_growth_from: float = Field(0.75, ge=0, le=1, json_schema_extra=may(search=True))
     """share of the run after which the batch grows"""
-    generator_steps: int = Field(13_333, ge=1)
+    generator_steps: int = Field(13_333, ge=1, le=10**9)
     """generator steps in all"""
-    critic_steps: int = Field(2, ge=1)
+    critic_steps: int = Field(2, ge=1, le=10_000, json_schema_extra=may(search=True))
     """critic steps before each generator step"""
-    learning_rate_decay_from: float = Field(0.5, ge=0, le=1)
+    learning_rate_decay_from: float = Field(0.5, ge=0, le=1, json_schema_extra=may(search=True))
     """share of the run after which learning rates fall linearly to 0 (1: never)"""
-    ema_decay: float = Field(0.998, ge=0, lt=1)
+    ema_decay: float = Field(0.998, ge=0, lt=1, json_schema_extra=may(search=True))
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """arithmetic: fp32, bf16 autocast over fp32 weights, or fp64 (for checks)"""
-    log_every: int = Field(100, ge=1)
+    log_every: int = Field(100, ge=1, le=10**9)
     """generator steps between two lines of metrics.jsonl"""
-    evaluate_every: int = Field(1000, ge=1)
+    evaluate_every: int = Field(1000, ge=1, le=10**9)
     """generator steps between two evaluations during training"""
-    checkpoint_every: int = Field(2000, ge=1)
+    checkpoint_every: int = Field(2000, ge=1, le=10**9)
     """generator steps between two checkpoints"""
-    evaluation_samples: int = Field(10_000, ge=100)
+    evaluation_samples: int = Field(10_000, ge=100, le=10**7)
     """samples drawn for the final evaluation (a fifth of it during training)"""
 
 
@@ -113,25 +179,25 @@ class ClusterConfig(Section):
     None of it changes what is computed but `use_gpu`: a GPU draws other random numbers than a CPU.
     """
 
-    num_workers: int = Field(1, ge=1)
+    num_workers: int = Field(1, ge=1, le=10_000)
     """processes that share the work"""
-    min_workers: int | None = Field(None, ge=1)
+    min_workers: int | None = Field(None, ge=1, le=10_000)
     """go on with as few as this many when machines are lost, and with more when they are back; default: num_workers"""
     placement: Literal["replicated", "sharded"] = "replicated"
     """replicated: every worker holds the whole system; sharded: every generator lives on one worker only"""
-    use_gpu: bool = False
+    use_gpu: bool = Field(False, json_schema_extra=may(resume=False))
     """workers compute on GPUs instead of CPUs"""
-    gpus_per_worker: float = Field(1.0, gt=0)
+    gpus_per_worker: float = Field(1.0, gt=0, le=1024)
     """GPUs reserved for each worker with use_gpu; a fraction lets workers share one (they then talk by gloo)"""
-    cpus_per_worker: int = Field(1, ge=1)
+    cpus_per_worker: int = Field(1, ge=1, le=10_000)
     """CPUs reserved for each worker, and the threads it computes with"""
     resources_per_worker: dict[str, float] = {}
     """further resources reserved for each worker, by their names in Ray, such as {"memory": 8e9}"""
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """workers on few nodes or on many (Ray's names); the strict ones fail where the others do their best"""
-    wait_s: float = Field(0.0, ge=0)
+    wait_s: float = Field(0.0, ge=0, le=10**7)
     """seconds to wait for resources that are missing before the run is refused"""
-    max_failures: int = Field(3, ge=0)
+    max_failures: int = Field(3, ge=0, le=10**6)
     """times a lost worker group is started again from the newest checkpoint"""
     profile: bool = False
     """record a few iterations of each worker: a trace for a browser, and a table of where the time goes"""
@@ -155,6 +221,17 @@ class ClusterConfig(Section):
         return self
 
 
+HIDDEN = "***@"
+"""written in the place of a user's name and password"""
+
+
+def without_password(text: str) -> str:
+    """`text` with the names and passwords of the addresses in it left out: it may be printed and written down."""
+    text = re.sub(r"(https?://)[^/?#\s]*@", rf"\1{HIDDEN}", text)
+    text = re.sub(r"(\b(?!https?:)[a-z][a-z0-9+.-]*://)[^\s'\"]*@", rf"\1{HIDDEN}", text, flags=re.IGNORECASE)
+    return re.sub(r"([?&](?:password|passwd|pwd|token|sslpassword)=)[^&\s'\"]*", r"\1***", text, flags=re.IGNORECASE)
+
+
 class TrackingConfig(Section):
     """Where metrics, figures and models are recorded (MLflow)."""
 
@@ -167,40 +244,13 @@ class TrackingConfig(Section):
     enabled: bool = True
     """false: no MLflow at all"""
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its surprises: a key given twice is an error, and nothing is taken for a date."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        if twice := {key for key in keys if keys.count(key) > 1}:
-            raise yaml.YAMLError(f"{', '.join(sorted(twice))}: given twice{node.start_mark}")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping from `path`. Raises UserError naming the file if it is absent or malformed."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise UserError(f"config file {path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"config file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: text that is not UTF-8, numbers such as 0x_
-        raise UserError(f"config file {path} is not valid YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"config file {path} must hold a mapping of keys to values, not {type(content).__name__}")
-    return content
+    @field_serializer("uri", when_used="json")
+    def _written_without_password(self, uri: str | None) -> str | None:
+        return None if uri is None else without_password(uri)
 
 
 def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
-    """Turn `--a.b 1 --c=[2,3]` into `{"a.b": 1, "c": [2, 3]}`; values are read as YAML (so JSON works).
+    """Turn `--a.b 1 --c=[2,3]` into `{"a.b": "1", "c": "[2,3]"}`; each value is a Scalar, which knows what it means.
 
     Raises UserError for an argument that is not a `--key value` pair.
     """
@@ -215,17 +265,8 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{key} needs a value: overrides are written --key value")
             text = rest.pop(0)
-        overrides[key] = _parse_value(text)
+        overrides[key] = read_argument(text)
     return overrides
-
-
-def _parse_value(text: str) -> Any:
-    if re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", text):  # YAML 1.1 reads 1e-3 as a string
-        return float(text)
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError):
-        return text
 
 
 def merge_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -235,7 +276,7 @@ def merge_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) ->
         *parents, leaf = dotted.split(".")
         place = merged
         for parent in parents:
-            child = place.get(parent)
+            child = opened(place.get(parent))
             place[parent] = dict(child) if isinstance(child, Mapping) else {}
             place = place[parent]
         place[leaf] = value
@@ -247,14 +288,21 @@ def validate(model: type[Model], content: Mapping[str, Any]) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        lines = [_explain(fault, model) for fault in error.errors()]
+        faults = error.errors()
+        lines = [_explain(fault, model) for fault in faults[:MAX_FAULTS]]
+        lines += [f"and {len(faults) - MAX_FAULTS} more"] if len(faults) > MAX_FAULTS else []
         raise UserError("bad configuration:\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def shortened(text: str, length: int = 80) -> str:
+    """`text`, cut to `length` characters for a message."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
     """One line for one pydantic fault."""
     section, path = _follow(model, fault["loc"])
-    key = ".".join(path) or "configuration"
+    key = ".".join(map(shortened, path)) or "configuration"
     if fault["type"] == "extra_forbidden":
         known = sorted(section.model_fields)
         close = difflib.get_close_matches(path[-1], known, n=1)
@@ -264,13 +312,22 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: a value is required"
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        return f"{key}.name: {context['tag']!r} is not known. Choose one of {context['expected_tags']}"
+        known = [name_of(page) for page in _sections_of(section.model_fields[path[-1]])]
+        close = difflib.get_close_matches(str(context["tag"]), known, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        tag = shortened(repr(str(context["tag"])))
+        return f"{key}.name: {tag} is not known. {hint}Choose one of {context['expected_tags']}"
     if fault["type"] == "union_tag_not_found":
         return f"{key}.name: a value is required"
     message = fault["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
+    message = EXAMPLES.get(fault["type"], message[0].lower() + message[1:])
     value = fault["input"]
-    return f"{key}: {message}" if isinstance(value, Mapping) else f"{key}: {message} (got {value!r})"
+    message = shortened(message, 400)
+    return (
+        f"{key}: {message}"
+        if isinstance(value, Mapping)
+        else f"{key}: {message} (got {shortened(without_password(repr(value)))})"
+    )
 
 
 def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type[BaseModel], list[str]]:
@@ -293,6 +350,9 @@ def _follow(model: type[BaseModel], location: Sequence[str | int]) -> tuple[type
 
 def _sections_of(field: FieldInfo) -> list[type[BaseModel]]:
     """The section types a field may hold: none for a plain value, several for a union by name."""
+    for mark in field.metadata:
+        if isinstance(mark, OneOf):
+            return list(mark.sections())
     candidates: Sequence[Any] = (field.annotation,)
     if typing.get_origin(field.annotation) in (typing.Union, types.UnionType):
         candidates = typing.get_args(field.annotation)

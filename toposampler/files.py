@@ -1,9 +1,34 @@
-"""Small files that are whole whenever the process is killed."""
+"""Small files that are whole whenever the process is killed, and which texts name a file or folder."""
 
 from __future__ import annotations
 
+import os
+import re
 import secrets
 from pathlib import Path
+
+from toposampler.errors import UserError
+
+
+def local_path(text: str) -> str:
+    """The file or folder that `text` names, `~` written out as the home folder.
+
+    Raises ValueError for an address such as s3://bucket/runs, which would become a folder `s3:` on this machine.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):  # pathlib writes one slash of two
+        raise ValueError("remote storage is not supported yet: give a folder or file that all machines see")
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError(f"there is no home folder {path.split('/')[0]}; write ./{path} for one of this name")
+    return path
+
+
+def out_path(path: Path) -> Path:
+    """What `--out` names, absolute. Raises UserError as `local_path`."""
+    try:
+        return Path(local_path(str(path))).absolute()
+    except ValueError as error:
+        raise UserError(f"--out {path}: {error}") from None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

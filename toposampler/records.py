@@ -7,11 +7,15 @@ has come to, so that either may stop, start again or lag behind without losing a
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -31,20 +35,44 @@ class Record:
 def read_records(path: Path, offset: int = 0) -> list[Record]:
     """The complete records of `path` from byte `offset` on; none while the file is absent.
 
-    A last line without its newline is still being written, or was cut by a kill: it is left for a later call.
+    A last line without its newline is still being written, or was cut by a kill: it is left for a later call. A line
+    that is no record, written by somebody else, is skipped, with one warning for the file.
     """
+    return [record for record, _ in _lines(path, offset) if record is not None]
+
+
+def _lines(path: Path, offset: int = 0) -> list[tuple[Record | None, int]]:
+    """Each complete line of `path` from byte `offset` on, as a record if it is one, and where it ends (bytes)."""
     try:
         with path.open("rb") as file:
             file.seek(offset)
             content = file.read()
     except FileNotFoundError:
         return []
-    records = []
-    for line in content.splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            offset += len(line)
-            records.append(Record(**json.loads(line), end=offset))
-    return records
+    lines = []
+    for line in content.split(b"\n")[:-1]:
+        offset += len(line) + 1
+        record = _record(line, offset)
+        if record is None:
+            _warn_of_foreign_lines(path)
+        lines.append((record, offset))
+    return lines
+
+
+def _record(line: bytes, end: int) -> Record | None:
+    try:
+        content = json.loads(line)
+        step, seconds, metrics = content["step"], float(content["time"]), content["metrics"]
+        if len(content) > 3 or type(step) is not int or any(type(v) not in (int, float) for v in metrics.values()):
+            return None
+        return Record(step, seconds, {name: float(value) for name, value in metrics.items()}, end)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None
+
+
+@cache
+def _warn_of_foreign_lines(path: Path) -> None:
+    log.warning("%s holds lines that are no records of toposampler; they are skipped", path)
 
 
 def drop_records_after(path: Path, step: int) -> None:
@@ -62,10 +90,10 @@ class RecordWriter:
     """
 
     def __init__(self, path: Path) -> None:
-        records = read_records(path)
-        self.last_step = records[-1].step if records else 0
+        lines = _lines(path)
+        self.last_step = next((record.step for record, _ in reversed(lines) if record is not None), 0)
         self._file = path.open("ab")
-        self._file.truncate(records[-1].end if records else 0)
+        self._file.truncate(lines[-1][1] if lines else 0)
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
         """Record `metrics` at `step`, unless that step is recorded. Steps must not fall."""

@@ -38,12 +38,12 @@ from toposampler.evaluation.models import Trained, by_seed, described
 from toposampler.evaluation.results import Row, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Findings
 from toposampler.evaluation.table import generators, table
-from toposampler.files import write_atomically
+from toposampler.files import out_path, write_atomically
+from toposampler.lookup import local
 from toposampler.metrics.classifier import MINIMUM_ACCURACY
 from toposampler.metrics.inception import load_inception
 from toposampler.rejection import METHODS, rejection
 from toposampler.training.figures import DETAIL
-from toposampler.training.lookup import local
 from toposampler.training.model import data_of, load_model
 from toposampler.training.progress import Bar, Lines
 
@@ -103,7 +103,7 @@ def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
         raise UserError(f"--weights {options.weights}: they are of one model, so give one MODEL only")
     if not 0 <= options.seed < 2**63 - options.draws:
         raise UserError(f"the seed must be at least 0 and less than 2**63 - {options.draws}, got {options.seed}")
-    out = (options.out or EVALUATIONS / time.strftime("%Y%m%d-%H%M%S")).absolute()
+    out = out_path(options.out or EVALUATIONS / time.strftime("%Y%m%d-%H%M%S"))
     make(out.parent)
     # What lies on MLflow is fetched once, to where all workers see it: an alias may move meanwhile.
     paths = [copies.enter_context(local(place, options.tracking_uri, out.parent)) for place in options.models]

@@ -17,16 +17,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from toposampler.config import validate
+from toposampler.config import validate, without_password
 from toposampler.errors import UserError
+from toposampler.lookup import local
 from toposampler.tracking.address import default_uri, registered_names, resolve
 from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
-from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
+from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry, check_name
 from toposampler.tracking.runs import run_of
 from toposampler.tracking.server import check_server
-from toposampler.tracking.uri import sqlite_file
+from toposampler.tracking.uri import REGISTERED, sqlite_file
 from toposampler.training.config import RunConfig
-from toposampler.training.lookup import REGISTERED, local
 from toposampler.training.model import data_of, read_weights
 
 
@@ -41,10 +41,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--maximize", action="store_true", help="more is better [less is better]")
     parser.add_argument("--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
     parser.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
+    parser.add_argument("--experiment", help="of the run that a model gets which has none [the configuration's]")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
     options = parser.parse_args(arguments)
-    uri = default_uri(options.tracking_uri)
     try:
+        uri = default_uri(options.tracking_uri)
         if options.list:
             return show(uri, options.name)
         if options.model is None:
@@ -69,6 +70,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
     else:
         if options.name is None:
             raise UserError("--name is needed: what is the registered model to be called?")
+        check_name(options.name)
         registry = Registry(uri, options.name)
     with local(f"models:/{registry.name}/{version}" if registered else options.model, uri) as place:
         weights = read_weights(place)
@@ -88,9 +90,9 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             if sqlite_file(uri):
                 check_server(uri)  # makes the file
             registered_names(uri)  # a server that is away is told of before anything is evaluated
-            run_id = run_of(Path(place), config, uri)
+            run_id = run_of(Path(place), config, uri, options.experiment)
             version, score = enter(registry, run_id, Path(place), dataset, protocol, {}, options.licence)
-    print(f"registry  {uri}")
+    print(f"registry  {without_password(uri)}")
     if options.alias == CANDIDATE:
         print(f"model     {registry.name} version {version} is the candidate ({options.metric} {score:.4f})")
         return 0
@@ -102,8 +104,10 @@ def show(uri: str, name: str | None) -> int:
     """Print the versions of the model `name`, or of all, with what they go by."""
     names = registered_names(uri)
     if name is not None and name not in names:
-        raise UserError(f"--name {name}: there is no such model at {uri}; there are {', '.join(names) or 'none'}")
-    print(f"registry  {uri}")
+        raise UserError(
+            f"--name {name}: there is no such model at {without_password(uri)}; there are {', '.join(names) or 'none'}"
+        )
+    print(f"registry  {without_password(uri)}")
     for of in [name] if name else names:
         for version in Registry(uri, of).versions():
             tags = version.tags

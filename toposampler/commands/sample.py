@@ -32,13 +32,14 @@ from pathlib import Path
 
 import torch
 
-from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
+from toposampler.files import out_path
+from toposampler.lookup import local
 from toposampler.rejection import METHODS
 from toposampler.rejection.base import Cost
 from toposampler.sampling.output import Npy, Output
 from toposampler.sampling.writing import SamplingJob, Writer
-from toposampler.training.lookup import local
+from toposampler.training.lock import locked
 from toposampler.training.progress import Bar, Lines
 
 
@@ -76,7 +77,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"--workers must be at least 1, got {options.workers}")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise UserError("--device cuda: torch sees no GPU on this machine")
-        out = options.out.absolute()
+        out = out_path(options.out)
         # What lies on MLflow is fetched once, to where all workers see it: an alias may move meanwhile.
         with local(options.model, options.tracking_uri, out.parent) as model:
             job = SamplingJob(

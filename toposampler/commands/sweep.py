@@ -22,13 +22,15 @@ from typing import Any
 
 from toposampler.config import describe
 from toposampler.errors import UserError
+from toposampler.keys import ready_ranges
+from toposampler.systems import SYSTEMS
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.tuning.config import Sweep, SweepConfig, check_objectives, lines, load_sweep
 from toposampler.tuning.console import table
 from toposampler.tuning.driver import run_sweep
 from toposampler.tuning.engine import concurrent_trials, nodes
 from toposampler.tuning.report import SweepReport, told
-from toposampler.tuning.spaces import SPACES, describe_space
+from toposampler.tuning.spaces import describe_space, parse_parameter
 
 EXIT_CODES = """\
 exit codes:
@@ -101,8 +103,11 @@ def keys() -> Iterator[str]:
     chosen = {f"{key}.name": _default(key).name for key in ("search", "scheduler")}
     for key, default, meaning in describe(SweepConfig):
         yield f"  --{key} [{chosen.get(key, default)}]  {meaning}"
-    for system, space in SPACES.items():
-        yield f"\nready space of {system}:"
+    for page in SYSTEMS:
+        system = page()
+        yield f"\nready space of {system.name}:"
+        ranges = ready_ranges(system, "system.")
+        space = {key: parse_parameter(key, written) for key, written in ranges.items()}
         yield from (f"  {line}" for line in describe_space(space))
 
 

@@ -18,7 +18,6 @@ that cluster. A run that was stopped goes on from its newest checkpoint when it 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -28,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from toposampler.config import Section, describe, parse_overrides, to_yaml, validate
+from toposampler.config import Folder, Section, describe, parse_overrides, to_yaml, validate
 from toposampler.distributed.driver import launch
 from toposampler.distributed.jobs import follow, how_to_follow, submit
 from toposampler.distributed.resources import description
@@ -69,7 +68,7 @@ class Command:
 class Place(Section):
     """Of a configuration, where its run lies."""
 
-    output: str = RunConfig.model_fields["output"].default
+    output: Folder = RunConfig.model_fields["output"].default
 
 
 def main(arguments: list[str]) -> int:
@@ -182,9 +181,9 @@ def load(command: Command) -> RunConfig:
     if not (folder / name / "config.yaml").exists():
         names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
         raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
-    # Wherever it lay when it was begun, and whatever it was called. Quoted, for names that look like numbers.
-    here = [json.dumps(text, ensure_ascii=False) for text in (str(folder), name)]
-    return load_config(folder / name / "config.yaml", [*command.overrides, "--output", here[0], "--name", here[1]])
+    # Wherever it lay when it was begun, and whatever it was called.
+    here = [f"--output={folder}", f"--name={name}"]
+    return load_config(folder / name / "config.yaml", [*command.overrides, *here])
 
 
 def submitted(command: Command, config: RunConfig) -> int:

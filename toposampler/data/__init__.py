@@ -1,30 +1,17 @@
-"""Data sets, one page each. A new one is a page with a DataConfig, named in DATA."""
+"""Data sets, one page each. A page is found by itself: every `DataConfig` of this package that can `load` counts.
+
+Pages of others are registered (`toposampler.register`) or found by entry points of the group `toposampler.data`.
+"""
+
+from __future__ import annotations
 
 from toposampler.data.base import DataConfig, Dataset, Manifold
-from toposampler.data.circles import CirclesConfig
-from toposampler.data.digits import DigitsConfig
-from toposampler.data.face_bed import FaceBedConfig
-from toposampler.data.folder import FolderConfig
-from toposampler.data.gaussians import GaussiansConfig
-from toposampler.data.lines import LinesConfig
-from toposampler.data.mnist import MnistConfig
-from toposampler.data.npy import NpyConfig
 from toposampler.data.sampler import Sampler
-from toposampler.data.spheres import SpheresConfig
-from toposampler.data.stacked_mnist import StackedMnistConfig
+from toposampler.registry import Pages
 
-DATA: tuple[type[DataConfig], ...] = (
-    LinesConfig,
-    CirclesConfig,
-    SpheresConfig,
-    GaussiansConfig,
-    DigitsConfig,
-    MnistConfig,
-    StackedMnistConfig,
-    FaceBedConfig,
-    NpyConfig,
-    FolderConfig,
-)
-"""every data section, told apart by its `name`"""
+__all__ = ["DATA", "SETS", "DataConfig", "Dataset", "Manifold", "Sampler"]
 
-__all__ = ["DATA", "DataConfig", "Dataset", "Manifold", "Sampler"]
+SETS: Pages[DataConfig] = Pages("data set", "toposampler.data", DataConfig, __name__)
+"""all data sets, told apart by `name`"""
+DATA: tuple[type[DataConfig], ...] = SETS.own()
+"""the configuration classes of the package's own data sets"""

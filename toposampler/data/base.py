@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
-from toposampler.config import Section
+from toposampler.config import Section, Seed
 from toposampler.errors import UserError
+from toposampler.files import local_path
 
 
 class Manifold(Protocol):
@@ -63,6 +65,11 @@ class DataConfig(Section):
     name: str
     """which data"""
 
+    @field_validator("*")
+    @classmethod
+    def _paths_are_local(cls, value: Any) -> Any:
+        return Path(local_path(str(value))) if isinstance(value, Path) else value
+
     @abstractmethod
     def load(self) -> Dataset:
         """Make or read the data set. Raises UserError if what was given cannot be used."""
@@ -73,7 +80,7 @@ class SyntheticConfig(DataConfig):
 
     n: int = Field(50_000, ge=2, le=10**8)
     """points to draw"""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = 0
     """seed the data is drawn with (not the run's seed: every run sees the same data)"""
 
 

@@ -14,6 +14,7 @@ from toposampler.data.base import DataConfig, Dataset
 from toposampler.data.components import label_frequencies
 from toposampler.data.images import MAX_SIDE, MIN_SIDE, SUFFIXES, from_bytes, image_paths, read_square
 from toposampler.errors import UserError
+from toposampler.keys import may
 
 LIST, ARCHIVE, FACES = "list_attr_celeba.txt", "img_align_celeba.zip", "img_align_celeba"
 MD5 = {LIST: "75e246fa4810816ffd6ee81facbd244c", ARCHIVE: "00d2c5bc6d35e252742224ab0c1e8fcb"}
@@ -29,7 +30,7 @@ class FaceBedConfig(DataConfig):
     """
 
     name: Literal["face_bed"] = "face_bed"
-    root: Path = Path("data")
+    root: Path = Field(Path("data"), json_schema_extra=may(resume=True))
     """folder that holds celeba/ and bedrooms/, as docs/images.md has them"""
     size: int = Field(64, ge=MIN_SIDE, le=MAX_SIDE)
     """side of the square images, in pixels"""

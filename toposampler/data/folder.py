@@ -13,13 +13,14 @@ from toposampler.data.base import DataConfig, Dataset, checked_points
 from toposampler.data.components import label_frequencies
 from toposampler.data.images import MAX_SIDE, MIN_SIDE, SUFFIXES, from_bytes, image_paths, read_square
 from toposampler.errors import UserError
+from toposampler.keys import may
 
 
 class FolderConfig(DataConfig):
     """Images cropped to their central square and resized."""
 
     name: Literal["folder"] = "folder"
-    path: Path
+    path: Path = Field(json_schema_extra=may(resume=True))
     """folder searched, with all below it, for .bmp, .jpeg, .jpg, .png and .webp; with two or more immediate
     sub-folders of images, each sub-folder is a component (in alphabetical order)"""
     size: int = Field(32, ge=MIN_SIDE, le=MAX_SIDE)

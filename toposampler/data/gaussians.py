@@ -23,11 +23,11 @@ class GaussiansConfig(SyntheticConfig):
     name: Literal["gaussians"] = "gaussians"
     layout: Literal["ring", "grid"] = "ring"
     """ring: n_modes modes on a circle; grid: side x side modes around the origin"""
-    n_modes: int = Field(8, ge=1)
+    n_modes: int = Field(8, ge=1, le=10_000)
     """modes of the ring"""
     radius: float = Field(2.0, gt=0)
     """radius of the ring"""
-    side: int = Field(5, ge=1)
+    side: int = Field(5, ge=1, le=100)
     """modes along a side of the grid"""
     spacing: float = Field(2.0, gt=0)
     """distance between neighbours on the grid"""

@@ -9,11 +9,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from toposampler.data.base import DataConfig, Dataset
 from toposampler.data.components import label_frequencies
 from toposampler.data.images import from_bytes
 from toposampler.errors import UserError
+from toposampler.keys import may
 
 PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
 IMAGES, LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
@@ -25,9 +27,9 @@ class MnistConfig(DataConfig):
     """Grey images; the components are the ten digits."""
 
     name: Literal["mnist"] = "mnist"
-    root: Path = Path("data")
+    root: Path = Field(Path("data"), json_schema_extra=may(resume=True))
     """folder that holds, or will hold, MNIST/raw"""
-    download: bool = False
+    download: bool = Field(False, json_schema_extra=may(resume=True))
     """fetch the files that are absent from root"""
     split: Literal["all", "train", "test"] = "all"
     """train: 60,000 images; test: 10,000; all: both, as in DMGAN (arXiv 1806.00880)"""

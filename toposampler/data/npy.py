@@ -8,22 +8,24 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from toposampler.data.base import DataConfig, Dataset, checked_points
 from toposampler.data.components import label_frequencies
 from toposampler.data.images import MAX_SIDE, MIN_SIDE, from_bytes
 from toposampler.errors import UserError
+from toposampler.keys import may
 
 
 class NpyConfig(DataConfig):
     """An array of numbers on disk."""
 
     name: Literal["npy"] = "npy"
-    path: Path
+    path: Path = Field(json_schema_extra=may(resume=True))
     """.npy file of points (N, d), or of square images (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3,
     as bytes or as numbers in [-1, 1]"""
-    labels: Path | None = None
+    labels: Path | None = Field(None, json_schema_extra=may(resume=True))
     """.npy file of N integers, the component of each sample; they are numbered anew from 0 in rising order"""
 
     def load(self) -> Dataset:

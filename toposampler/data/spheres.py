@@ -29,9 +29,9 @@ class SpheresConfig(SyntheticConfig):
     name: Literal["spheres"] = "spheres"
     layout: Literal["line", "moor"] = "line"
     """line: `number` equal spheres in a row; moor: ten spheres inside an eleventh, whose sizes are the paper's"""
-    dimension: int = Field(2, ge=1)
+    dimension: int = Field(2, ge=1, le=10_000)
     """dimension d of each sphere, one less than the data's: 1 is a circle in the plane, 2 a sphere in space"""
-    number: int = Field(2, ge=1)
+    number: int = Field(2, ge=1, le=1000)
     """spheres in the line"""
     radius: float = Field(1.0, gt=0)
     """radius of a sphere of the line"""

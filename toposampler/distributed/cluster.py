@@ -7,11 +7,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray._common.utils import get_default_ray_temp_dir
+from ray.exceptions import AuthenticationError
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
@@ -22,6 +24,8 @@ from toposampler.errors import UserError
 OBJECT_STORE_BYTES = 100_000_000
 """Memory for Ray's objects on a local cluster: nothing but the config and the result goes that way."""
 LONGEST_LINE = 200
+MAX_SOCKET_BYTES = 107
+"""of the name of a Unix socket (sun_path of Linux holds 108, with the 0 at its end)"""
 
 
 @contextmanager
@@ -38,29 +42,61 @@ def cluster(config: ClusterConfig) -> Iterator[None]:
             if short := shortage(config, [this_machine()], "this machine"):
                 raise UserError(short)
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # else a token is written to the home folder
-            has = on_this_machine(config)
-            _init(
-                "local",
-                num_cpus=int(has["CPU"]),
-                num_gpus=int(has.get("GPU", 0)),
-                _memory=has.get("memory"),
-                object_store_memory=OBJECT_STORE_BYTES,
-                include_dashboard=False,
-            )
+            _start(on_this_machine(config))
         yield
     finally:
         ray.shutdown()
+
+
+def _start(has: Mapping[str, float]) -> None:
+    """Start a Ray on this machine with what it `has`. Raises UserError if it cannot be started."""
+    check_socket_paths()
+    try:
+        _init(
+            "local",
+            num_cpus=int(has["CPU"]),
+            num_gpus=int(has.get("GPU", 0)),
+            _memory=has.get("memory"),
+            object_store_memory=OBJECT_STORE_BYTES,
+            include_dashboard=False,
+        )
+    except Exception as error:  # RuntimeError, TimeoutError, OSError, subprocess's and Ray's own, by what is wrong
+        raise UserError(
+            f"Ray cannot be started on this machine: {_first_line(error)}. It may be too busy, or short of memory or "
+            f"of room in {get_default_ray_temp_dir()}, where Ray writes its logs (session_latest/logs says more; "
+            "TMPDIR places it elsewhere): the same command tries again"
+        ) from None
+
+
+def check_socket_paths() -> None:
+    """Raises UserError if the sockets of a Ray started now would have longer names than Unix allows."""
+    folder = get_default_ray_temp_dir()
+    longest = f"{folder}/session_2026-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
+    if over := max(0, len(os.fsencode(longest)) - MAX_SOCKET_BYTES):
+        variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
+        raise UserError(
+            f"{variable}: Ray's sockets would lie below {folder}, and their names would be {over} bytes longer than "
+            f"the {MAX_SOCKET_BYTES} that Unix allows; set {variable} to a shorter folder, such as /tmp"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:LONGEST_LINE].rstrip(".") or type(error).__name__
 
 
 def connect(address: str) -> None:
     """Connect to the running cluster at `address`. Raises UserError if that cannot be done."""
     try:
         _init(address)
-    except Exception as error:  # ValueError, ConnectionError, RuntimeError and more, by what is wrong
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except AuthenticationError as error:
         raise UserError(
-            f"RAY_ADDRESS: cannot connect to a Ray cluster at {address} ({reason}). It must be the host:port of the "
-            "head node, such as 127.0.0.1:6379, from a node of the cluster, and not the dashboard's "
+            f"RAY_ADDRESS: the Ray cluster at {address} asks for a token ({_first_line(error)}). `ray get-auth-token` "
+            "prints it on the machine that started the cluster; here: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=..."
+        ) from None
+    except Exception as error:  # ValueError, ConnectionError, RuntimeError and more, by what is wrong
+        raise UserError(
+            f"RAY_ADDRESS: cannot connect to a Ray cluster at {address} ({_first_line(error)}). It must be the "
+            "host:port of the head node, such as 127.0.0.1:6379, from a node of the cluster, and not the dashboard's "
             "http://127.0.0.1:8265, which `ray job submit --address` takes; unset it for a Ray on this machine"
         ) from None
 

@@ -17,12 +17,12 @@ from toposampler.distributed.capacity import Watch
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.events import Events
 from toposampler.distributed.jobs import git_commit
-from toposampler.distributed.lock import locked
 from toposampler.distributed.stop import stoppable
 from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.lock import locked
 from toposampler.training.progress import Progress
 from toposampler.training.run import check
 
@@ -100,7 +100,7 @@ def check_tracking(config: RunConfig) -> None:
     uri = tracking_uri(config.tracking, Path(config.output))
     read_delivery(run_folder(config), uri, config.tracking.experiment)
     try:
-        check_server(uri)
+        check_server(uri, config.tracking.experiment)
     except UserError as error:
         if config.tracking.required:
             raise

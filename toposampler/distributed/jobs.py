@@ -15,6 +15,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from aiohttp import ClientError
+from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from toposampler.errors import UserError
@@ -49,7 +50,7 @@ def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
     metadata = {"run": config.name, "system": config.system.name, "data": config.data.name}
     environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
     try:
-        return JobSubmissionClient(address).submit_job(
+        return job_client(address).submit_job(
             entrypoint=shlex.join(command),
             submission_id=f"{config.name}-{uuid4().hex[:6]}",
             metadata=metadata | ({"git_commit": commit} if commit else {}),
@@ -58,6 +59,8 @@ def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
                 "env_vars": environment | ({COMMIT: commit} if commit else {}),
             },
         )
+    except UserError as error:
+        raise UserError(f"--submit: {error}") from None
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and more, by what is wrong
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
@@ -66,13 +69,49 @@ def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
         ) from None
 
 
+def job_client(address: str) -> JobSubmissionClient:
+    """The way to the jobs of the cluster whose dashboard is at `address`, with its token if it asks for one.
+
+    Ray 2.60's `ray start --head` has clusters ask. Raises UserError if the token is not found, or is not the right one;
+    what Ray raises, if there is no cluster.
+    """
+    try:
+        return JobSubmissionClient(address)
+    except AuthenticationError as error:
+        found, said = ray_token(), error.message.partition("\n")[0]
+    if found is not None:
+        token, place = found
+        try:
+            return JobSubmissionClient(address, headers={"Authorization": f"Bearer {token}"})
+        except AuthenticationError as error:
+            said = error.message.partition("\n")[0]
+    reason = "none was found in RAY_AUTH_TOKEN, in the file RAY_AUTH_TOKEN_PATH names, or in ~/.ray/auth_token"
+    if found is not None:
+        reason = f"the one in {place} is not its token"
+    raise UserError(
+        f"the Ray cluster at {address} asks for a token, and {reason} (it says: {said}). `ray get-auth-token` prints "
+        "it on the machine that started the cluster; here: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=..."
+    )
+
+
+def ray_token() -> tuple[str, str] | None:
+    """The token that Ray's clients would send, and where it was found; None if there is none."""
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token, "RAY_AUTH_TOKEN"
+    for path in (os.environ.get("RAY_AUTH_TOKEN_PATH"), "~/.ray/auth_token"):
+        with suppress(OSError, ValueError):  # absent, or no text
+            if path and (token := Path(path).expanduser().read_text().strip()):
+                return token, path
+    return None
+
+
 def follow(address: str, submission: str) -> int:
     """Print the job's log as it comes, until the job ends, and return the exit code of its command (143: stopped).
 
     Raises UserError if the cluster is gone.
     """
     try:
-        client = JobSubmissionClient(address)
+        client = job_client(address)
         asyncio.run(_print_log(client, submission))
         while not (job := client.get_job_info(submission)).status.is_terminal():
             time.sleep(LOOK_EVERY_S)
@@ -100,8 +139,11 @@ def exit_code(job: JobDetails) -> int:
 
 def how_to_follow(address: str, submission: str) -> str:
     """The commands that follow a job and stop it."""
+    tokens = [] if ray_token() is None else ["if the cluster asks for a token: export RAY_AUTH_MODE=token"]
+    address, submission = shlex.quote(address), shlex.quote(submission)
     return "\n".join(
         [
+            *tokens,
             f"follow   ray job logs --address {address} --follow {submission}",
             f"status   ray job status --address {address} {submission}",
             f"stop     ray job stop --address {address} {submission}",

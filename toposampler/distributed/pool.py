@@ -15,6 +15,7 @@ from toposampler.config import ClusterConfig
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.resources import per_worker
 from toposampler.errors import UserError
+from toposampler.plugins import Registered
 
 RESTARTS = 3
 """times each lost worker is started again; the piece it was at is done anew"""
@@ -43,7 +44,7 @@ def on_workers(
         actor = ray.remote(
             num_cpus=has["CPU"], num_gpus=has.get("GPU", 0), max_restarts=RESTARTS, max_task_retries=RESTARTS
         )(_Worker)
-        pool = ActorPool([actor.remote(begin) for _ in range(workers)])
+        pool = ActorPool([actor.remote(begin, Registered()) for _ in range(workers)])
         for outcome in pool.map_unordered(lambda worker, task: worker.do.remote(task), tasks):
             if isinstance(outcome, Exception):
                 raise outcome
@@ -51,9 +52,12 @@ def on_workers(
 
 
 class _Worker(Generic[Task, Result]):
-    """One process. Errors that would come again are returned, not raised: Ray would wrap them in its own."""
+    """One process, which knows what is `registered` in the driver.
 
-    def __init__(self, begin: Begin[Task, Result]) -> None:
+    Errors that would come again are returned, not raised: Ray would wrap them in its own.
+    """
+
+    def __init__(self, begin: Begin[Task, Result], registered: Registered) -> None:
         torch.set_num_threads(1)
         self._begin = begin
 

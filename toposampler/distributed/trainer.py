@@ -13,6 +13,7 @@ from toposampler.config import ClusterConfig
 from toposampler.distributed.events import LostWorkers
 from toposampler.distributed.resources import per_worker
 from toposampler.distributed.worker import Outcome, train_worker
+from toposampler.plugins import Registered
 from toposampler.training.config import RunConfig, run_folder
 
 SILENCE_S = 600
@@ -53,7 +54,7 @@ def _trainer(config: RunConfig) -> _Trainer:
     failures = FailureConfig(config.cluster.max_failures, controller_failure_limit=MAX_STARTS)
     return _Trainer(
         train_worker,
-        train_loop_config=config.model_dump(mode="json"),
+        train_loop_config={"run": config.model_dump(mode="json"), "registered": Registered()},
         scaling_config=scaling(config.cluster),
         torch_config=TorchConfig(backend(config.cluster), timeout_s=SILENCE_S),
         run_config=RayRunConfig(

@@ -24,13 +24,16 @@ log = logging.getLogger(__name__)
 
 
 def train_worker(content: dict[str, Any]) -> Outcome:
-    """Train the run that `content`, a RunConfig as plain values, describes; the result on rank 0, else None.
+    """Train a run; the result on rank 0, else None.
+
+    `content` has under `run` a RunConfig as plain values, and under `registered` what the driver was told of, which is
+    known here too once it has been unpickled.
 
     Errors that would come again are returned, not raised: Ray takes a raised one for a lost worker and tries again.
     """
     first = ray.train.get_context().get_world_rank() == 0
     try:
-        config = validate(RunConfig, content)
+        config = validate(RunConfig, content["run"])
         folder = run_folder(config)
         torch.set_num_threads(config.cluster.cpus_per_worker)
         if first:

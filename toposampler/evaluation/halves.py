@@ -15,6 +15,11 @@ def sample_count(dataset: Dataset, n: int | None) -> int:
     """How many samples are drawn, to be compared with as many real ones. Raises UserError unless half of the data is
     that much."""
     half = len(dataset.x) // 2
+    if half < LEAST:
+        raise UserError(
+            f"an evaluation needs at least {2 * LEAST} real samples, and the data has {len(dataset.x):,}: samples are "
+            f"compared with one half of them, at least {LEAST}, and the other half shows what real ones would get"
+        )
     n = min(MOST, half) if n is None else n
     if not LEAST <= n <= half:
         raise UserError(

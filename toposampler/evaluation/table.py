@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from toposampler.evaluation.results import Estimate, Row
 
@@ -19,7 +19,11 @@ BLOCKS = {
     "variety within classes": r"msd_ratio_(min|max|class_\d+)|msd_unreachable_max",
     "copies of training points": r"memorised_q0\.05|closer_than_test",
 }
-"""what is printed, by what it tells; the rest, of single components and classes, is in the files"""
+"""what is printed, by what it tells"""
+FURTHER = "further metrics"
+"""the last block: what is in none of the others, such as registered metrics"""
+IN_FILES = r".*(component|class)_\d+|mode_mass.*|components_found_real"
+"""what is in the files only: of single components and classes there may be dozens, and the row `real` has the last"""
 WIDTH = 120
 """longest line; columns that do not fit go on below"""
 
@@ -28,15 +32,23 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
     """The lines of the table."""
     label = max(len(row.name) for row in rows)
     names = {name: None for row in rows for name in row.metrics}  # a set in order
-    for title, pattern in BLOCKS.items():
-        columns = [name for name in names if re.fullmatch(pattern, name)]
-        if not columns:
-            continue
+    for title, columns in _blocks(names):
         yield f"\n{title}"
         cells = [[column, *(text(row.metrics.get(column)) for row in rows)] for column in columns]
         for part in _that_fit(cells, WIDTH - label):
             for line, name in enumerate(["", *(row.name for row in rows)]):
                 yield "".join([name.ljust(label), *(column[line] for column in part)])
+
+
+def _blocks(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
+    """The titles of the blocks that hold some of the metrics `names`, and which."""
+    left = list(names)
+    for title, pattern in BLOCKS.items():
+        if columns := [name for name in left if re.fullmatch(pattern, name)]:
+            yield title, columns
+        left = [name for name in left if name not in columns]
+    if columns := [name for name in left if not re.fullmatch(IN_FILES, name)]:
+        yield FURTHER, columns
 
 
 def _that_fit(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[list[str]]]:

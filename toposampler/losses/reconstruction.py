@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from toposampler.losses.batch import Batch
+from toposampler.losses.reduction import expectation
 
 
-def squared_error(output: Tensor, target: Tensor, batch: Batch) -> Tensor:
-    """E |output - target|^2, each (n, ...), summed over all dimensions of a row."""
-    return batch.mean((output - target).flatten(1).square().sum(dim=1))
+def squared_error(output: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
+    """E |output - target|^2, each (n, ...), summed over all dimensions of a sample."""
+    return expectation((output - target).flatten(1).square().sum(dim=1), weights)

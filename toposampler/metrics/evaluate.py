@@ -21,7 +21,8 @@ from toposampler.metrics.masses import (
     prior_total_variation,
 )
 from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_support_nn99
-from toposampler.metrics.score import score
+from toposampler.metrics.registered import registered_metrics
+from toposampler.metrics.score import LEAST_REAL, score
 from toposampler.metrics.topology import diagram0_w1, mtop_div
 from toposampler.topology import estimate_components
 
@@ -88,7 +89,12 @@ def evaluate(
             scores["prior_error_max"] = float((learned - weights).abs().max())
     if prior is not None:
         scores["active_generators"] = float(active_generators(prior))
-    return scores | {"score": score(scores)}
+    told_apart = not attribution or len(real) >= LEAST_REAL
+    scores |= {"score": score(scores)} if told_apart else {}
+    labels = None if dataset.labels is None else dataset.labels[chosen]
+    known = {"labels": labels, "generators": generator_ids, "prior": prior}
+    shaped = real.unflatten(1, dataset.shape), x.unflatten(1, dataset.shape)
+    return scores | registered_metrics(*shaped, scores, seed, **known)
 
 
 def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:

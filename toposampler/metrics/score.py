@@ -10,6 +10,9 @@ SCORED = (
     ("mass_tv", "mass_tv_nn1"),
 )
 """the metrics of the score, by what they measure: of each line the first that the data can tell"""
+LEAST_REAL = 20
+"""real points below which samples that are judged by their neighbours have no score: distances between so few points
+are as long as the support is wide, so that whatever lies among them counts as on it"""
 
 
 def score(metrics: Mapping[str, float]) -> float:

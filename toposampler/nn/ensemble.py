@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,25 +12,22 @@ from torch.func import functional_call
 
 POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid)
 
-_shard: ContextVar[tuple[int, int]] = ContextVar("shard", default=(0, 1))
-
 
 def home(c: Tensor, shards: int) -> Tensor:
     """Which of so many shards holds generators c (...): generators 0, 1, 2, ... are dealt out in turn."""
     return c % shards
 
 
-@contextmanager
-def sharded(rank: int, size: int) -> Iterator[None]:
-    """Ensembles that are made in the block hold the generators at home (`home`) in shard `rank` of `size` only.
+@dataclass(frozen=True)
+class Shard:
+    """The generators at home (`home`) in shard `rank` of `size`."""
 
-    The others are made and dropped one by one, so that those held start as they would in a whole ensemble.
-    """
-    token = _shard.set((rank, size))
-    try:
-        yield
-    finally:
-        _shard.reset(token)
+    rank: int = 0
+    size: int = 1
+
+
+WHOLE = Shard()
+"""all generators"""
 
 
 class GeneratorEnsemble(nn.Module):
@@ -42,20 +38,20 @@ class GeneratorEnsemble(nn.Module):
     program). Networks of `Linear` and pointwise layers run as one batched matrix product a layer; any other
     (convolutions) as slices, one generator after the other, which measured as fast as grouped convolutions.
 
-    Made inside `sharded(rank, size)` it holds every size-th generator, and is asked for samples of those only.
-
     Args:
         make: makes one generator, freshly initialised; called K times.
         n_generators: K.
+        shard: the generators that it holds, and is asked for samples of; the others are made and dropped one by one, so
+            that those held start as they would in a whole ensemble.
     """
 
-    def __init__(self, make: Callable[[], nn.Sequential], n_generators: int) -> None:
+    def __init__(self, make: Callable[[], nn.Sequential], n_generators: int, shard: Shard = WHOLE) -> None:
         super().__init__()
-        rank, self._shards = _shard.get()
+        self._shards = shard.size
         members = []
         for k in range(n_generators):
             member = make()
-            if k % self._shards == rank:
+            if k % shard.size == shard.rank:
                 members.append(member)
         self.n_held = len(members)
         self._packs = all(isinstance(layer, (nn.Linear, *POINTWISE)) for layer in members[0])

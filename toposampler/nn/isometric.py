@@ -45,7 +45,7 @@ class IsometricConfig(Section):
     layers and GroupSort, which keep lengths"""
     activation: Literal["elu", "relu", "leaky_relu", "tanh", "sigmoid"] = "leaky_relu"
     """between the layers of the spectral kind; others: unused"""
-    depth: int = Field(3, ge=0)
+    depth: int = Field(3, ge=0, le=1000)
     """hidden layers of the spectral and orthogonal kind, each as wide as the latent space; 0: one linear map, which for
     the orthogonal kind is a rigid motion"""
     scale: bool = True

@@ -18,9 +18,9 @@ class LatentConfig(Section):
     kind: Literal["uniform", "normal", "sphere", "mixture"] = "uniform"
     """uniform on (-1, 1), or standard normal, in each dimension; uniform on the sphere of radius sqrt(dim) (Karras et
     al. 2018); or an equal mixture of standard normals, a latent space in pieces"""
-    dim: int = Field(8, ge=1)
+    dim: int = Field(8, ge=1, le=65_536)
     """number of dimensions of z (the paper: 100; few dimensions overshoot the ends of a manifold less)"""
-    components: int = Field(2, ge=2)
+    components: int = Field(2, ge=2, le=10_000)
     """normals of a mixture, their means on a ring in the first two dimensions (two: on a line); other kinds: unused"""
     separation: float = Field(8.0, ge=0)
     """distance between neighbouring means of a mixture, in standard deviations; other kinds: unused"""

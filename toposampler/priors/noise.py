@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.nn.isometric import Orthonormal
 
 SEPARATION = 4 * math.sqrt(2)
@@ -35,9 +36,9 @@ class NoiseConfig(OptimiserConfig):
     """step size of Adam"""
     betas: tuple[float, float] = (0.0, 0.9)
     """decay of Adam's first and second moment, each in [0, 1)"""
-    width: int = Field(64, ge=1)
+    width: int = Field(64, ge=1, le=65_536)
     """hidden width of the network"""
-    branches: int = Field(2, ge=1)
+    branches: int = Field(2, ge=1, le=10_000, json_schema_extra=may(search={"int": [1, 8], "when": {"kind": ["gate"]}}))
     """K, the maps a gate chooses from"""
     branch: Literal["affine", "orthogonal"] = "affine"
     """what each map of a gate is: any A z + b, or one that keeps lengths"""

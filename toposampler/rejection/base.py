@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toposampler.errors import UserError
-from toposampler.losses.batch import Noise
+from toposampler.systems.batch import Noise
 from toposampler.training.model import Model
 from toposampler.training.sampling import AT_ONCE, BLOCK, block_seed, draw_shuffled, pieces
 

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from toposampler.errors import UserError
-from toposampler.losses.batch import Noise
 from toposampler.rejection.base import Rejection
+from toposampler.systems.batch import Noise
 from toposampler.training.model import Model
 from toposampler.training.sampling import pieces
 

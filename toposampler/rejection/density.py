@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from toposampler.errors import UserError
-from toposampler.losses.batch import Noise
 from toposampler.metrics.neighbours import nearest_neighbours
 from toposampler.rejection.truncation import Truncation
+from toposampler.systems.batch import Noise
 from toposampler.training.model import Model
 from toposampler.training.sampling import pieces
 

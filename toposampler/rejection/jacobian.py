@@ -25,9 +25,9 @@ import torch
 from torch import Tensor
 from torch.func import jvp
 
-from toposampler.losses.batch import Noise
 from toposampler.rejection.truncation import Truncation
 from toposampler.systems import System
+from toposampler.systems.batch import Noise
 from toposampler.training.sampling import AT_ONCE, pieces
 
 DRAWS = 10

@@ -28,8 +28,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.errors import UserError
-from toposampler.losses.batch import Noise
 from toposampler.rejection.base import Rejection
+from toposampler.systems.batch import Noise
 from toposampler.training.model import Model
 
 

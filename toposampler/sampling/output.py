@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
@@ -202,8 +203,9 @@ def _check_images(path: Path, what: str, shape: tuple[int, ...]) -> None:
 def output(path: Path, n: int, shape: tuple[int, ...]) -> Output:
     """The output for the name `path`. Raises UserError if its ending is none that is known."""
     formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, ".png": Grid, "": Images}
-    if path.suffix not in formats or not path.name:
+    ending = "" if re.fullmatch(r"\.\d*", path.suffix) else path.suffix.lower()  # samples_v1.0 ends in no format
+    if ending not in formats or not path.name:
         raise UserError(
             f"--out must end in .npy, .parquet or .png, or have no ending for a folder of images, got {path}"
         )
-    return formats[path.suffix](path, n, shape)
+    return formats[ending](path, n, shape)

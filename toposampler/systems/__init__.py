@@ -1,24 +1,16 @@
-"""One page per paper. A page is found by itself: every `SystemConfig` of this package that can
-`build` counts."""
+"""One page per paper. A page is found by itself: every `SystemConfig` of this package that can `build` counts.
+
+Pages of others are registered (`toposampler.register`) or found by entry points of the group `toposampler.systems`.
+"""
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
+from toposampler.registry import Pages
+from toposampler.systems.base import Move, Player, System, SystemConfig
 
-from toposampler.systems.base import Player, System, SystemConfig
+__all__ = ["PAGES", "SYSTEMS", "Move", "Player", "System", "SystemConfig"]
 
-__all__ = ["SYSTEMS", "Player", "System", "SystemConfig"]
-
-
-def _pages(page: type[SystemConfig]) -> list[type[SystemConfig]]:
-    """`page`, if it is one and no mere base, and the pages that inherit from it."""
-    own = [] if getattr(page.build, "__isabstractmethod__", False) else [page]
-    return [*own, *(below for child in page.__subclasses__() for below in _pages(child))]
-
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
-
-SYSTEMS: tuple[type[SystemConfig], ...] = tuple(page for top in SystemConfig.__subclasses__() for page in _pages(top))
-"""the configuration classes of all systems"""
+PAGES: Pages[SystemConfig] = Pages("system", "toposampler.systems", SystemConfig, __name__)
+"""all systems, told apart by `name`"""
+SYSTEMS: tuple[type[SystemConfig], ...] = PAGES.own()
+"""the configuration classes of the package's own systems"""

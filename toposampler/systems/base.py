@@ -16,12 +16,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig, Section
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.data.base import Dataset
+from toposampler.keys import may
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
-from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.nn.networks import Network
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
+from toposampler.nn.networks import Network, default_critic_width
 from toposampler.priors.latent import LatentConfig
+from toposampler.systems.batch import Batch, Noise
 
 GeneratorNorm = Literal["none", "layer"]
 
@@ -42,15 +46,25 @@ class Player:
         return Player({**self.modules, **modules}, {**self.optimisers, **dict.fromkeys(modules, optimiser)}, self.loss)
 
 
+@dataclass(frozen=True)
+class Move:
+    """One optimizer step of a player within an iteration."""
+
+    player: str
+    """its name in `System.players`"""
+    batch: int
+    """which of the iteration's batches: moves on one batch have the same real samples, noise and fakes"""
+
+
 class SystemConfig(Section):
     """Base of every system's section: `name` picks the page, `build()` makes the system."""
 
-    name: str
+    name: str = Field(json_schema_extra=may(search=False))
     """which system"""
     latent: LatentConfig = LatentConfig()
-    generator_width: int | None = Field(None, ge=1)
+    generator_width: int | None = Field(None, ge=1, le=65_536)
     """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
-    critic_width: int | None = Field(None, ge=1)
+    critic_width: int | None = Field(None, ge=1, le=65_536)
     """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images"""
     generator_norm: GeneratorNorm = "none"
     """layer: each sample's hidden maps in an image generator are normalised, where papers have batch norm, which would
@@ -85,15 +99,22 @@ class SystemConfig(Section):
         """The least global batch on which every loss is defined."""
         return 2
 
+    def check_data(self, dataset: Dataset) -> None:
+        """Raise UserError if this system cannot be trained on `dataset`."""
+
     @abstractmethod
-    def build(self, shape: tuple[int, ...]) -> System:
-        """A freshly initialised system for samples of `shape`, drawing on torch's global random state."""
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> System:
+        """A freshly initialised system for samples of `shape`, drawing on torch's global random state.
+
+        `networks` are the caller's own, in place of those that the configuration names; `shard` is the part of the
+        generators that it holds.
+        """
 
 
 class EnsembleConfig(SystemConfig):
     """The keys of a system with K generators."""
 
-    n_generators: int = Field(10, ge=1)
+    n_generators: int = Field(10, ge=1, le=10_000, json_schema_extra=may(search={"int": [2, 20]}))
     """K, the number of generators"""
 
     @property
@@ -108,18 +129,22 @@ class System(nn.Module, ABC):
     config: SystemConfig
     averaged: tuple[str, ...] = ("generators",)
     """modules of the player `generator` whose moving average samples are drawn from, by their names in it"""
+    uses_labels: bool = False
+    """whether losses are given the labels of the data, as `Batch.labels`"""
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
-    def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
         super().__init__()
         self.config = config
+        self.networks = networks or Networks()
+        self.shard = shard
         self.K = config.K
         self.latent = config.latent
         self.generators = self.build_generators(shape)
-        self.critic = self.initialised(
-            self.build_critic(shape, config.critic_width or networks.default_critic_width(shape))
-        )
+        self.critic = self.initialised(self.build_critic(shape, config.critic_width or default_critic_width(shape)))
 
     def initialised(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
@@ -127,7 +152,7 @@ class System(nn.Module, ABC):
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
-        return GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim, self.K), self.K)
+        return GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim, self.K), self.K, self.shard)
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
         """The data's generator network, (n, n_inputs) to (n, *shape), of the width of one among `n_networks`."""
@@ -146,6 +171,16 @@ class System(nn.Module, ABC):
                 {"generators": self.generators}, {"generators": self.config.generator}, self.generator_loss
             ),
         }
+
+    def schedule(self, step: int, critic_steps: int) -> list[Move]:
+        """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
+
+        By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
+        all on one more batch. A page may declare another schedule; every worker must get the same.
+        """
+        critic, *others = self.players()
+        moves = [Move(critic, batch) for batch in range(critic_steps)]
+        return moves + [Move(player, critic_steps) for player in others]
 
     @abstractmethod
     def critic_loss(self, batch: Batch) -> Terms:
@@ -168,6 +203,11 @@ class System(nn.Module, ABC):
             "c": self.draw_generators(batches, n, rng, training),
             "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),
         }
+
+    def condition(self, noise: Noise, labels: Tensor) -> Noise:
+        """`noise` of an iteration's global batches, tensors (batches, n, ...), given the labels (batches, n) int64 of
+        their real samples: called in training of a system that `uses_labels`. Here `noise` as it is."""
+        return noise
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """Generator ids (batches, n) int64 on the CPU, c ~ r(c); see `draw`. All 0 for a single generator."""

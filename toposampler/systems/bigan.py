@@ -33,11 +33,14 @@ from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
-from toposampler.losses.batch import Batch, Noise, Terms
-from toposampler.nn import networks
+from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import default_critic_width, latent_encoder, pair_critic
 from toposampler.nn.pairs import pairs
 from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
+from toposampler.systems.batch import Batch, Noise
 
 
 class BiGANConfig(SystemConfig):
@@ -51,9 +54,9 @@ class BiGANConfig(SystemConfig):
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> BiGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> BiGAN:
         """See `SystemConfig.build`."""
-        return BiGAN(self, shape)
+        return BiGAN(self, shape, networks, shard)
 
 
 class BiGAN(System):
@@ -63,14 +66,16 @@ class BiGAN(System):
 
     config: BiGANConfig
 
-    def __init__(self, config: BiGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        width = config.critic_width or networks.default_critic_width(shape)
-        self.encoder = self.initialised(networks.latent_encoder(shape, config.latent.dim, width))
+    def __init__(
+        self, config: BiGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        width = config.critic_width or default_critic_width(shape)
+        self.encoder = self.initialised(latent_encoder(shape, config.latent.dim, width))
 
     def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
         """D(x, z)."""
-        return networks.pair_critic(shape, self.latent.dim, width)
+        return pair_critic(shape, self.latent.dim, width)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generator and encoder together."""
@@ -102,11 +107,11 @@ class BiGAN(System):
         """-E_real ln D(x, z) - E_fake ln(1 - D(G(z), z)), the real samples' z ~ q(z|x)."""
         real = self.score(batch.real, self.infer(batch))
         fake = self.score(batch.fakes(), batch.noise["z"])
-        return gan.critic_terms(real, fake, batch)
+        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, z)), for generator and encoder."""
         return {
-            "adversarial": gan.generator_term(self.judge(batch.noise), batch),
+            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
             "encoder": batch.mean(F.softplus(self.score(batch.real, self.infer(batch)))),
         }

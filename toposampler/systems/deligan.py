@@ -34,9 +34,12 @@ from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.base import GeneratorNorm, SystemConfig
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -44,7 +47,7 @@ class DeLiGANConfig(SystemConfig):
     """DeLiGAN (Gurumurthy et al. 2017): one generator behind a trained mixture of Gaussians."""
 
     name: Literal["deligan"] = "deligan"
-    n_components: int = Field(50, ge=1)
+    n_components: int = Field(50, ge=1, le=10_000)
     """N, the number of Gaussians that z is a mixture of"""
     sigma: float = Field(0.2, gt=0)
     """standard deviation of each Gaussian at the start"""
@@ -60,9 +63,9 @@ class DeLiGANConfig(SystemConfig):
         """The number of components."""
         return self.n_components
 
-    def build(self, shape: tuple[int, ...]) -> DeLiGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DeLiGAN:
         """See `SystemConfig.build`."""
-        return DeLiGAN(self, shape)
+        return DeLiGAN(self, shape, networks, shard)
 
 
 class MixtureLatents(nn.Module):
@@ -95,11 +98,11 @@ class DeLiGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.critic_terms(real, fake, batch)
+        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D + .1 mean (1 - sigma)^2."""
         return {
-            "adversarial": gan.generator_term(self.critic(self.generate(batch.noise)), batch),
+            "adversarial": gan.generator_loss(self.critic(self.generate(batch.noise)), batch.fake_weights),
             "spread": self.config.spread_weight * (1 - self.generators.sigma).square().mean(),
         }

@@ -41,12 +41,17 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
-from toposampler.losses import adversarial, mixture
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Noise, Terms
-from toposampler.nn import networks
+from toposampler.keys import may
+from toposampler.losses import mixture
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import encoder
 from toposampler.priors.mixture import Draw, draw_generators, share_out
+from toposampler.systems import game
 from toposampler.systems.base import EnsembleConfig, Player
+from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.game import GameConfig
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -57,7 +62,7 @@ class DMGANConfig(GameConfig, EnsembleConfig):
     draw: Draw = "systematic"
     """how the generators of a batch are drawn: random (the paper's), systematic (counts within 1 of their mean), or
     equal (all generators make as many samples, weighed by r(c): equal work for the workers of a sharded ensemble)"""
-    information_weight: float = Field(1.0, gt=0)
+    information_weight: float = Field(1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda', weight of the mutual-information term in the loss of generators and encoder"""
     encoder_norm: Literal["none", "batch"] = "none"
     """batch: the authors' batch norm in Q, for one worker only"""
@@ -73,9 +78,9 @@ class DMGANConfig(GameConfig, EnsembleConfig):
         """See `SystemConfig.couples_samples`."""
         return self.encoder_norm == "batch"
 
-    def build(self, shape: tuple[int, ...]) -> DMGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGAN:
         """See `SystemConfig.build`."""
-        return DMGAN(self, shape)
+        return DMGAN(self, shape, networks, shard)
 
 
 class DMGAN(UniformSystem):
@@ -83,9 +88,11 @@ class DMGAN(UniformSystem):
 
     config: DMGANConfig
 
-    def __init__(self, config: DMGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, config.couples_samples))
+    def __init__(
+        self, config: DMGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        self.encoder = self.initialised(encoder(self.critic.head.in_features, self.K, config.couples_samples))
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and encoder together."""
@@ -108,13 +115,13 @@ class DMGAN(UniformSystem):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D + lambda' L_c, for generators and encoder."""
         features = self.critic.features(self.generate(batch.noise))
-        information = mixture.information(self.encoder(features), batch)
-        losses = adversarial.generator_losses(self.critic, self.critic.score(features), batch, self.config)
+        information = mixture.information(self.encoder(features), batch.noise["c"], batch.fake_weights)
+        losses = game.generator_losses(self.critic, self.critic.score(features), batch, self.config)
         return {
             "adversarial": batch.expectation(losses),
             "information": self.config.information_weight * information,

@@ -35,31 +35,51 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import mixture
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior
-from toposampler.systems.base import Player
+from toposampler.systems.base import Move, Player
+from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
 
 class PriorConfig(OptimiserConfig):
     """How r(c) is learned: Adam on zeta, and the entropy bonus that fades."""
 
-    learning_rate: float = Field(2e-2, gt=0)
+    learning_rate: float = Field(2e-2, gt=0, json_schema_extra=may(search={"loguniform": [2e-3, 1e-1]}))
     """step size of Adam"""
     betas: tuple[float, float] = (0.5, 0.5)
     """decay of Adam's first and second moment, each in [0, 1)"""
-    entropy_weight: float = Field(1000.0, ge=0)
+    entropy_weight: float = Field(1000.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [1, 1000]}))
     """w: the bonus for the entropy of r(c) at the start, in nats"""
-    entropy_decay: float = Field(0.98, gt=0, le=1)
+    entropy_decay: float = Field(
+        0.98,
+        gt=0,
+        le=1,
+        json_schema_extra=may(
+            branch=True, search={"uniform": [0.9, 0.999], "when": {"entropy_schedule": ["exponential", "encoder"]}}
+        ),
+    )
     """a: the factor of the bonus per generator step"""
-    entropy_decay_from: float = Field(0.3, ge=0, le=1)
+    entropy_decay_from: float = Field(0.3, ge=0, le=1, json_schema_extra=may(branch=True, search={"uniform": [0, 0.6]}))
     """share of the run after which the bonus decays"""
-    entropy_schedule: Literal["exponential", "linear", "encoder"] = "exponential"
+    entropy_schedule: Literal["exponential", "linear", "encoder"] = Field(
+        "exponential", json_schema_extra=may(search={"choice": ["exponential", "linear", "encoder"]})
+    )
     """how the bonus decays: by the factor a per step; in a straight line to 0; by a per step in which the encoder tells
     all generators apart, and less when it tells them apart less"""
-    entropy_span: float = Field(0.2, gt=0, le=1)
+    entropy_span: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        json_schema_extra=may(branch=True, search={"uniform": [0.05, 0.6], "when": {"entropy_schedule": ["linear"]}}),
+    )
     """share of the run in which a linear bonus falls to 0; other schedules: unused"""
+    every: int = Field(1, ge=1)
+    """the prior takes a step at every n-th generator step"""
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""
 
@@ -70,9 +90,9 @@ class DMGANPLConfig(DMGANConfig):
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
     prior: PriorConfig = PriorConfig()
 
-    def build(self, shape: tuple[int, ...]) -> DMGANPL:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGANPL:
         """See `SystemConfig.build`."""
-        return DMGANPL(self, shape)
+        return DMGANPL(self, shape, networks, shard)
 
 
 class DMGANPL(DMGAN):
@@ -80,8 +100,10 @@ class DMGANPL(DMGAN):
 
     config: DMGANPLConfig
 
-    def __init__(self, config: DMGANPLConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: DMGANPLConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
         if config.prior.entropy_schedule == "encoder":
             self.register_buffer("accurate_steps", torch.zeros(()))  # t: on the device, and part of a checkpoint
@@ -92,6 +114,11 @@ class DMGANPL(DMGAN):
         return super().players() | {
             "prior": Player({"mixture": self.mixture}, {"mixture": self.config.prior}, self.prior_loss)
         }
+
+    def schedule(self, step: int, critic_steps: int) -> list[Move]:
+        """See `System.schedule`: the prior moves at every `prior.every`-th generator step."""
+        moves = super().schedule(step, critic_steps)
+        return [move for move in moves if move.player != "prior" or step % self.config.prior.every == 0]
 
     def prior(self) -> Tensor:
         """r(c) = softmax(zeta): (K,), without gradient."""
@@ -115,7 +142,7 @@ class DMGANPL(DMGAN):
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
-        accuracy = batch.gather(batch.weighed(hits)).mean()
+        accuracy = batch.gather(batch.weighted(hits)).mean()
         self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
@@ -128,6 +155,6 @@ class DMGANPL(DMGAN):
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.config.prior.author_exact else 1
         return {
-            "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch) / classes,
+            "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch.weights) / classes,
             "entropy_bonus": -weight * mixture.entropy(log_prior),
         }

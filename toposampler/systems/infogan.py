@@ -32,11 +32,15 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import gan, mixture
-from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
+from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import encoder
 from toposampler.systems.base import GeneratorNorm, Player, SystemConfig
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -44,9 +48,9 @@ class InfoGANConfig(SystemConfig):
     """InfoGAN (Chen et al. 2016): one generator of noise and a category, which an encoder reads off the sample."""
 
     name: Literal["infogan"] = "infogan"
-    n_categories: int = Field(10, ge=1)
+    n_categories: int = Field(10, ge=1, le=10_000)
     """K, the number of values of the code c"""
-    information_weight: float = Field(1.0, gt=0)
+    information_weight: float = Field(1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, weight of the mutual information between code and sample"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
@@ -58,9 +62,9 @@ class InfoGANConfig(SystemConfig):
         """The number of categories."""
         return self.n_categories
 
-    def build(self, shape: tuple[int, ...]) -> InfoGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> InfoGAN:
         """See `SystemConfig.build`."""
-        return InfoGAN(self, shape)
+        return InfoGAN(self, shape, networks, shard)
 
 
 class InfoGAN(UniformSystem):
@@ -68,9 +72,11 @@ class InfoGAN(UniformSystem):
 
     config: InfoGANConfig
 
-    def __init__(self, config: InfoGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        self.encoder = self.initialised(networks.encoder(self.critic.head.in_features, self.K, batch_norm=False))
+    def __init__(
+        self, config: InfoGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        self.encoder = self.initialised(encoder(self.critic.head.in_features, self.K, batch_norm=False))
 
     def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
         """G(z, c)."""
@@ -85,14 +91,14 @@ class InfoGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.critic_terms(real, fake, batch)
+        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D - lambda E ln Q(c|x), for generator and encoder."""
         features = self.critic.features(self.generate(batch.noise))
-        information = mixture.information(self.encoder(features), batch)
+        information = mixture.information(self.encoder(features), batch.noise["c"], batch.fake_weights)
         return {
-            "adversarial": gan.generator_term(self.critic.score(features), batch),
+            "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
             "information": self.config.information_weight * information,
         }
 

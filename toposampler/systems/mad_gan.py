@@ -35,10 +35,13 @@ from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import ClassCritic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import EnsembleConfig, GeneratorNorm
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -59,9 +62,9 @@ class MADGANConfig(EnsembleConfig):
         """See `SystemConfig.has_ensemble`."""
         return True
 
-    def build(self, shape: tuple[int, ...]) -> MADGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MADGAN:
         """See `SystemConfig.build`."""
-        return MADGAN(self, shape)
+        return MADGAN(self, shape, networks, shard)
 
 
 class MADGAN(UniformSystem):
@@ -82,14 +85,15 @@ class MADGAN(UniformSystem):
         real, fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
         return {
             "real": batch.mean(F.softplus(-self.critic.score(real))),
-            "fake": weight * mixture.information(self.critic.logits(fake), batch),
+            "fake": weight * mixture.information(self.critic.logits(fake), batch.noise["c"], batch.fake_weights),
         }
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E ln D_{K+1}(G_c), or E ln(1 - D_{K+1}(G_c))."""
         scores = self.critic(self.generate(batch.noise))
         minimax = self.config.generator_loss == "minimax"
-        return {"adversarial": (gan.saturating_generator_term if minimax else gan.generator_term)(scores, batch)}
+        loss = gan.saturating_generator_loss if minimax else gan.generator_loss
+        return {"adversarial": loss(scores, batch.fake_weights)}
 
     def encode(self, x: Tensor) -> Tensor:
         """q(c|x), the critic's odds of the generators among themselves: (n, K)."""

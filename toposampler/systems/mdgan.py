@@ -33,9 +33,12 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, reconstruction
-from toposampler.losses.batch import Batch, Terms
-from toposampler.nn import networks
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.nn.networks import critic, default_critic_width, latent_encoder
 from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
+from toposampler.systems.batch import Batch
 
 _ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
@@ -53,9 +56,9 @@ class MDGANConfig(SystemConfig):
     critic: OptimiserConfig = _ADAM
     encoder: OptimiserConfig = _ADAM
 
-    def build(self, shape: tuple[int, ...]) -> MDGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MDGAN:
         """See `SystemConfig.build`."""
-        return MDGAN(self, shape)
+        return MDGAN(self, shape, networks, shard)
 
 
 class MDGAN(System):
@@ -63,11 +66,13 @@ class MDGAN(System):
 
     config: MDGANConfig
 
-    def __init__(self, config: MDGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
-        width = config.critic_width or networks.default_critic_width(shape)
-        self.manifold_critic = self.initialised(networks.critic(shape, width))
-        self.encoder = self.initialised(networks.latent_encoder(shape, config.latent.dim, width))
+    def __init__(
+        self, config: MDGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        width = config.critic_width or default_critic_width(shape)
+        self.manifold_critic = self.initialised(critic(shape, width))
+        self.encoder = self.initialised(latent_encoder(shape, config.latent.dim, width))
 
     def players(self) -> dict[str, Player]:
         """Both critics together, then generator and encoder together."""
@@ -85,8 +90,12 @@ class MDGAN(System):
         """-E ln D1(x) - E ln(1 - D1(G(E(x)))) - E ln D2(G(E(x))) - E ln(1 - D2(G(z)))."""
         with torch.no_grad():
             reconstructed = self.reconstruct(batch)
-        manifold = gan.critic_terms(self.manifold_critic(batch.real), self.manifold_critic(reconstructed), batch)
-        diffusion = gan.critic_terms(self.critic(reconstructed), self.critic(batch.fakes()), batch)
+        manifold = gan.critic_terms(
+            self.manifold_critic(batch.real), self.manifold_critic(reconstructed), batch.weights, batch.fake_weights
+        )
+        diffusion = gan.critic_terms(
+            self.critic(reconstructed), self.critic(batch.fakes()), batch.weights, batch.fake_weights
+        )
         return {
             "real": manifold["real"],
             "reconstructed": manifold["fake"],
@@ -97,10 +106,10 @@ class MDGAN(System):
     def generator_loss(self, batch: Batch) -> Terms:
         """l1 E |x - G(E(x))|^2 - l2 E ln D1(G(E(x))) - E ln D2(G(z)), for generator and encoder."""
         reconstructed = self.reconstruct(batch)
-        manifold = gan.generator_term(self.manifold_critic(reconstructed), batch)
-        error = reconstruction.squared_error(reconstructed, batch.real, batch)
+        manifold = gan.generator_loss(self.manifold_critic(reconstructed), batch.fake_weights)
+        error = reconstruction.squared_error(reconstructed, batch.real, batch.weights)
         return {
-            "adversarial": gan.generator_term(self.judge(batch.noise), batch),
+            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
             "manifold": self.config.manifold_weight * manifold,
             "reconstruction": self.config.reconstruction_weight * error,
         }

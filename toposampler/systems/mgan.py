@@ -33,9 +33,11 @@ from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
-from toposampler.losses.batch import Batch, Terms
-from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.systems.base import EnsembleConfig, GeneratorNorm, Player
+from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
@@ -49,9 +51,9 @@ class MGANConfig(EnsembleConfig):
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> MGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MGAN:
         """See `SystemConfig.build`."""
-        return MGAN(self, shape)
+        return MGAN(self, shape, networks, shard)
 
 
 class BranchedGenerator(nn.Module):
@@ -72,8 +74,10 @@ class MGAN(UniformSystem):
 
     config: MGANConfig
 
-    def __init__(self, config: MGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: MGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.classifier = self.initialised(nn.Linear(self.critic.head.in_features, self.K))
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
@@ -91,15 +95,20 @@ class MGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D) - E ln C_c(x), for critic and classifier."""
         features_real, features_fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        terms = gan.critic_terms(self.critic.score(features_real), self.critic.score(features_fake), batch)
-        return terms | {"classification": mixture.information(self.classifier(features_fake), batch)}
+        terms = gan.critic_terms(
+            self.critic.score(features_real), self.critic.score(features_fake), batch.weights, batch.fake_weights
+        )
+        return terms | {
+            "classification": mixture.information(self.classifier(features_fake), batch.noise["c"], batch.fake_weights)
+        }
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D - beta E ln C_c(x)."""
         features = self.critic.features(self.generate(batch.noise))
         return {
-            "adversarial": gan.generator_term(self.critic.score(features), batch),
-            "classification": self.config.diversity * mixture.information(self.classifier(features), batch),
+            "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
+            "classification": self.config.diversity
+            * mixture.information(self.classifier(features), batch.noise["c"], batch.fake_weights),
         }
 
     def encode(self, x: Tensor) -> Tensor:

@@ -9,9 +9,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from toposampler.config import Section
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.keys import may
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.noise import NoiseConfig, NoiseModule
 from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.batch import Batch, Noise
 from toposampler.topology import signature_loss
 
 
@@ -19,11 +23,11 @@ class TopologyConfig(Section):
     """The keys of a noise module and of the loss that gives its latents the topology of the data."""
 
     noise: NoiseConfig = NoiseConfig()
-    topology_weight: float = Field(1.0, ge=0)
+    topology_weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.01, 10]}))
     """weight of the signature loss: squared 2-Wasserstein distance of the 0-dimensional deaths of latents and data"""
     topology_space: Literal["data", "critic"] = "data"
     """where the data's signature is taken: among the samples, or among the critic's features of them"""
-    topology_bars: int | None = Field(None, ge=1)
+    topology_bars: int | None = Field(None, ge=1, le=2**20)
     """compare this many of the longest bars only (K components have K - 1 long ones); default: all"""
 
     @model_validator(mode="after")
@@ -49,8 +53,10 @@ class TopologyConfig(Section):
 class NoisySystem(System):
     """x = G_c(N(z)), with N(z) trained to have the 0-dimensional persistence of the data."""
 
-    def __init__(self, config: SystemConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         assert isinstance(config, TopologyConfig)
         self.topology: TopologyConfig = config
         self.noise: NoiseModule = config.noise.build(config.latent.dim)

@@ -33,11 +33,15 @@ import torch
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
-from toposampler.losses import adversarial, mixture
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses import mixture
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior, draw_generators, share_out
+from toposampler.systems import game
 from toposampler.systems.base import EnsembleConfig, Player, System
+from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.game import GameConfig
 
 
 class NWGANConfig(GameConfig, EnsembleConfig):
@@ -51,9 +55,9 @@ class NWGANConfig(GameConfig, EnsembleConfig):
         """See `SystemConfig.has_ensemble`."""
         return True
 
-    def build(self, shape: tuple[int, ...]) -> NWGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> NWGAN:
         """See `SystemConfig.build`."""
-        return NWGAN(self, shape)
+        return NWGAN(self, shape, networks, shard)
 
 
 class NWGAN(System):
@@ -61,8 +65,10 @@ class NWGAN(System):
 
     config: NWGANConfig
 
-    def __init__(self, config: NWGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: NWGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
 
     def players(self) -> dict[str, Player]:
@@ -90,9 +96,13 @@ class NWGAN(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + sum_c pi_c E D(G_c) + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-sum_c pi_c E D(G_c), for generators and weights."""
-        losses = adversarial.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
-        return {"adversarial": mixture.expectation(losses, self.mixture.log_probabilities(), batch)}
+        losses = game.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
+        return {
+            "adversarial": mixture.prior_expectation(
+                losses, batch.noise["c"], self.mixture.log_probabilities(), batch.weights
+            )
+        }

@@ -32,17 +32,20 @@ from torch import Tensor
 from toposampler.config import OptimiserConfig
 from toposampler.errors import UserError
 from toposampler.losses import gan
-from toposampler.losses.batch import Batch, Noise, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn import networks
 from toposampler.nn.critic import Critic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import GeneratorNorm, System, SystemConfig
+from toposampler.systems.batch import Batch, Noise
 
 
 class PacGANConfig(SystemConfig):
     """PacGAN (Lin et al. 2018): one generator, a critic that judges several samples at once."""
 
     name: Literal["pacgan"] = "pacgan"
-    n_packed: int = Field(4, ge=1)
+    n_packed: int = Field(4, ge=1, le=1024)
     """m, samples that the critic judges at once; 1: the plain GAN"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
@@ -53,9 +56,9 @@ class PacGANConfig(SystemConfig):
         """See `SystemConfig.pack_size`."""
         return self.n_packed
 
-    def build(self, shape: tuple[int, ...]) -> PacGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> PacGAN:
         """See `SystemConfig.build`."""
-        return PacGAN(self, shape)
+        return PacGAN(self, shape, networks, shard)
 
 
 class PacGAN(System):
@@ -63,8 +66,10 @@ class PacGAN(System):
 
     config: PacGANConfig
 
-    def __init__(self, config: PacGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: PacGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.judges_samples = config.n_packed == 1
 
     def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
@@ -78,11 +83,11 @@ class PacGAN(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D), over packs."""
-        return gan.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch)
+        return gan.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D, over packs."""
-        return {"adversarial": gan.generator_term(self.scores(self.generate(batch.noise)), batch)}
+        return {"adversarial": gan.generator_loss(self.scores(self.generate(batch.noise)), batch.fake_weights)}
 
     def judge(self, noise: Noise) -> Tensor:
         """See `System.judge`. Raises UserError if the critic judges packs."""

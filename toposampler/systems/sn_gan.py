@@ -30,9 +30,12 @@ import torch
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, wasserstein
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.spectral import advance, spectrally_normalised
 from toposampler.systems.base import GeneratorNorm, System, SystemConfig
+from toposampler.systems.batch import Batch
 
 
 class SNGANConfig(SystemConfig):
@@ -43,9 +46,9 @@ class SNGANConfig(SystemConfig):
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
-    def build(self, shape: tuple[int, ...]) -> SNGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> SNGAN:
         """See `SystemConfig.build`."""
-        return SNGAN(self, shape)
+        return SNGAN(self, shape, networks, shard)
 
 
 class SNGAN(System):
@@ -53,16 +56,18 @@ class SNGAN(System):
 
     config: SNGANConfig
 
-    def __init__(self, config: SNGANConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: SNGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         spectrally_normalised(self.critic)
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 16: E_real max(0, 1 - D) + E_fake max(0, 1 + D), after one power iteration."""
         advance(self.critic)
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.hinge_critic_terms(real, fake, batch)
+        return gan.hinge_critic_terms(real, fake, batch.weights, batch.fake_weights)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """Equation 17: -E_fake D."""
-        return {"adversarial": wasserstein.generator_term(self.critic(self.generate(batch.noise)), batch)}
+        return {"adversarial": wasserstein.generator_loss(self.critic(self.generate(batch.noise)), batch.fake_weights)}

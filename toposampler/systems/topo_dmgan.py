@@ -22,6 +22,8 @@ from typing import Literal
 
 from pydantic import field_validator
 
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.noise import NoiseConfig
 from toposampler.systems.base import Player
 from toposampler.systems.dmgan_pl import DMGANPL, DMGANPLConfig
@@ -40,9 +42,9 @@ class TopoDMGANConfig(TopologyConfig, DMGANPLConfig):
             raise ValueError("the ensemble's prior r(c) is what is drawn here: a gate needs choice straight-through")
         return noise
 
-    def build(self, shape: tuple[int, ...]) -> TopoDMGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> TopoDMGAN:
         """See `SystemConfig.build`."""
-        return TopoDMGAN(self, shape)
+        return TopoDMGAN(self, shape, networks, shard)
 
 
 class TopoDMGAN(NoisySystem, DMGANPL):

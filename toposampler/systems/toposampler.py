@@ -41,14 +41,17 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from toposampler.losses import adversarial
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 from toposampler.priors.noise import NoiseConfig
+from toposampler.systems import game
 from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.batch import Batch
+from toposampler.systems.game import GameConfig
 from toposampler.systems.noisy import NoisySystem, TopologyConfig
 
 
@@ -65,9 +68,9 @@ class TopoSamplerConfig(TopologyConfig, GameConfig, SystemConfig):
         """The number of branches that are drawn at random."""
         return self.noise.branches if self.noise.draws else 1
 
-    def build(self, shape: tuple[int, ...]) -> TopoSampler:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> TopoSampler:
         """See `SystemConfig.build`."""
-        return TopoSampler(self, shape)
+        return TopoSampler(self, shape, networks, shard)
 
 
 class SharedGenerator(nn.Module):
@@ -87,8 +90,10 @@ class TopoSampler(NoisySystem):
 
     config: TopoSamplerConfig
 
-    def __init__(self, config: TopoSamplerConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: TopoSamplerConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K) if config.noise.draws else None
 
     def build_generators(self, shape: tuple[int, ...]) -> SharedGenerator:
@@ -117,12 +122,12 @@ class TopoSampler(NoisySystem):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D, and the terms of the noise module."""
         scores = self.critic(self.generate(batch.noise))
-        losses = adversarial.generator_losses(self.critic, scores, batch, self.config)
+        losses = game.generator_losses(self.critic, scores, batch, self.config)
         return {"adversarial": batch.expectation(losses)} | self.latent_terms(batch, losses)
 
     def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:

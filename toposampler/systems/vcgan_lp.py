@@ -37,13 +37,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
-from toposampler.losses import adversarial
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
+from toposampler.systems import game
 from toposampler.systems.base import EnsembleConfig, Player, System
+from toposampler.systems.batch import Batch
+from toposampler.systems.game import GameConfig
 
 
 class VCGANLPConfig(GameConfig, EnsembleConfig):
@@ -58,9 +61,9 @@ class VCGANLPConfig(GameConfig, EnsembleConfig):
     """a: the factor of the one-hot vector beside z"""
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> VCGANLP:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> VCGANLP:
         """See `SystemConfig.build`."""
-        return VCGANLP(self, shape)
+        return VCGANLP(self, shape, networks, shard)
 
 
 class VCGANLP(System):
@@ -68,8 +71,10 @@ class VCGANLP(System):
 
     config: VCGANLPConfig
 
-    def __init__(self, config: VCGANLPConfig, shape: tuple[int, ...]) -> None:
-        super().__init__(config, shape)
+    def __init__(
+        self, config: VCGANLPConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
 
     def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
@@ -93,11 +98,11 @@ class VCGANLP(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def sample_losses(self, batch: Batch) -> Tensor:
         """-D of each of the batch's samples, anew: (n,)."""
-        return adversarial.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
+        return game.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake D."""

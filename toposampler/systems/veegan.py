@@ -32,8 +32,11 @@ from pydantic import Field
 
 from toposampler.config import OptimiserConfig
 from toposampler.losses import reconstruction, wasserstein
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
+from toposampler.systems.batch import Batch
 from toposampler.systems.bigan import BiGAN, BiGANConfig
 
 
@@ -50,9 +53,9 @@ class VEEGANConfig(BiGANConfig):
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
-    def build(self, shape: tuple[int, ...]) -> VEEGAN:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> VEEGAN:
         """See `SystemConfig.build`."""
-        return VEEGAN(self, shape)
+        return VEEGAN(self, shape, networks, shard)
 
 
 class VEEGAN(BiGAN):
@@ -63,8 +66,8 @@ class VEEGAN(BiGAN):
     def generator_loss(self, batch: Batch) -> Terms:
         """-E D(G(z), z) + E |z - F(G(z))|^2, for generator and reconstructor."""
         x, z = self.generate(batch.noise), batch.noise["z"]
-        error = reconstruction.squared_error(self.encoder(x), z, batch)
+        error = reconstruction.squared_error(self.encoder(x), z, batch.weights)
         return {
-            "adversarial": wasserstein.generator_term(self.score(x, z), batch),
+            "adversarial": wasserstein.generator_loss(self.score(x, z), batch.fake_weights),
             "reconstruction": self.config.reconstruction_weight * error,
         }

@@ -23,10 +23,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from toposampler.losses import adversarial
-from toposampler.losses.adversarial import GameConfig
-from toposampler.losses.batch import Batch, Terms
+from toposampler.losses.reduction import Terms
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.systems import game
 from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.batch import Batch
+from toposampler.systems.game import GameConfig
 
 
 class WGANGPConfig(GameConfig, SystemConfig):
@@ -34,9 +37,9 @@ class WGANGPConfig(GameConfig, SystemConfig):
 
     name: Literal["wgan_gp"] = "wgan_gp"
 
-    def build(self, shape: tuple[int, ...]) -> WGANGP:
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> WGANGP:
         """See `SystemConfig.build`."""
-        return WGANGP(self, shape)
+        return WGANGP(self, shape, networks, shard)
 
 
 class WGANGP(System):
@@ -46,9 +49,9 @@ class WGANGP(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 3: -E_real D + E_fake D + lambda * penalty."""
-        return adversarial.critic_terms(self.critic, batch, self.config)
+        return game.critic_terms(self.critic, batch, self.config)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """Algorithm 1, line 12: -E_fake D."""
         scores = self.critic(self.generate(batch.noise))
-        return {"adversarial": batch.expectation(adversarial.generator_losses(self.critic, scores, batch, self.config))}
+        return {"adversarial": batch.expectation(game.generator_losses(self.critic, scores, batch, self.config))}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
-from toposampler.config import TrackingConfig
+from toposampler.config import TrackingConfig, without_password
 from toposampler.errors import UserError
 from toposampler.tracking.registry import Registry
 from toposampler.tracking.server import cause
@@ -39,7 +39,9 @@ def resolve(address: str, uri: str) -> tuple[Registry, str]:
         return _newest_of_run(parts["run"], uri)
     name, wanted = parts["name"], parts["alias"] or parts["version"]
     if name not in (names := registered_names(uri)):
-        raise UserError(f"{address}: there is no model {name} on MLflow at {uri}; {_there_are('models', names)}")
+        raise UserError(
+            f"{address}: there is no model {name} on MLflow at {without_password(uri)}; {_there_are('models', names)}"
+        )
     registry = Registry(uri, name)
     versions = registry.versions()
     if parts["alias"]:
@@ -65,7 +67,7 @@ def registered_names(uri: str) -> list[str]:
         return [model.name for model in MlflowClient(uri).search_registered_models(max_results=1000)]
     except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
         raise UserError(
-            f"no MLflow answers at {uri} ({cause(error)}); give --tracking-uri or MLFLOW_TRACKING_URI"
+            f"no MLflow answers at {without_password(uri)} ({cause(error)}); give --tracking-uri or MLFLOW_TRACKING_URI"
         ) from None
 
 
@@ -75,7 +77,7 @@ def _newest_of_run(run_id: str, uri: str) -> tuple[Registry, str]:
     found = MlflowClient(uri).search_model_versions(f"run_id='{run_id}'")
     if not found:
         raise UserError(
-            f"runs:/{run_id}: no model was registered of this run on MLflow at {uri}; "
+            f"runs:/{run_id}: no model was registered of this run on MLflow at {without_password(uri)}; "
             "python ray_jobs/promote.py RUN_FOLDER --name NAME registers one"
         )
     newest = max(found, key=lambda version: version.creation_timestamp)

@@ -9,12 +9,12 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 
+from toposampler.config import without_password
 from toposampler.errors import UserError
 from toposampler.tracking.address import default_uri, resolve
 from toposampler.tracking.server import cause
 from toposampler.tracking.tracker import METRICS_PER_CALL, noted_delivery
-from toposampler.tracking.uri import sqlite_file
-from toposampler.training.lookup import REGISTERED
+from toposampler.tracking.uri import REGISTERED, sqlite_file, with_password
 
 FOLDER = "evaluation"
 """prefix of the metrics, and folder of the artifacts"""
@@ -31,7 +31,7 @@ def recorded_at(place: str, uri: str | None) -> tuple[str, str] | None:
         return uri, registry.run_of(version)
     path = Path(place)
     noted = noted_delivery(path if path.is_dir() else path.absolute().parent.parent)
-    return None if noted is None or noted.run_id is None else (noted.uri, noted.run_id)
+    return None if noted is None or noted.run_id is None else (with_password(noted.uri), noted.run_id)
 
 
 def record_evaluation(uri: str, run_id: str, metrics: Mapping[str, float], step: int, files: Sequence[Path]) -> None:
@@ -47,4 +47,4 @@ def record_evaluation(uri: str, run_id: str, metrics: Mapping[str, float], step:
         for file in files:
             client.log_artifact(run_id, str(file), artifact_path=FOLDER)
     except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
-        raise UserError(f"MLflow at {uri}, run {run_id}: {cause(error)}") from None
+        raise UserError(f"MLflow at {without_password(uri)}, run {run_id}: {cause(error)}") from None

@@ -18,6 +18,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from toposampler.config import registry_name, shortened, without_password
 from toposampler.errors import UserError
 from toposampler.tracking.pyfunc import DATA, write_pyfunc
 from toposampler.tracking.server import cause
@@ -55,7 +56,10 @@ class Registry:
             place: run folder, checkpoint or model directory.
             tags: of the version, beside those that tell of the system, the data and the commit.
             licence: of the weights, as an SPDX identifier.
+
+        Raises UserError also for a name by which it could not be found again.
         """
+        check_name(self.name)
         with tempfile.TemporaryDirectory() as folder, self._faults():
             model = Path(folder) / "model"
             save_model(place, model, licence)
@@ -96,9 +100,8 @@ class Registry:
         """All versions, oldest first; none of a model that does not exist."""
         with self._faults():
             aliases: dict[str, list[str]] = {}
-            for found in self._client.search_registered_models(f"name='{self.name}'"):
-                for alias, number in found.aliases.items():
-                    aliases.setdefault(str(number), []).append(alias)
+            for alias, number in self._aliases().items():
+                aliases.setdefault(str(number), []).append(alias)
             numbered = sorted(self._versions(), key=lambda version: int(version.version))
         return [Version(str(v.version), tuple(sorted(aliases.get(str(v.version), []))), v.tags) for v in numbered]
 
@@ -117,8 +120,21 @@ class Registry:
             raise UserError(f"{self.name} version {version}: its {MANIFEST} is not the one that was registered")
         return path
 
+    def _aliases(self) -> Mapping[str, str]:
+        try:
+            return dict(self._client.get_registered_model(self.name).aliases)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+
     def _versions(self) -> list[ModelVersion]:
-        return list(self._client.search_model_versions(f"name='{self.name}'", max_results=10_000))
+        quote = '"' if "'" in self.name else "'"  # of names that others have made: ours hold neither
+        if quote in self.name:
+            raise UserError(
+                f"the registered model {self.name} has both quotes in its name: MLflow cannot be asked for it"
+            )
+        return list(self._client.search_model_versions(f"name={quote}{self.name}{quote}", max_results=10_000))
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
@@ -127,7 +143,17 @@ class Registry:
         except UserError:
             raise
         except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
-            raise UserError(f"the registry of MLflow at {self._uri}, model {self.name}: {cause(error)}") from None
+            raise UserError(
+                f"the registry of MLflow at {without_password(self._uri)}, model {self.name}: {cause(error)}"
+            ) from None
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for a name that a registered model must not have; before anything is made."""
+    try:
+        registry_name(name)
+    except ValueError as error:
+        raise UserError(f"{error} (got {shortened(repr(name))})") from None
 
 
 def _about(model: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, Run
 from mlflow.exceptions import MlflowException
 
+from toposampler.config import without_password
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.records import Record, read_records
@@ -45,6 +46,7 @@ class Delivery:
     """How far a run is delivered: the content of `tracking.json`."""
 
     uri: str
+    """without name and password"""
     experiment: str
     run_id: str | None = None
     """None: no run has been created yet"""
@@ -66,6 +68,7 @@ class Tracker:
         self._folder = folder
         self._parameters = parameters
         self._tags = tags
+        self._uri = uri
         self._done = read_delivery(folder, uri, experiment)
         self._opened: str | None = None  # the id of the run, once this process has opened it
         self._warned = False
@@ -77,7 +80,7 @@ class Tracker:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        return MlflowClient(self._done.uri)
+        return MlflowClient(self._uri)
 
     def deliver(self) -> None:
         """Deliver the records that are new. If the server gives no answer, one warning: they wait for a later call.
@@ -147,7 +150,7 @@ class Tracker:
 
     def _create_run(self) -> Run:
         """A new run, noted before anything else is done: a kill must not leave a run that nobody knows of."""
-        experiment = experiment_id(self._client, self._done.uri, self._done.experiment)
+        experiment = experiment_id(self._client, self._uri, self._done.experiment)
         run = self._client.create_run(experiment, run_name=self._folder.name, tags=dict(self._tags))
         self._note(replace(self._done, run_id=run.info.run_id, offset=0))
         return run
@@ -211,17 +214,18 @@ def read_delivery(folder: Path, uri: str, experiment: str) -> Delivery:
 
     Raises UserError if `tracking.json` is damaged.
     """
-    noted = noted_delivery(folder)
-    if noted is not None and (noted.uri, noted.experiment) == (uri, experiment):
+    noted, place = noted_delivery(folder), (without_password(uri), experiment)
+    if noted is not None and (noted.uri, noted.experiment) == place:
         return noted
-    return Delivery(uri, experiment)
+    return Delivery(*place)
 
 
 def noted_delivery(folder: Path) -> Delivery | None:
     """How far the run in `folder` is delivered, wherever that is; None: nothing of it is. Raises as `read_delivery`."""
     path = folder / "tracking.json"
     try:
-        return Delivery(**json.loads(path.read_text()))
+        delivery = Delivery(**json.loads(path.read_text()))
+        return replace(delivery, uri=without_password(delivery.uri))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError) as error:  # no JSON, or not the fields of a Delivery

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from toposampler.config import flatten, to_yaml, validate
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
+from toposampler.keys import may_branch
 from toposampler.records import drop_records_after
 from toposampler.training.checkpoint import checkpoint_name, checkpoints, read_checkpoint, save_checkpoint
-from toposampler.training.config import MAY_CHANGE, RunConfig, run_folder
-
-ADOPTABLE = re.compile(
-    r"system\.((generator|critic|encoder|prior|noise)\.learning_rate|information_weight|penalty\.weight"
-    r"|topology_weight|prior\.(entropy_weight|entropy_decay|entropy_decay_from|entropy_span))"
-)
-"""keys that may change while a run goes on: read anew at every step, of no influence on the shape of what is stored"""
+from toposampler.training.config import RunConfig, run_folder
 
 
 def branch(config: RunConfig, donor: Path) -> None:
@@ -24,14 +18,14 @@ def branch(config: RunConfig, donor: Path) -> None:
 
     All that the donor's run had learned and drawn comes over: weights, Adam's moments, averages, random state. The
     run's other checkpoints are dropped, and its records of later steps. Raises UserError, before anything is written,
-    if `config` differs from the donor's in keys that are not `ADOPTABLE` (seed, name and where it runs aside).
+    if `config` differs from the donor's in keys that do not say that they may (`toposampler.keys`).
     """
     state = read_checkpoint(donor)
     before, after = (flatten(c.model_dump(mode="json")) for c in (validate(RunConfig, state["config"]), config))
     fixed = [
         f"{key}: {before.get(key, '(absent)')} -> {value}"
         for key, value in after.items()
-        if before.get(key, "(absent)") != value and not may_change(key)
+        if before.get(key, "(absent)") != value and not may_branch(config, key)
     ]
     if fixed:
         lines = "\n".join(f"  {line}" for line in fixed)
@@ -45,8 +39,3 @@ def branch(config: RunConfig, donor: Path) -> None:
     for other in checkpoints(folder):
         if other.name != name:
             other.unlink()
-
-
-def may_change(key: str) -> bool:
-    """Whether the dotted `key` may differ between a run and the one it goes on from."""
-    return key == "seed" or bool(MAY_CHANGE.fullmatch(key) or ADOPTABLE.fullmatch(key))

@@ -1,22 +1,34 @@
-"""Checkpoints: written atomically, read without running code, kept two deep."""
+"""Checkpoints: written atomically, read without running code, kept two deep.
+
+A checkpoint that cannot be read is one of two things. It is damaged, so that it will never be read again: a run then
+goes on from the one before it. Or it is good, but not for us, now: another user's, of a newer version, on a disk that
+has an input/output error. Then there is nothing a run could do that would not lose it, and the run is refused.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import stat
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from toposampler.errors import UserError
 
 SCHEMA = 1
-KEEP = 2
-"""checkpoints kept: one more than the newest, in case the newest cannot be read"""
 
 log = logging.getLogger(__name__)
+
+
+class CheckpointDamagedError(UserError):
+    """The content of a checkpoint is not what was written: a part is missing, or has other bytes."""
+
+
+class CheckpointUnreadableError(UserError):
+    """A checkpoint may be whole, but cannot be read here and now: no permission, input/output error, other schema."""
 
 
 def checkpoint_name(step: int) -> str:
@@ -24,10 +36,16 @@ def checkpoint_name(step: int) -> str:
     return f"step_{step:08d}.pt"
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists, dicts) to `path`; keep it and the one before it, drop others.
+def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = None) -> None:
+    """Write `state` (tensors, numbers, strings, lists, dicts) to `path`; with `before`, drop all but these two.
 
     The file appears whole or not at all, whenever the process is killed.
+
+    Args:
+        path: of the new checkpoint.
+        state: what it holds.
+        before: the checkpoint that this process read or wrote last, which is therefore good. Without one nothing is
+            dropped: two good checkpoints have to be there before any other file goes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
@@ -43,49 +61,103 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     for left in path.parent.glob("step_*.tmp"):
         if left.name < path.name:  # by a process that was killed
             left.unlink(missing_ok=True)
-    kept = [other for other in checkpoints(path.parent) if other.name <= path.name][-KEEP:]
-    for other in set(checkpoints(path.parent)) - set(kept):  # older ones, and damaged ones that were passed by
-        other.unlink(missing_ok=True)
+    if before is not None and before != path:
+        for other in set(checkpoints(path.parent)) - {path, before}:  # older ones, and damaged ones
+            other.unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder`, oldest first."""
-    return sorted(folder.glob("step_*.pt"))
+    """The checkpoints in `folder`, oldest first; none if there is no such folder.
+
+    Raises CheckpointUnreadableError if the folder cannot be listed: it may hold some.
+    """
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise CheckpointUnreadableError(f"checkpoint folder {folder} cannot be read: {error.strerror}") from None
+    return [folder / name for name in sorted(names) if name.startswith("step_") and name.endswith(".pt")]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """The state in `path`, on the CPU. Nothing stored in it is executed.
 
-    Raises UserError if it is not a checkpoint, is damaged, or was written by a newer version.
+    Raises CheckpointDamagedError if a part of it is missing or altered, CheckpointUnreadableError if it cannot be read
+    for another reason: it does not exist, is another user's, was written by another version, is no checkpoint at all.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: it is not a regular file")
+        with path.open("rb") as file:
+            if fault := _damage(file):
+                raise CheckpointDamagedError(f"checkpoint {path} is damaged: {fault}")
+            file.seek(0)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except FileNotFoundError:
-        raise UserError(f"checkpoint {path} does not exist") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"checkpoint {path} cannot be read: {error}") from None
+        raise CheckpointUnreadableError(f"checkpoint {path} does not exist") from None
+    except OSError as error:
+        raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {error.strerror or error}") from None
+    except (MemoryError, RuntimeError) as error:  # torch's allocator and its zip reader raise the second
+        reason = (str(error).splitlines() or ["out of memory"])[0]
+        if (
+            reason.startswith("PytorchStreamReader") and "failed locating" not in reason
+        ):  # its headers have no check sum
+            raise CheckpointDamagedError(f"checkpoint {path} is damaged: {reason}") from None
+        raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: {reason}") from None
     except Exception:  # pickle.UnpicklingError, whose text advises to load with the executing of code allowed
-        raise UserError(f"checkpoint {path} is not a checkpoint of toposampler: it holds no plain tensors") from None
+        raise CheckpointUnreadableError(
+            f"checkpoint {path} is not a checkpoint of toposampler: it holds no plain tensors"
+        ) from None
     if not isinstance(state, dict) or "schema" not in state:
-        raise UserError(f"{path} is not a checkpoint of toposampler: it has no schema version")
+        raise CheckpointUnreadableError(f"{path} is not a checkpoint of toposampler: it has no schema version")
     if state["schema"] != SCHEMA:
-        raise UserError(f"checkpoint {path} has schema {state['schema']}; this version reads schema {SCHEMA}")
+        raise CheckpointUnreadableError(
+            f"checkpoint {path} has schema {state['schema']}; this version reads schema {SCHEMA}"
+        )
     if missing := {"config", "shape", "data", "seconds", "loop"} - state.keys():
-        raise UserError(f"{path} is not a checkpoint of toposampler: it lacks {', '.join(sorted(missing))}")
+        raise CheckpointUnreadableError(
+            f"{path} is not a checkpoint of toposampler: it lacks {', '.join(sorted(missing))}"
+        )
     return state
 
 
-def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder` that can be read, or None. A damaged one is named and passed by."""
-    found = read_newest(folder)
-    return found and found[0]
+def _damage(file: IO[bytes]) -> str | None:
+    """What is wrong with the bytes of a checkpoint, a zip file with a CRC-32 of each part; None if they are whole.
+
+    torch itself compares no check sums: a flipped bit in a tensor would go unseen. Raises OSError where the disk fails.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            part = archive.testzip()
+    except MemoryError:
+        raise
+    except Exception:  # BadZipFile, and whatever else zipfile raises for altered bytes (struct.error, zlib.error, ...)
+        file.seek(0)
+        while file.read(2**20):  # zipfile makes a BadZipFile of an input/output error too, which comes again here
+            pass
+        return "it is not a whole zip file"
+    return None if part is None else f"{part} has another check sum than when it was written"
 
 
-def read_newest(folder: Path) -> tuple[Path, dict[str, Any]] | None:
-    """As `newest_checkpoint`, with what it holds: finding out whether a checkpoint can be read is reading it."""
-    for path in reversed(checkpoints(folder)):
+def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint in `folder` that is not damaged, and the state in it; None if there is no checkpoint.
+
+    A damaged one is named in the log. Raises UserError if all are damaged, CheckpointUnreadableError if the newest that
+    is not damaged cannot be read: going on from an older one, or from the start, would lose it.
+    """
+    found = checkpoints(folder)
+    for path in reversed(found):
         try:
             return path, read_checkpoint(path)
-        except UserError as error:
-            log.warning("%s; falling back to the checkpoint before it", error)
+        except CheckpointDamagedError as error:
+            if path != found[0]:
+                log.warning("%s; falling back to the checkpoint before it", error)
+    if found:
+        raise CheckpointDamagedError(
+            f"every checkpoint in {folder} is damaged ({', '.join(path.name for path in found)}): "
+            "bring one back from a copy, or give another --name to start anew"
+        )
     return None

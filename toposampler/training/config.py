@@ -2,56 +2,54 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self, Union
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from toposampler.config import (
     ClusterConfig,
+    Folder,
     Section,
+    Seed,
     TrackingConfig,
     TrainingConfig,
     flatten,
     folder_name,
     merge_overrides,
     parse_overrides,
-    read_yaml,
     validate,
 )
-from toposampler.data import DATA, DataConfig
+from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
-from toposampler.systems import SYSTEMS, SystemConfig
+from toposampler.keys import may, may_resume
+from toposampler.reader import read_yaml
+from toposampler.registry import OneOf
+from toposampler.systems import PAGES, SystemConfig
 
 if TYPE_CHECKING:
     AnyData = DataConfig
     AnySystem = SystemConfig
 else:
-    AnyData = Annotated[Union[DATA], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
-    AnySystem = Annotated[Union[SYSTEMS], Field(discriminator="name")]  # noqa: UP007
-
-MAY_CHANGE = re.compile(r"name|output|tracking\..*|cluster\.(?!use_gpu).*|data\.(path|labels|root|download)")
-"""keys that a run may be resumed with other values of: where it runs, where it is recorded, what it is called (its
-folder may have been renamed or copied), and where the same data lies. A GPU draws other random numbers than a CPU, so
-`cluster.use_gpu` is none of them."""
+    AnyData = Annotated[DataConfig, OneOf(SETS)]
+    AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
 
 
 class RunConfig(Section):
     """One training run."""
 
-    name: str
+    name: str = Field(json_schema_extra=may(resume=True))
     """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
-    output: str = "runs"
+    output: Folder = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds the runs"""
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: Seed = Field(0, json_schema_extra=may(branch=True))
     """seed of the initialisation, the noise and the order of the data"""
     data: AnyData
-    system: AnySystem
+    system: AnySystem = Field(json_schema_extra=may(search=True))
     training: TrainingConfig = TrainingConfig()
-    cluster: ClusterConfig = ClusterConfig()
-    tracking: TrackingConfig = TrackingConfig()
+    cluster: ClusterConfig = Field(ClusterConfig(), json_schema_extra=may(resume=True))
+    tracking: TrackingConfig = Field(TrackingConfig(), json_schema_extra=may(resume=True))
 
     @field_validator("name")
     @classmethod
@@ -129,11 +127,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """One line, `key: old -> new`, for each key that must not change when a run is resumed."""
+    """One line, `key: old -> new`, for each key that must not change when a run is resumed.
+
+    What may change: where the run works, where it is recorded, what it is called (its folder may have been renamed or
+    copied), and where the same data lies; see `toposampler.keys`.
+    """
     before, after = (flatten(config.model_dump(mode="json")) for config in (old, new))
     absent = "(absent)"
     return [
         f"{key}: {before.get(key, absent)} -> {after.get(key, absent)}"
         for key in {**before, **after}
-        if before.get(key, absent) != after.get(key, absent) and not MAY_CHANGE.fullmatch(key)
+        if before.get(key, absent) != after.get(key, absent) and not may_resume(new if key in after else old, key)
     ]

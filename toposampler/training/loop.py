@@ -14,8 +14,8 @@ from torch import Tensor
 from toposampler.config import TrainingConfig
 from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
-from toposampler.losses.batch import Batch, Noise
 from toposampler.systems import System
+from toposampler.systems.batch import Batch, Noise
 from toposampler.training.optimisation import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
 
@@ -28,7 +28,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 class Loop:
     """Steps a system through its game.
 
-    One outer iteration is `critic_steps` steps of the critic and one of every other player. For each: freeze the
+    One outer iteration is what `System.schedule` says, by default `critic_steps` steps of the critic and one of every
+    other player. For each: freeze the
     others, compute the loss, ONE backward, average the flat gradient over the workers, step. All that is random in an
     iteration is drawn at once, for the global batch, by every worker alike; each then works on its own rows of it. So
     the result is that of one process on the global batch, whatever the number of workers and their placement. The
@@ -56,6 +57,7 @@ class Loop:
         self.config, self.device, self.placement, self.group = config, device, placement, placement.group
         self.system = system.to(device, DTYPES[config.precision])
         self.data = dataset.x.to(device, DTYPES[config.precision])
+        self.labels = dataset.labels.to(device) if system.uses_labels and dataset.labels is not None else None
         self.sampler = Sampler(len(self.data), seed=seed, device=device)
         self.rng = torch.Generator(device).manual_seed(seed)
         self.step = 0
@@ -70,16 +72,17 @@ class Loop:
             player.freeze(True)
 
     def iteration(self) -> None:
-        """One outer iteration: the critic's steps, then one step of every other player."""
-        critic, *others = self.players
+        """One outer iteration, as the system's schedule says: the critic's steps, then one of every other player."""
+        moves = self.system.schedule(self.step, self.config.critic_steps)
         with self.phase("draw"):
-            batches, noise = self._draw(self.config.critic_steps + 1)
+            batches, noise = self._draw(1 + max(move.batch for move in moves))
+        critic = next(iter(self.players))
+        for_critic = {move.batch for move in moves if move.player == critic}
         with self.phase("fakes for the critic"):
-            for_critic = self._with_fakes(batches[:-1], noise)
-        for batch in for_critic:
-            self._move(critic, batch)
-        for name in others:
-            self._move(name, batches[-1])
+            fakes = self._fakes(batches, noise, for_critic)
+        for move in moves:
+            batch = batches[move.batch]
+            self._move(move.player, replace(batch, fake=fakes[move.batch]) if move.player == critic else batch)
         with self.phase("moving average"):
             self._advance()
 
@@ -92,9 +95,11 @@ class Loop:
     def _draw(self, batches: int) -> tuple[list[Batch], Noise]:
         """This worker's rows of the global batches of an iteration, and the noise of all of them in one piece."""
         n = self.batch_size
-        noise = self.system.draw(batches, n, self.rng, training=True)
-        owner = self.placement.owner(noise["c"])
         indices = self.sampler.next(batches * n)
+        noise = self.system.draw(batches, n, self.rng, training=True)
+        if self.labels is not None:
+            noise = self.system.condition(noise, self.labels[indices].view(batches, n))
+        owner = self.placement.owner(noise["c"])
         sizes = [n] * batches
         noise = {name: x.flatten(0, 1) for name, x in noise.items()}
         if self.group.size > 1:
@@ -103,6 +108,7 @@ class Loop:
             noise = {name: x[rows.to(x.device, non_blocking=True)] for name, x in noise.items()}
             indices = indices[rows.to(indices.device, non_blocking=True)]
         real = self.data[indices].split(sizes)
+        labels = None if self.labels is None else self.labels[indices].split(sizes)
         parts = {name: x.split(sizes) for name, x in noise.items()}
         share = n / self.group.size
         drawn = [
@@ -114,17 +120,23 @@ class Loop:
                 total_steps=self.config.generator_steps,
                 equal_share=None if sizes[i] == share else share,
                 gather=partial(self.group.gather, owner=owner[i]),
+                labels=None if labels is None else labels[i],
             )
             for i in range(batches)
         ]
         return drawn, noise
 
-    def _with_fakes(self, batches: list[Batch], noise: Noise) -> list[Batch]:
-        """The batches with what the generators make of `noise`, which starts with theirs: in one go, no gradient."""
-        sizes = [len(batch.real) for batch in batches]
+    def _fakes(self, batches: list[Batch], noise: Noise, wanted: set[int]) -> dict[int, Tensor]:
+        """What the generators make of the noise of each of the `wanted` batches, without gradient; in one call where
+        they are the first of `noise`, which holds that of all batches."""
+        sizes = [len(batches[i].real) for i in sorted(wanted)]
+        if wanted == set(range(len(wanted))):
+            noise = {name: x[: sum(sizes)] for name, x in noise.items()}
+        else:
+            noise = {name: torch.cat([batches[i].noise[name] for i in sorted(wanted)]) for name in noise}
         with torch.no_grad(), self._autocast():
-            fakes = self.system.generate({name: x[: sum(sizes)] for name, x in noise.items()}).to(self.data.dtype)
-        return [replace(batch, fake=fake) for batch, fake in zip(batches, fakes.split(sizes), strict=True)]
+            fakes = self.system.generate(noise).to(self.data.dtype)
+        return dict(zip(sorted(wanted), fakes.split(sizes), strict=True))
 
     @property
     def batch_size(self) -> int:

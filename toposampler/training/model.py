@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,7 +74,7 @@ def read_weights(place: str | Path) -> Weights:
     path = Path(place)
     if (path / MANIFEST).exists():
         return read_directory(path)
-    state = read_checkpoint(checkpoint_at(path))
+    state = checkpoint_state(path)
     loop = state["loop"]
     return Weights(state["config"], tuple(state["shape"]), state["data"], loop["step"], loop["system"], loop["average"])
 
@@ -86,17 +87,17 @@ def data_of(config: RunConfig, digest: str) -> Dataset:
     return dataset
 
 
-def checkpoint_at(path: Path) -> Path:
-    """The newest checkpoint of a run folder, or the checkpoint file `path` itself."""
+def checkpoint_state(path: Path) -> dict[str, Any]:
+    """The state in the newest checkpoint of the run folder `path`, or in the checkpoint file `path`."""
     if not path.is_dir():
-        return path
+        return read_checkpoint(path)
     newest = newest_checkpoint(path / "checkpoints")
     if newest is None:
         raise UserError(
             f"{path} is neither a model directory, with a {MANIFEST}, nor a run folder with a checkpoint: "
             f"{path / 'checkpoints'} holds none"
         )
-    return newest
+    return newest[1]
 
 
 def save_model(place: str | Path, folder: Path, licence: str | None = None) -> None:
@@ -111,7 +112,8 @@ def save_model(place: str | Path, folder: Path, licence: str | None = None) -> N
         manifest = read_manifest(path)
         evaluation, licence = manifest["evaluation"], licence or manifest["licence"]
     else:
-        evaluation = _evaluation(checkpoint_at(path), weights.step)
+        run = path if path.is_dir() else path.parent.parent
+        evaluation = _evaluation(run, weights.step)
     write_directory(folder, weights, _picture(_build(weights, place, ema=True, device="cpu")), evaluation, licence)
 
 
@@ -128,9 +130,9 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
     return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape, weights.data)
 
 
-def _evaluation(checkpoint: Path, step: int) -> dict[str, float] | None:
-    """The metrics of the run that `checkpoint` is of, if they are of this step."""
-    path = checkpoint.parent.parent / "result.json"
+def _evaluation(run: Path, step: int) -> dict[str, float] | None:
+    """The metrics of the run in the folder `run`, if they are of this step."""
+    path = run / "result.json"
     result = json.loads(path.read_text()) if path.exists() else {}
     return result["metrics"] if result.get("generator_steps") == step else None
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toposampler.nn.ensemble import GeneratorEnsemble, home
+from toposampler.nn.ensemble import GeneratorEnsemble, Shard, home
 from toposampler.systems import System
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 
@@ -35,6 +35,11 @@ class Placement:
     def shards(self) -> ProcessGroup:
         """The processes that hold a part of the ensemble each: all of them, or this one where it holds all of it."""
         return self.group if self.sharded else ONE_PROCESS
+
+    @property
+    def shard(self) -> Shard:
+        """The generators that this process holds."""
+        return Shard(self.shards.rank, self.shards.size)
 
     def owner(self, c: Tensor) -> Tensor:
         """The rank that works on each row: of generator ids c (..., n) on the CPU, as (..., n) int64."""

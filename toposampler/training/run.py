@@ -6,8 +6,8 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,17 +21,16 @@ from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserEr
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
-from toposampler.nn.ensemble import sharded
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
-    checkpoints,
+    newest_checkpoint,
     read_checkpoint,
-    read_newest,
     save_checkpoint,
 )
 from toposampler.training.config import RunConfig, check_workers, differences, load_config, run_folder
 from toposampler.training.figures import draw_figures, generator_images
+from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
@@ -51,7 +50,8 @@ def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
     Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
     with a configuration that differs in more than where it runs and is recorded.
     """
-    dataset = dataset or config.data.load()
+    dataset = config.data.load() if dataset is None else dataset
+    config.system.check_data(dataset)
     folder = run_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -83,34 +83,44 @@ def train(
         should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
 
     Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
-    rank 0 after the last step): UserError as `check` does, or if workers read different data; TrainingStoppedError if a
+    rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
+    checkpoint is not damaged but cannot be read, or if workers read different data; TrainingStoppedError if a
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
-    return begin(config, on_checkpoint, should_stop).train()
+    with begin(config, on_checkpoint, should_stop) as run:
+        return run.train()
 
 
+@contextmanager
 def begin(
     config: RunConfig,
     on_checkpoint: OnCheckpoint | None = None,
     should_stop: ShouldStop = lambda: None,
     dataset: Dataset | None = None,
-) -> Run:
+) -> Iterator[Run]:
     """The run of `config`, built and brought to its newest good checkpoint: for `train`, or for who trains in parts.
 
-    Args and errors are those of `train`; `dataset` is what `config.data` says, where that is loaded already.
+    Others are kept from training it while the block runs. Args and errors are those of `train`; `dataset` is what
+    `config.data` says, where that is loaded already.
     """
     group = ProcessGroup.current()
     run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset))
-    digests = group.all_values(run.digest)
-    for rank, digest in enumerate(digests):
-        if digest != digests[0]:
-            raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
-    newest = _alike(group, lambda: read_newest(run.folder / "checkpoints") if group.rank == 0 else None)
-    if path := group.first(newest and newest[0]):
+    with run.lock:
+        digests = group.all_values(run.digest)
+        for rank, digest in enumerate(digests):
+            if digest != digests[0]:
+                raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
+        _resume(run, group)
+        log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
+        yield run
+
+
+def _resume(run: Run, group: ProcessGroup) -> None:
+    """Have every rank go on from the newest checkpoint, if there is one. Raises UserError as `newest_checkpoint`."""
+    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+    if path := group.first(newest[0] if newest else None):
         _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
-    log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
-    return run
 
 
 def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
@@ -143,28 +153,34 @@ class Run:
         self.stopping = Stopping(group, should_stop)
         check_workers(config, group.size)
         self.folder = run_folder(config)
-        self.dataset = check(config, dataset) if group.rank == 0 else dataset or config.data.load()
+        self.dataset = config.data.load() if dataset is None else dataset
+        if group.rank == 0:
+            check(config, self.dataset)
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
-        with sharded(self.shards.rank, self.shards.size):
-            system = config.system.build(self.dataset.shape)
+        system = config.system.build(self.dataset.shape, shard=placement.shard)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()
+        self.newest: Path | None = None
+        """the checkpoint that was read or written last"""
         self.seconds_before = 0.0
         self.started = self.paused = time.monotonic()
         self.profiles = config.cluster.profile
+        self.lock = ExitStack()  # of rank 0's process, which writes: a second one on this folder is refused
         if group.rank == 0:
+            self.lock.enter_context(locked(self.folder, TRAINING, PATIENCE_S))
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, the content of the checkpoint `path`."""
+        """Go on from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
+        self.newest = path
 
     @property
     def seconds(self) -> float:
@@ -188,8 +204,7 @@ class Run:
                     iteration_ends()
                     self._look_up()
         except TrainingStoppedError as error:
-            good = checkpoints(self.folder / "checkpoints")
-            raise TrainingStoppedError(f"{error}; last good checkpoint: {good[-1] if good else 'none yet'}") from None
+            raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
         self.paused = time.monotonic()
 
     def _look_up(self) -> None:
@@ -245,7 +260,8 @@ class Run:
             "loop": self.loop.state_dict(),
         }
         path = self._checkpoint_path()
-        self._on_disk(path.name, lambda: save_checkpoint(path, state))
+        self._on_disk(path.name, lambda: save_checkpoint(path, state, self.newest))
+        self.newest = path
         if self.on_checkpoint is not None:
             self.on_checkpoint(self.loop.step, path)
 
@@ -292,7 +308,7 @@ class Run:
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
-            "model": str(checkpoints(self.folder / "checkpoints")[-1]),
+            "model": str(self.newest),
         }
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2))
         return result

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toposampler.losses.batch import Noise
 from toposampler.nn.ensemble import home
 from toposampler.systems import System
+from toposampler.systems.batch import Noise
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 
 BLOCK = 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +11,24 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, field_validator
 
-from toposampler.config import Section, flatten, folder_name, merge_overrides, parse_overrides, read_yaml, validate
+from toposampler.config import (
+    Folder,
+    Section,
+    flatten,
+    folder_name,
+    merge_overrides,
+    parse_overrides,
+    registry_name,
+    validate,
+)
 from toposampler.data import Dataset
 from toposampler.errors import UserError
+from toposampler.keys import has_key, may, may_branch, may_search, ready_ranges
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
-from toposampler.training.branch import ADOPTABLE
+from toposampler.reader import read_yaml
 from toposampler.training.config import RunConfig
-from toposampler.tuning.spaces import READY, SPACES, Number, Space, Values, active, describe_space, parse_space
+from toposampler.tuning.spaces import READY, Number, Space, Values, active, describe_space, parse_space
 
-SEARCHABLE = re.compile(
-    r"system\.(?!name$).*"
-    r"|training\.(batch_size|batch_growth|batch_growth_from|critic_steps|learning_rate_decay_from|ema_decay)"
-)
-"""keys a sweep may search: what is learned, and how; not for how long, on what data, where, or by which seed"""
 DRAWS = 200
 """random points of a space that are tried as configurations before it is searched"""
 
@@ -39,7 +43,7 @@ class TPESearch(Section):
     """Tree-structured Parzen estimator (Bergstra et al. 2011), by Optuna; of several objectives, their Pareto front."""
 
     name: Literal["tpe"] = "tpe"
-    startup_trials: int = Field(5, ge=1)
+    startup_trials: int = Field(5, ge=1, le=100_000)
     """trials drawn at random before the estimator is asked"""
 
 
@@ -53,9 +57,9 @@ class ASHA(Section):
     """Asynchronous successive halving (Li et al. 2018): at each rung only the best part of the trials goes on."""
 
     name: Literal["asha"] = "asha"
-    rungs: int = Field(3, ge=2)
+    rungs: int = Field(3, ge=2, le=20)
     """points at which trials are compared; the last is the end of the run, each before it `reduction` times earlier"""
-    reduction: int = Field(3, ge=2)
+    reduction: int = Field(3, ge=2, le=1000)
     """of so many trials at a rung, one goes on"""
 
 
@@ -63,7 +67,7 @@ class PBT(Section):
     """Population based training (Jaderberg et al. 2017): now and then the worst go on from the best, elsewhere."""
 
     name: Literal["pbt"] = "pbt"
-    rounds: int = Field(4, ge=2)
+    rounds: int = Field(4, ge=2, le=10_000)
     """parts of equal length that a run is cut into; between them the population is compared"""
     quantile: float = Field(0.25, gt=0, le=0.5)
     """share of the population that is replaced, and of that it is replaced by"""
@@ -80,25 +84,25 @@ class SweepConfig(Section):
 
     name: str
     """name of the sweep: its folder below `output`, its run in MLflow and, unless told otherwise, its model's name"""
-    base: Path
+    base: Path = Field(json_schema_extra=may(resume=True))
     """configuration that all trials share, as seen from the folder of this file; the best trial is compared with it"""
-    overrides: dict[str, Any] = Field(default_factory=dict)
+    overrides: dict[str, Any] = Field(default_factory=dict, json_schema_extra=may(resume=True))
     """dotted keys of the base that all trials have other values of, such as training.generator_steps"""
-    output: str = "runs"
+    output: Folder = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds sweeps and runs"""
     seed: int = Field(0, ge=0, lt=2**31)
     """seed of the search; trials have the base's seed"""
     space: dict[str, Any] | Literal["ready"] = "ready"
     """dotted keys and their ranges: {uniform: [low, high]}, {loguniform: [low, high]}, {int: [low, high]} or
     {choice: [a, b]}, each with `when: {other key: value}` if it exists only then; `ready` in the place of a range, or
-    of them all, takes those of `toposampler.tuning.spaces`"""
-    trials: int = Field(12, ge=1)
+    of them all, takes those that the keys themselves state (`toposampler.keys`)"""
+    trials: int = Field(12, ge=1, le=100_000, json_schema_extra=may(resume=True))
     """trials in all"""
-    total_steps: int | None = Field(None, ge=1)
+    total_steps: int | None = Field(None, ge=1, le=10**15, json_schema_extra=may(resume=True))
     """begin no more trials once all together have done so many generator steps"""
     start_with_base: bool = True
     """the first trial has the base's own values, if they are in the space"""
-    repeats: int = Field(1, ge=1)
+    repeats: int = Field(1, ge=1, le=1000)
     """seeds that every trial is trained with: the base's and those after it"""
     aggregate: Literal["mean", "median", "worst"] = "mean"
     """what of the seeds' metrics a trial is judged by"""
@@ -106,19 +110,24 @@ class SweepConfig(Section):
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
     search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
     scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = Field(default_factory=ASHA)
-    max_concurrent: int | None = Field(None, ge=1)
+    max_concurrent: int | None = Field(None, ge=1, le=10_000, json_schema_extra=may(resume=True))
     """trials at a time; default: as many as the machines have room for"""
-    confirm_seeds: int = Field(3, ge=0)
+    confirm_seeds: int = Field(3, ge=0, le=1000, json_schema_extra=may(resume=True))
     """fresh seeds that the best trial and the base are trained with at the end, to compare them; 0: no comparison"""
-    register_model: bool = True
+    register_model: bool = Field(True, json_schema_extra=may(resume=True))
     """register the best model on MLflow, as `candidate`, and as `champion` if it beats the present one"""
-    model: str | None = Field(None, min_length=1)
+    model: str | None = Field(None, min_length=1, json_schema_extra=may(resume=True))
     """name of the registered model; default: the sweep's name"""
 
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         return folder_name(name, "sweep")
+
+    @field_validator("model")
+    @classmethod
+    def _model_can_be_registered(cls, model: str | None) -> str | None:
+        return None if model is None else registry_name(model)
 
     @field_validator("objectives")
     @classmethod
@@ -182,7 +191,7 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     try:
         config = validate(SweepConfig, content)
         base = _base(config, path.parent)
-        space = parse_space(_written(config, base), flatten(base.model_dump(mode="json")))
+        space = parse_space(_written(config, base), base)
         sweep = Sweep(config, base, space, Path(config.output).absolute() / config.name)
         _check_keys(sweep)
         _check_values(sweep)
@@ -219,7 +228,7 @@ def _base(config: SweepConfig, folder: Path) -> RunConfig:
 
 def _written(config: SweepConfig, base: RunConfig) -> Mapping[str, Any]:
     """The space as it is written, `ready` written out."""
-    ready = SPACES.get(base.system.name, {})
+    ready = ready_ranges(base)
     written = dict.fromkeys(ready, READY) if config.space == READY else config.space
     assert isinstance(written, dict)
     if not written:
@@ -232,14 +241,13 @@ def _written(config: SweepConfig, base: RunConfig) -> Mapping[str, Any]:
 def _check_keys(sweep: Sweep) -> None:
     """Refuse keys that no sweep may search, and those whose constants cannot change within a run, if they would."""
     for key in sweep.space:
-        if key.split(".")[0] in RunConfig.model_fields and not SEARCHABLE.fullmatch(key):
-            raise UserError(
-                f"space.{key}: cannot be searched; what can are system.* and, of training, batch_size, batch_growth, "
-                "batch_growth_from, critic_steps, learning_rate_decay_from and ema_decay"
-            )
+        if has_key(sweep.base, key) and not may_search(sweep.base, key):
+            flat = flatten(sweep.base.model_dump(mode="json"))
+            can = [other for other in flat if may_search(sweep.base, other)]
+            raise UserError(f"space.{key}: cannot be searched; what can: {', '.join(can)}")
     if isinstance(sweep.config.scheduler, PBT):
         for key, parameter in sweep.space.items():
-            if not ADOPTABLE.fullmatch(key) or not isinstance(parameter, Number) or parameter.when:
+            if not may_branch(sweep.base, key) or not isinstance(parameter, Number) or parameter.when:
                 raise UserError(
                     f"space.{key}: population based training moves numbers (uniform or loguniform, without `when`) "
                     "that may change within a run: learning rates, weights, and the prior's entropy_* numbers"

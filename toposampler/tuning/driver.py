@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,12 +13,12 @@ from toposampler.background import Periodic
 from toposampler.config import ClusterConfig, flatten, to_yaml
 from toposampler.distributed.cluster import cluster
 from toposampler.distributed.driver import absolute, check_tracking
-from toposampler.distributed.lock import locked
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
+from toposampler.keys import may_resume
 from toposampler.records import RecordWriter
 from toposampler.tracking.uri import tracking_uri
-from toposampler.training.config import MAY_CHANGE as RUN_MAY_CHANGE
+from toposampler.training.lock import locked
 from toposampler.training.run import check
 from toposampler.tuning import engine
 from toposampler.tuning.config import PBT, Sweep, check_objectives
@@ -32,9 +31,6 @@ from toposampler.tuning.spaces import Values
 from toposampler.tuning.trial import Plan, trial_name
 
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
-MAY_CHANGE = re.compile(r"base|overrides.*|output|trials|total_steps|max_concurrent|confirm_seeds|register_model|model")
-"""keys that a sweep may be gone on with other values of: how far it goes, what is done at its end, and what the
-resolved base says already"""
 
 
 def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
@@ -81,15 +77,18 @@ def written(sweep: Sweep) -> dict[str, str]:
 
 
 def differences(sweep: Sweep) -> list[str]:
-    """One line, `key: old -> new`, for each key of the sweep in the folder that must not change when it goes on."""
+    """One line, `key: old -> new`, for each key of the sweep in the folder that must not change when it goes on.
+
+    What may change: how far it goes, what is done at its end, and what the resolved base says already.
+    """
     lines = []
     for name, now in written(sweep).items():
         old, new = (flatten(yaml.safe_load(text)) for text in ((sweep.folder / name).read_text(), now))
-        free = MAY_CHANGE if name == "config.yaml" else RUN_MAY_CHANGE
+        config = sweep.config if name == "config.yaml" else sweep.base
         lines += [
             f"{key}: {old.get(key, '(absent)')} -> {new.get(key, '(absent)')}"
             for key in {**old, **new}
-            if old.get(key) != new.get(key) and not free.fullmatch(key)
+            if old.get(key) != new.get(key) and not may_resume(config, key)
         ]
     return lines
 

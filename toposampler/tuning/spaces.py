@@ -1,4 +1,4 @@
-"""What a key may be: typed parameters, how they are written in a SWEEP.yaml, and a ready space for each system.
+"""What a key may be: typed parameters, and how they are written in a SWEEP.yaml or stated at the key itself.
 
 uniform: [low, high]       a number, evenly
 loguniform: [low, high]    a number, its logarithm evenly
@@ -16,8 +16,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
+from pydantic import BaseModel
 
+from toposampler.config import flatten, shortened
 from toposampler.errors import UserError
+from toposampler.keys import ready_ranges
 
 Conditions = Mapping[str, tuple[Any, ...]]
 Values = dict[str, Any]
@@ -25,7 +28,7 @@ Values = dict[str, Any]
 STEP = 0.2
 """how far population based training moves a number: this share of its range, up or down"""
 READY = "ready"
-"""written in the place of a parameter: the one of the system's ready space"""
+"""written in the place of a parameter: the range that the key states itself (`toposampler.keys`)"""
 
 
 @dataclass(frozen=True)
@@ -114,55 +117,21 @@ class Choice:
 Parameter = Number | Whole | Choice
 Space = dict[str, Parameter]
 
-_LEARNING_RATE = Number(1e-4, 1e-2, log=True)
-_WGAN_GP: Space = {
-    "system.generator.learning_rate": _LEARNING_RATE,
-    "system.critic.learning_rate": _LEARNING_RATE,
-    "system.penalty.weight": Number(0.1, 10, log=True),
-}
-_DMGAN: Space = _WGAN_GP | {
-    "system.n_generators": Whole(2, 20),
-    "system.encoder.learning_rate": _LEARNING_RATE,
-    "system.information_weight": Number(0.1, 10, log=True),
-}
-_SCHEDULE = "system.prior.entropy_schedule"
-_DMGAN_PL: Space = _DMGAN | {
-    "system.prior.learning_rate": Number(2e-3, 1e-1, log=True),
-    "system.prior.entropy_weight": Number(1, 1000, log=True),
-    _SCHEDULE: Choice(("exponential", "linear", "encoder")),
-    "system.prior.entropy_decay": Number(0.9, 0.999, when={_SCHEDULE: ("exponential", "encoder")}),
-    "system.prior.entropy_decay_from": Number(0, 0.6),
-    "system.prior.entropy_span": Number(0.05, 0.6, when={_SCHEDULE: ("linear",)}),
-}
-_TOPOLOGY: Space = {
-    "system.topology_weight": Number(0.01, 10, log=True),
-    "system.noise.learning_rate": _LEARNING_RATE,
-}
-SPACES: Mapping[str, Space] = {
-    "wgan_gp": _WGAN_GP,
-    "dmgan": _DMGAN,
-    "dmgan_pl": _DMGAN_PL,
-    "topo_dmgan": _DMGAN_PL | _TOPOLOGY,
-    "toposampler": _WGAN_GP | _TOPOLOGY | {"system.noise.branches": Whole(1, 8)},
-}
-"""for some systems, what is worth searching and how far; any other is searched with ranges that are written out"""
 
-
-def parse_space(written: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
-    """The space that a SWEEP.yaml wrote, every key behind those it depends on; `base` is its base config, flat.
+def parse_space(written: Mapping[str, Any], config: BaseModel) -> Space:
+    """The space that a SWEEP.yaml wrote, every key behind those it depends on; `config` is its base.
 
     Raises UserError naming the key that is wrong.
     """
-    system = base["system.name"]
-    ready = SPACES.get(system, {})
+    base, ready = flatten(config.model_dump(mode="json")), ready_ranges(config)
     space: Space = {}
     for key, content in written.items():
         if content == READY:
             if key not in ready:
                 raise UserError(
-                    f"space.{key}: {system} has no ready range for it; there are {', '.join(ready) or 'none'}"
+                    f"space.{key}: {base['system.name']} has no ready range for it; there are {', '.join(ready)}"
                 )
-            space[key] = ready[key]
+            space[key] = parse_parameter(key, ready[key])
         else:
             space[key] = parse_parameter(key, content)
     return _in_order({key: _settled(key, parameter, space, base) for key, parameter in space.items()})
@@ -171,27 +140,31 @@ def parse_space(written: Mapping[str, Any], base: Mapping[str, Any]) -> Space:
 def parse_parameter(key: str, content: Any) -> Parameter:
     """One key's parameter. Raises UserError naming the key, what is wrong with it, and what would be right."""
     if not isinstance(content, Mapping):
-        raise UserError(f"space.{key}: {content!r} is no range: write {READY}, or {{uniform: [low, high]}}; {_KINDS}")
+        raise UserError(
+            f"space.{key}: {shortened(repr(content))} is no range: write {READY}, or {{uniform: [low, high]}}; {_KINDS}"
+        )
     kinds = [kind for kind in content if kind != "when"]
     if len(kinds) != 1 or kinds[0] not in ("uniform", "loguniform", "int", "choice"):
-        raise UserError(f"space.{key}: {_KINDS} (got {', '.join(map(str, kinds)) or 'none'})")
+        raise UserError(f"space.{key}: {_KINDS} (got {shortened(', '.join(map(str, kinds))) or 'none'})")
     kind, values, when = kinds[0], content[kinds[0]], _parse_when(key, content.get("when", {}))
     if not isinstance(values, list) or not values:
-        raise UserError(f"space.{key}.{kind}: a list of at least one value is needed (got {values!r})")
+        raise UserError(f"space.{key}.{kind}: a list of at least one value is needed (got {shortened(repr(values))})")
     if kind == "choice":
         if any(not isinstance(value, str | int | float | bool | None) for value in values):
-            raise UserError(f"space.{key}.choice: options are plain values (got {values!r})")
+            raise UserError(f"space.{key}.choice: options are plain values (got {shortened(repr(values))})")
         if len({repr(value) for value in values}) < len(values):
-            raise UserError(f"space.{key}.choice: an option is given twice (got {values!r})")
+            raise UserError(f"space.{key}.choice: an option is given twice (got {shortened(repr(values))})")
         return Choice(tuple(values), when)
     if len(values) != 2 or any(isinstance(x, bool) or not isinstance(x, int | float) for x in values):
-        raise UserError(f"space.{key}.{kind}: two numbers are needed, [low, high] (got {values!r})")
+        raise UserError(f"space.{key}.{kind}: two numbers are needed, [low, high] (got {shortened(repr(values))})")
     low, high = values
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"space.{key}.{kind}: low must be less than high, and both finite (got {values!r})")
+        raise UserError(
+            f"space.{key}.{kind}: low must be less than high, and both finite (got {shortened(repr(values))})"
+        )
     if kind == "int":
         if low != int(low) or high != int(high):
-            raise UserError(f"space.{key}.int: both ends must be whole numbers (got {values!r})")
+            raise UserError(f"space.{key}.int: both ends must be whole numbers (got {shortened(repr(values))})")
         return Whole(int(low), int(high), when)
     if kind == "loguniform" and low <= 0:
         raise UserError(f"space.{key}.loguniform: low must be positive (got {low!r})")
@@ -203,7 +176,9 @@ _KINDS = "a range is one of uniform, loguniform, int, choice, and may have a `wh
 
 def _parse_when(key: str, when: Any) -> Conditions:
     if not isinstance(when, Mapping) or any(value == [] for value in when.values()):
-        raise UserError(f"space.{key}.when: write {{key: value}} or {{key: [value, value]}} (got {when!r})")
+        raise UserError(
+            f"space.{key}.when: write {{key: value}} or {{key: [value, value]}} (got {shortened(repr(when))})"
+        )
     return {other: tuple(value) if isinstance(value, list) else (value,) for other, value in when.items()}
 
 

@@ -14,12 +14,12 @@ import torch
 from ray import tune
 
 from toposampler.config import to_yaml
-from toposampler.distributed.lock import locked
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import newest_checkpoint
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
+from toposampler.training.lock import locked
 from toposampler.tuning.trial import Plan, reports, runs
 
 STEP, FAILED = "generator_steps", "failed"
@@ -87,7 +87,7 @@ def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> N
                 with given.as_directory() as place:
                     branch(config, Path(place) / f"{config.name}.pt")
             elif own := newest_checkpoint(run_folder(config) / "checkpoints"):
-                branch(config, own)
+                branch(config, own[0])
 
 
 @contextmanager
@@ -101,7 +101,9 @@ def _carried(configs: Sequence[RunConfig], newest: Mapping[Path, Path]) -> Itera
         return
     with tempfile.TemporaryDirectory() as place:
         for config in configs:
-            own = run_folder(config)
-            if path := newest.get(own) or newest_checkpoint(own / "checkpoints"):
+            path = newest.get(run_folder(config))
+            if path is None and (found := newest_checkpoint(run_folder(config) / "checkpoints")):
+                path = found[0]
+            if path is not None:
                 shutil.copy(path, Path(place) / f"{config.name}.pt")
         yield tune.Checkpoint.from_directory(place)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 from pathlib import Path
@@ -23,6 +24,7 @@ from toposampler.distributed.driver import stored_result
 from toposampler.distributed.trainer import train_on_workers
 from toposampler.errors import RunInterruptedError, TrainingStoppedError
 from toposampler.files import write_atomically
+from toposampler.plugins import Registered
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.run import OnCheckpoint, begin
@@ -32,6 +34,7 @@ POLL_S = 0.2
 Metrics = dict[str, float]
 Report = tuple[int, Metrics]
 """generator step, and what was measured there"""
+Reports = Generator[Report, None, None]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Plan:
     """metrics that every report has, and which way is better"""
     exchanges: bool = False
     """whether reports carry checkpoints, for other trials to go on from"""
+    registered: Registered = field(default_factory=Registered, compare=False)
+    """what the driver was told of: a trial's process knows it once the plan has been unpickled"""
 
 
 def trial_name(number: int) -> str:
@@ -75,7 +80,7 @@ def reports(
     configs: Sequence[RunConfig],
     moved: Mapping[str, float],
     saved: OnCheckpoint | None = None,
-) -> Generator[Report, None, None]:
+) -> Reports:
     """Train the runs of a trial, all to one report before any to the next: (generator step, objectives).
 
     Begins with the newest report that the trial has recorded. What is found is recorded in the trial's folder, with the
@@ -86,29 +91,29 @@ def reports(
     """
     records = RecordWriter(folder / "metrics.jsonl")
     first = min(records.last_step, *map(_newest_report, configs))
-    if configs[0].cluster.num_workers == 1:
-        data = cache(configs[0].data.load)  # of all seeds
-        found = [_here(config, first, data, saved) for config in configs]
-    else:  # all workers that there are belong to one run: one after the other
-        found = [
-            iter(list(_on_workers(config, first)) if len(configs) > 1 else _on_workers(config, first))
-            for config in configs
-        ]
-    for looks in zip(*found, strict=True):
-        (step,) = {step for step, _ in looks}
-        for config, (_, own) in zip(configs, looks, strict=True):
-            _check_objectives(plan, config.seed, step, own)
-        metrics = _agreed([metrics for _, metrics in looks], plan)
-        of_seeds = {
-            f"seed/{config.seed}/{name}": own[f"eval/{name}"]
-            for config, (_, own) in zip(configs, looks, strict=True)
-            for name in plan.objectives
-            if len(looks) > 1
-        }
-        records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
-        if step == configs[0].training.generator_steps:
-            _write_result(folder, configs, metrics)
-        yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
+    with ExitStack() as stack:
+        if configs[0].cluster.num_workers == 1:
+            data = cache(configs[0].data.load)  # of all seeds
+            found = [stack.enter_context(closing(_here(config, first, data, saved))) for config in configs]
+        elif len(configs) == 1:
+            found = [stack.enter_context(closing(_on_workers(configs[0], first)))]
+        else:  # all workers that there are belong to one run: one after the other
+            found = [_on_workers_to_the_end(config, first) for config in configs]
+        for looks in zip(*found, strict=True):
+            (step,) = {step for step, _ in looks}
+            for config, (_, own) in zip(configs, looks, strict=True):
+                _check_objectives(plan, config.seed, step, own)
+            metrics = _agreed([metrics for _, metrics in looks], plan)
+            of_seeds = {
+                f"seed/{config.seed}/{name}": own[f"eval/{name}"]
+                for config, (_, own) in zip(configs, looks, strict=True)
+                for name in plan.objectives
+                if len(looks) > 1
+            }
+            records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
+            if step == configs[0].training.generator_steps:
+                _write_result(folder, configs, metrics)
+            yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
 
 
 def _check_objectives(plan: Plan, seed: int, step: int, metrics: Metrics) -> None:
@@ -151,27 +156,27 @@ def _write_result(folder: Path, configs: Sequence[RunConfig], metrics: Metrics) 
     write_atomically(folder / "result.json", json.dumps(result, indent=2))
 
 
-def _here(config: RunConfig, first: int, data: Callable[[], Dataset], saved: OnCheckpoint | None) -> Iterator[Report]:
+def _here(config: RunConfig, first: int, data: Callable[[], Dataset], saved: OnCheckpoint | None) -> Reports:
     """Train a run in this process, and wait at each report from `first` on: (generator step, all its metrics).
 
     The run is built once, where its first step is due, and goes on from one report to the next as it is. `data` is
     called then, for what it is trained on.
     """
-    result = stored_result(config)
-    run = None
-    for step in _report_steps(config, first):
-        if (found := _recorded(config, step)) is None:
-            run = run or begin(config, saved, dataset=data())
-            run.advance(step)
-            found = _recorded(config, step)
-        yield step, found or {}
-    if result is None:
-        run = run or begin(config, saved, dataset=data())
-        result = run.train()
+    result, run = stored_result(config), None
+    with ExitStack() as stack:
+        for step in _report_steps(config, first):
+            if (found := _recorded(config, step)) is None:
+                run = run or stack.enter_context(begin(config, saved, dataset=data()))
+                run.advance(step)
+                found = _recorded(config, step)
+            yield step, found or {}
+        if result is None:
+            run = run or stack.enter_context(begin(config, saved, dataset=data()))
+            result = run.train()
     yield _end(config, result or {})
 
 
-def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
+def _on_workers(config: RunConfig, first: int) -> Reports:
     """As `_here`, on a group of Ray Train's workers, which train on while a report is looked at.
 
     Ends early, after the reports there are, if the run is asked to stop (`toposampler.distributed.stop`).
@@ -198,6 +203,11 @@ def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
     if isinstance(ended, Exception):
         raise ended
     yield _end(config, ended)
+
+
+def _on_workers_to_the_end(config: RunConfig, first: int) -> Reports:
+    """As `_on_workers`, with the whole run trained before its first report is given."""
+    yield from list(_on_workers(config, first))
 
 
 def _report_steps(config: RunConfig, first: int) -> range:

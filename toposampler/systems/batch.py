@@ -1,4 +1,4 @@
-"""What a loss sees: this worker's rows of a global batch, and the means over all of it."""
+"""What a player's loss is given: this worker's rows of a global batch, and the expectations over all of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-Terms = dict[str, Tensor]
+from toposampler.losses.reduction import expectation
+
 Noise = dict[str, Tensor]
 
 
@@ -30,6 +31,8 @@ class Batch:
     gather: Callable[[Tensor], Tensor] = lambda x: x
     """this worker's rows (n, ...) to those of the global batch, with gradient, for losses that are no mean over
     samples: their value must not depend on the number of workers"""
+    labels: Tensor | None = None
+    """(n,) int64: the components of `real`, for a system that `uses_labels`"""
 
     def fakes(self) -> Tensor:
         """`fake`, for losses that are only ever given a batch with fakes."""
@@ -37,18 +40,29 @@ class Batch:
             raise ValueError("this batch has no fakes: only the critic's batches do")
         return self.fake
 
-    def mean(self, values: Tensor) -> Tensor:
-        """This worker's part of the mean over the global batch: values (n, ...) of its rows to (...).
+    @property
+    def weights(self) -> Tensor | None:
+        """(n,): what each row counts in this worker's part of a mean over the global batch; None: 1 / n.
 
         The mean of the workers' parts is the mean over the batch, however unequal their shares; gradients follow.
         """
-        return values.mean(dim=0) if self.equal_share is None else values.sum(dim=0) / self.equal_share
+        return None if self.equal_share is None else self.real.new_full((len(self.real),), 1 / self.equal_share)
+
+    @property
+    def fake_weights(self) -> Tensor | None:
+        """(n,): as `weights`, of generated samples in expectations over c ~ r(c), whatever c was drawn from."""
+        weight = self.noise.get("weight")
+        return self.weights if weight is None else weight / (self.equal_share or len(weight))
+
+    def mean(self, values: Tensor) -> Tensor:
+        """This worker's part of the mean over the global batch: values (n, ...) of its rows to (...)."""
+        return expectation(values, self.weights)
 
     def expectation(self, values: Tensor) -> Tensor:
-        """As `mean`, of values (n,) that depend on the generators c: over c ~ r(c), whatever c was drawn from."""
-        return self.mean(self.weighed(values))
+        """As `mean`, of values (n,) of generated samples, over c ~ r(c)."""
+        return expectation(values, self.fake_weights)
 
-    def weighed(self, values: Tensor) -> Tensor:
-        """values (n,) of generated samples, each times what it counts in an expectation over c ~ r(c)."""
+    def weighted(self, values: Tensor) -> Tensor:
+        """values (n,) of generated samples, each times its importance in an expectation over c ~ r(c)."""
         weight = self.noise.get("weight")
         return values if weight is None else weight * values

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 
 from toposampler.errors import UserError
+from toposampler.tracking.uri import REGISTERED
 from toposampler.training.model import Model, load_model
-
-REGISTERED = ("models:/", "runs:/")
 
 
 def load(

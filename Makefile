@@ -31,7 +31,7 @@ clean:  ## remove the environment (not your runs)
 
 .venv/installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable '.[all]'
 	touch $@
 
 .venv/installed-dev: pyproject.toml .venv/installed

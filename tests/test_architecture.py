@@ -13,12 +13,12 @@ FLOORS = [
     ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation"],
-    ["distributed", "lookup"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
+    ["distributed", "lookup", "evaluate_model"],
     ["tuning"],
-    ["commands"],
+    ["commands", "__main__"],
 ]
-FLOORS[0] += ["background", "files"]
+FLOORS[0] += ["background", "files", "extras", "packaged"]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}
 MODULES = sorted(
     p for p in (ROOT / "toposampler").rglob("*.py") if p.parent != ROOT / "toposampler" or p.stem != "__init__"

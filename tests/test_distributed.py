@@ -61,11 +61,10 @@ def test_one_process_at_a_time_works_on_a_run(tmp_path: Path) -> None:
 
 
 def test_help_lists_exit_codes_and_keys(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([str(ROOT / CONFIG), "--help", "--training.generator_steps", "20"]) == 0
+    assert "--training.generator_steps [13333]  here 20\n      generator steps in all" in capsys.readouterr().out
     assert script.main(["--help"]) == 0
-    out = capsys.readouterr().out
-    assert "python ray_jobs/train.py CONFIG.yaml" in out
-    assert "2    bad input" in out
-    assert "--training.generator_steps [13333]  generator steps in all" in out
+    assert "2    bad input" in capsys.readouterr().out
 
 
 def test_dry_run_shows_config_and_resources_and_writes_nothing(
@@ -76,6 +75,7 @@ def test_dry_run_shows_config_and_resources_and_writes_nothing(
     out = capsys.readouterr().out
     assert "workers: 2 (each 1 CPU)" in out
     assert "num_workers: 2" in out
+    assert "50,000 samples of shape (2,), from -0.75 to 0.75, labels of 4 components" in out
     assert not (tmp_path / "runs").exists()
 
 

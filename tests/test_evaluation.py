@@ -361,7 +361,7 @@ def test_bad_input_is_told_before_weights_are_trained(
 def test_a_missing_file_of_inception_is_told_at_once(load_job: Callable[[str], ModuleType], tmp_path: Path) -> None:
     options = Namespace(inception=[tmp_path / "w.pth", "00"])
     with pytest.raises(UserError, match=r"w.pth cannot be read: No such file"):
-        load_job("evaluate").inception_of(options, greys(torch.arange(10)))
+        load_job("evaluation").inception_of(options, greys(torch.arange(10)))
 
 
 def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Callable[[str], ModuleType]) -> None:
@@ -369,7 +369,7 @@ def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Call
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("toposampler.rejection.train_weights", partial(train_weights, steps=1))
         options = Namespace(rejection="latent_rs", keep=None, weights=tmp_path / "w.pt", cap=[1.0, 2.0])
-        subjects = list(load_job("evaluate").subjects_of(options, described([("a", runs["a"])])))
+        subjects = list(load_job("evaluation").subjects_of(options, described([("a", runs["a"])])))
         assert [subject.name for subject in subjects] == ["real", "a", "a latent_rs 1.0", "a latent_rs 2.0"]
         rates = [sampled(subject, 500, seed=0).acceptance_rate for subject in subjects[2:]]
     assert rates[0] == pytest.approx(2 * rates[1], rel=0.15), "w is near 1 everywhere"

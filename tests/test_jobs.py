@@ -17,7 +17,8 @@ from ray.job_submission import JobStatus
 
 from toposampler.config import to_yaml
 from toposampler.distributed import jobs
-from toposampler.distributed.jobs import COMMIT, exit_code, follow, git_commit
+from toposampler.distributed.commit import COMMIT, git_commit
+from toposampler.distributed.jobs import exit_code, follow
 from toposampler.errors import UserError
 from toposampler.training import load_config
 from toposampler.training.config import run_folder
@@ -52,6 +53,7 @@ def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
         (["c.yaml", "--submit", "h:8265"], "--submit h:8265: the dashboard's address starts .* such as http://h:8265"),
         (["c.yaml", "--submit=ray://h:10001"], "address starts with http.* such as http://HEAD:8265"),
         (["--resume=", "x"], "--resume needs the name of a run"),
+        (["c.yaml", "--local", "--submit", "http://h:1"], "--local trains in this process, --submit on a cluster"),
     ],
 )
 def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str], message: str) -> None:
@@ -111,7 +113,7 @@ def test_runs_that_are_not_sent_cannot_be_gone_on_with(
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "config.yaml").write_text(to_yaml(load_config(ROOT / CONFIG, ["--name", "mine"])))
     sent: list[list[str]] = []
-    monkeypatch.setattr(script, "submit", lambda _, __, command: sent.append(command))
+    monkeypatch.setattr(jobs, "submit", lambda _, __, command: sent.append(command))
     relative = os.path.relpath(tmp_path, ROOT)
     submit = ["--submit=http://h:8265", "--no-wait", "--profile"]
     assert script.main(["--resume", "mine", "--output", relative, *submit]) == 2
@@ -141,7 +143,7 @@ def test_what_is_submitted_is_the_same_command_and_checked_before(
         sent.append((address, command))
         return "run-1"
 
-    monkeypatch.setattr(script, "submit", submit)
+    monkeypatch.setattr(jobs, "submit", submit)
     arguments = [CONFIG, "--submit", "http://h:8265", "--output", "/shared", "--no-wait"]
     assert script.main(arguments) == 0
     assert sent == [("http://h:8265", ["python", "ray_jobs/train.py", CONFIG, "--output", "/shared"])]
@@ -157,7 +159,7 @@ def test_what_is_submitted_is_the_same_command_and_checked_before(
 def test_a_relative_output_of_a_job_is_warned_of(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(script, "submit", lambda *_: "run-1")
+    monkeypatch.setattr(jobs, "submit", lambda *_: "run-1")
     assert script.main([CONFIG, "--submit", "http://h:8265", "--no-wait"]) == 0
     assert "warning: that folder goes when the Ray job is cleaned up" in capsys.readouterr().out
 
@@ -173,8 +175,8 @@ def test_a_signal_while_waiting_leaves_the_job_running(
         return 0
 
     monkeypatch.setattr("signal.signal", handlers.__setitem__)
-    monkeypatch.setattr(script, "submit", lambda *_: "run-1")
-    monkeypatch.setattr(script, "follow", follow)
+    monkeypatch.setattr(jobs, "submit", lambda *_: "run-1")
+    monkeypatch.setattr(jobs, "follow", follow)
     assert script.main([CONFIG, "--submit", "http://h:8265"]) == code
     assert "the job goes on; to stop it: ray job stop --address http://h:8265 run-1" in capsys.readouterr().err
 

@@ -17,7 +17,8 @@ import pytest
 
 from toposampler.distributed import stop, worker
 from toposampler.distributed.cluster import _OneLineEach
-from toposampler.distributed.events import Events, LostWorkers, events_file, log_events
+from toposampler.distributed.events import Events, events_file, log_events
+from toposampler.distributed.lost import LostWorkers
 from toposampler.distributed.stop import StoppedBySignalError, answer, is_asked, stoppable
 from toposampler.errors import RunInterruptedError
 from toposampler.training import RunConfig

@@ -24,8 +24,9 @@ from toposampler.errors import UserError
 from toposampler.keys import ready_ranges
 from toposampler.records import RecordWriter, read_records
 from toposampler.systems import SYSTEMS
+from toposampler.tracking.aliases import CANDIDATE, CHAMPION
 from toposampler.tracking.champion import Protocol, beats, compete, judge
-from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
+from toposampler.tracking.registry import Registry
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
@@ -156,7 +157,7 @@ def test_dry_run_shows_space_trials_and_concurrency_and_writes_nothing(
 def test_help_lists_keys_with_defaults_and_ready_spaces(capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert "--trials [12]  trials in all" in out
+    assert "--trials [12]\n      trials in all" in out
     assert "--scheduler.name [asha]" in out
     assert "ready space of topo_dmgan:" in out
 

@@ -270,7 +270,7 @@ def test_a_full_disk_stops_the_run_and_leaves_it_ready_to_go_on(name: str, make_
 
     run = Run(stopped, ProcessGroup(), fill_the_disk, should_stop=lambda: None)
     good = run_folder(stopped) / "checkpoints" / "step_00000005.pt"
-    with pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
+    with run, pytest.raises(TrainingStoppedError, match=rf"at generator step 10: .*No space left .*checkpoint: {good}"):
         run.train()
     assert not file.is_symlink(), "what was written in vain keeps no room"
     train(stopped)

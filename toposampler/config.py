@@ -6,11 +6,16 @@ declares its own section on its own page; `toposampler.training.config.RunConfig
 
 from __future__ import annotations
 
+import ast
 import difflib
+import inspect
+import itertools
 import re
+import textwrap
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -48,13 +53,13 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Section(BaseModel):
-    """A frozen part of a configuration. Unknown keys are refused; every field carries its meaning."""
+    """A frozen part of a configuration. Unknown keys are refused; every field carries its meaning: the docstring below
+    it."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         allow_inf_nan=False,
-        use_attribute_docstrings=True,
         validate_default=True,
     )
 
@@ -373,7 +378,7 @@ def describe(model: type[BaseModel], example: BaseModel | None = None) -> Iterat
         elif sections:
             below = _describe_union(sections)
         else:
-            text = "required" if example is None and field.is_required() else _as_text(value)
+            text = "required" if example is None and field.is_required() else as_text(value)
             yield name, text, _meaning(model, name)
             continue
         yield from ((f"{name}.{key}", default, meaning) for key, default, meaning in below)
@@ -381,8 +386,25 @@ def describe(model: type[BaseModel], example: BaseModel | None = None) -> Iterat
 
 def _meaning(model: type[BaseModel], name: str) -> str:
     """A field's docstring; a field that only sets another default has that of the class which declares it."""
-    bases = [base for base in model.__mro__ if issubclass(base, BaseModel) and name in base.model_fields]
-    return " ".join(next((text for base in bases if (text := base.model_fields[name].description)), "").split())
+    bases = [base for base in model.__mro__ if issubclass(base, Section) and base is not Section]
+    return " ".join(next((text for base in bases if (text := _docstrings(base).get(name))), "").split())
+
+
+@cache
+def _docstrings(section: type[Section]) -> dict[str, str]:
+    """The docstring below each field in the source of `section`, by the field's name.
+
+    They are read when a help asks for them: pydantic's own `use_attribute_docstrings` reads them all at each import,
+    which takes a third of it.
+    """
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(section))).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        field.target.id: text.value.value
+        for field, text in itertools.pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant) and isinstance(text.value.value, str)
+    }
 
 
 def _describe_union(sections: Sequence[type[BaseModel]]) -> Iterator[tuple[str, str, str]]:
@@ -397,7 +419,8 @@ def _describe_union(sections: Sequence[type[BaseModel]]) -> Iterator[tuple[str, 
         yield (key if having == names else f"{key} ({', '.join(having)})"), default, meaning
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it is typed: YAML on one line."""
     plain = list(value) if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
     return yaml.safe_dump(plain, default_flow_style=True, width=1000).removesuffix("\n").removesuffix("\n...")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from toposampler.errors import UserError
+from toposampler.extras import require
 from toposampler.tracking.uri import REGISTERED
 from toposampler.training.model import Model, load_model
 
@@ -42,6 +43,7 @@ def local(place: str | Path, tracking_uri: str | None = None, beside: Path | Non
     if not str(place).startswith(REGISTERED):
         yield Path(place)
         return
+    require("mlflow", "mlflow", str(place))
     from toposampler.tracking.address import default_uri, fetch  # here, because mlflow takes seconds
 
     try:

@@ -1,84 +1,71 @@
 """Evaluate trained models: every metric that their data allows, beside real data against real data.
 
-    python ray_jobs/evaluate.py MODEL [MODEL ...] [-n N] [--draws R] [--seed S] [--workers W] [--out FOLDER]
-    python ray_jobs/evaluate.py MODEL --rejection jacobian --keep 0.9 0.8 0.7
+    toposampler evaluate MODEL [MODEL ...] [-n N] [--draws R] [--seed S] [--workers W] [--out FOLDER]
+    toposampler evaluate MODEL --rejection jacobian --keep 0.9 0.8 0.7
 
-MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on MLflow:
-models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. All must have been trained on the same data.
+MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on
+MLflow: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. All must have been trained on the
+same data.
 
-N samples are compared with N real ones, R times, with other samples and other real ones each time; the table has the
-mean and Student's 95 % interval over the R draws. Its first row compares N other real ones with the same. Models that
-differ only in their seed also get a row over seeds. docs/metrics.md says what each number means.
+N samples are compared with N real ones, R times, with other samples and other real ones each time;
+the table has the mean and Student's 95 % interval over the R draws. Its first row compares N other
+real ones with the same. Models that differ only in their seed also get a row over seeds.
+docs/metrics.md says what each number means.
 
-The draws are shared by W processes of a small Ray on this machine, or, with RAY_ADDRESS set, of that cluster, whose
-machines must all see the models, their data and the folder of --cache under the same paths. FOLDER gets
-evaluation.json, evaluation.csv and the figures, and so does the MLflow run of each model, under `evaluation`.
+The draws are shared by W processes of a small Ray on this machine, or, with RAY_ADDRESS set, of
+that cluster, whose machines must all see the models, their data and the folder of --cache under
+the same paths. FOLDER gets evaluation.json, evaluation.csv and the figures, and so does the MLflow
+run of each model, under `evaluation`.
 """
 
 from __future__ import annotations
 
-import argparse
-import itertools
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
-from toposampler import __version__
-from toposampler.data import Dataset
+from toposampler.commands.usage import command, parser
 from toposampler.errors import UserError
-from toposampler.evaluation.figures import draw_figures
-from toposampler.evaluation.halves import sample_count
-from toposampler.evaluation.job import REAL, EvaluationJob, Evaluator, Subject, Task
-from toposampler.evaluation.models import Trained, by_seed, described
-from toposampler.evaluation.results import Row, as_csv, as_json, over_seeds, row
-from toposampler.evaluation.suite import Findings
-from toposampler.evaluation.table import generators, table
-from toposampler.files import out_path, write_atomically
-from toposampler.lookup import local
-from toposampler.metrics.classifier import MINIMUM_ACCURACY
-from toposampler.metrics.inception import load_inception
-from toposampler.rejection import METHODS, rejection
-from toposampler.training.figures import DETAIL
-from toposampler.training.model import data_of, load_model
-from toposampler.training.progress import Bar, Lines
 
-EVALUATIONS = Path("evaluations")
 SEED = 30_000
 """seed of the first draw: neither training nor promotion evaluates with it"""
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Run the command line `arguments` and return its exit code: 0 done, 2 bad input, 130 stopped."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", metavar="MODEL", nargs="+", help="run folder, checkpoint, model directory, models:/")
-    parser.add_argument("-n", type=int, metavar="N", help="samples in a draw [10000, or half of the data]")
-    parser.add_argument("--draws", type=int, default=5, metavar="R", help="draws, each judged by itself [5]")
-    parser.add_argument("--seed", type=int, default=SEED, help=f"of the first draw; the others' follow [{SEED}]")
-    parser.add_argument("--workers", type=int, default=2, metavar="W", help="processes; 1: this one, without Ray [2]")
-    parser.add_argument("--rejection", choices=METHODS, help="judge what it keeps of each model, too")
-    parser.add_argument("--keep", type=float, nargs="+", metavar="SHARE",
+    from toposampler.metrics.classifier import MINIMUM_ACCURACY
+    from toposampler.rejection import METHODS
+
+    line = parser(__doc__, "evaluate")
+    line.add_argument("models", metavar="MODEL", nargs="+", help="run folder, checkpoint, model directory, models:/")
+    line.add_argument("-n", type=int, metavar="N", help="samples in a draw [10000, or half of the data]")
+    line.add_argument("--draws", type=int, default=5, metavar="R", help="draws, each judged by itself [5]")
+    line.add_argument("--seed", type=int, default=SEED, help=f"of the first draw; the others' follow [{SEED}]")
+    line.add_argument("--workers", type=int, default=2, metavar="W", help="processes; 1: this one, without Ray [2]")
+    line.add_argument("--rejection", choices=METHODS, help="judge what it keeps of each model, too")
+    line.add_argument("--keep", type=float, nargs="+", metavar="SHARE",
                         help="shares that jacobian or density keeps, each a row")  # fmt: skip
-    parser.add_argument("--weights", type=Path, metavar="FILE.pt", help="of latent_rs, or where to train it; one MODEL")
-    parser.add_argument("--cap", type=float, nargs="+", metavar="W", help="weights from which latent_rs accepts all, "
+    line.add_argument("--weights", type=Path, metavar="FILE.pt", help="of latent_rs, or where to train it; one MODEL")
+    line.add_argument("--cap", type=float, nargs="+", metavar="W", help="weights from which latent_rs accepts all, "
                         "each a row [3]")  # fmt: skip
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="for all results [evaluations/DATE-TIME]")
-    parser.add_argument("--cache", type=Path, default=EVALUATIONS / "classifiers", metavar="FOLDER",
+    line.add_argument("--out", type=Path, metavar="FOLDER", help="for all results [evaluations/DATE-TIME]")
+    line.add_argument("--cache", type=Path, default=Path("evaluations") / "classifiers", metavar="FOLDER",
                         help="for classifiers of images [evaluations/classifiers]")  # fmt: skip
-    parser.add_argument("--minimum-accuracy", type=float, default=MINIMUM_ACCURACY, metavar="SHARE",
+    line.add_argument("--minimum-accuracy", type=float, default=MINIMUM_ACCURACY, metavar="SHARE",
                         help=f"of a classifier on held-out images, or it is refused [{MINIMUM_ACCURACY}]")  # fmt: skip
-    parser.add_argument("--inception", nargs=2, metavar=("FILE", "SHA256"), help="weights of Inception as pytorch-fid "
+    line.add_argument("--inception", nargs=2, metavar=("FILE", "SHA256"), help="weights of Inception as pytorch-fid "
                         "publishes them, and their hash: adds the FID of images")  # fmt: skip
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask for models:/ and runs:/ "
+    line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask for models:/ and runs:/ "
                         "[MLFLOW_TRACKING_URI, or runs/mlflow.db]")  # fmt: skip
-    options = parser.parse_args(arguments)
+    options = line.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Ray is left in order
     start = time.monotonic()
     try:
+        from toposampler.commands.evaluation import evaluate  # here, so that --help is there at once
+
         with ExitStack() as copies:
             evaluate(options, copies)
     except UserError as error:
@@ -89,167 +76,3 @@ def main(arguments: list[str]) -> int:
         return 130
     print(f"seconds     {time.monotonic() - start:.0f}")
     return 0
-
-
-def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
-    """Judge all draws, print the table, write and record the files. Copies from MLflow live as long as `copies`."""
-    torch.set_num_threads(1)  # as every worker: sums of more threads round otherwise
-    for flag, value in (("--draws", options.draws), ("--workers", options.workers)):
-        if value < 1:
-            raise UserError(f"{flag} must be at least 1, got {value}")
-    if not 0 <= options.minimum_accuracy <= 1:
-        raise UserError(f"--minimum-accuracy must be from 0 to 1, got {options.minimum_accuracy:g}")
-    if options.weights is not None and len(options.models) > 1:
-        raise UserError(f"--weights {options.weights}: they are of one model, so give one MODEL only")
-    if not 0 <= options.seed < 2**63 - options.draws:
-        raise UserError(f"the seed must be at least 0 and less than 2**63 - {options.draws}, got {options.seed}")
-    out = out_path(options.out or EVALUATIONS / time.strftime("%Y%m%d-%H%M%S"))
-    make(out.parent)
-    # What lies on MLflow is fetched once, to where all workers see it: an alias may move meanwhile.
-    paths = [copies.enter_context(local(place, options.tracking_uri, out.parent)) for place in options.models]
-    models = described(list(zip(options.models, paths, strict=True)))
-    job = job_of(options, models)
-    make(out)
-    evaluator = Evaluator(job)  # trains the classifier once, before others look for it
-    print_about(job, evaluator)
-    rows = judged(job, evaluator, min(options.workers, len(job.tasks)))
-    rows += seed_rows(models, rows)
-    print("\n".join([*table(rows), *generators(rows)]))
-    files = write(out, job, evaluator, models, rows)
-    print(f"\nresults     {out}: evaluation.json, evaluation.csv and {len(files) - 2} figures")
-    record(models, rows, files, options.tracking_uri)
-
-
-def make(folder: Path) -> None:
-    """Make `folder`, if it is absent. Raises UserError if that cannot be done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out: {folder} cannot be made: {error.strerror}") from None
-
-
-def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> EvaluationJob:
-    """What is to be judged. Raises UserError if the data, or a rejection sampler, is not what it should be."""
-    first = models[0]
-    dataset = data_of(first.config, first.data)
-    n, inception = sample_count(dataset, options.n), inception_of(options, dataset)
-    return EvaluationJob(
-        first.config,
-        first.data,
-        tuple(subjects_of(options, models)),
-        n,
-        options.draws,
-        options.seed,
-        options.cache.absolute(),
-        options.minimum_accuracy,
-        inception,
-    )
-
-
-def subjects_of(options: argparse.Namespace, models: Sequence[Trained]) -> Iterator[Subject]:
-    """The data, each model, and what the rejection sampler keeps of it. Trains latent_rs, once, which can take long."""
-    weights = options.weights and options.weights.absolute()
-    yield Subject(REAL)
-    for model in models:
-        yield Subject(model.name, model.path)
-        loaded = load_model(model.path)
-        for keep, cap in itertools.product(options.keep or [None], options.cap or [None]):
-            if rejection(options.rejection, loaded, keep, weights, cap) is not None:
-                yield Subject(model.name, model.path, options.rejection, keep, weights, cap)
-
-
-def inception_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Path, str] | None:
-    """Where Inception's weights are, and their hash. Raises UserError if the data are no images it can see, or as
-    `load_inception`."""
-    if options.inception is None:
-        return None
-    if len(dataset.shape) != 3 or dataset.shape[0] not in (1, 3):
-        raise UserError(f"--inception sees images of 1 or 3 channels, and the data has shape {dataset.shape}")
-    file, sha256 = Path(options.inception[0]).absolute(), options.inception[1]
-    load_inception(file, sha256)
-    return file, sha256
-
-
-def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:
-    """What is compared, how, and through which classifier."""
-    dataset = evaluator.dataset
-    print(f"data        {job.config.data.name}, {len(dataset.x):,} of shape {dataset.shape}, SHA-256 {job.data[:16]}")
-    print(f"protocol    {job.n:,} samples against as many real ones; mean ± 95 % interval of {job.draws} draws")
-    if evaluator.images is not None:
-        found = evaluator.images.classifier
-        print(f"classifier  right about {found.accuracy:.1%} of {found.n_test:,} held-out images; kept in {job.cache}")
-    elif len(dataset.shape) == 3:
-        print("classifier  none, as the images have no labels: what needs one is left out, the rest is of pixels")
-
-
-def judged(job: EvaluationJob, evaluator: Evaluator, workers: int) -> list[Row]:
-    """The rows of all subjects, from draws judged here or by workers of Ray."""
-    stream, start = sys.stderr, time.monotonic()
-    display = Bar(stream, 0, len(job.tasks), "draw") if stream.isatty() else Lines(stream, len(job.tasks), noun="draw")
-    findings: dict[Task, Findings] = {}
-    try:
-        for task, found in draws(job, evaluator, workers):
-            findings[task] = found
-            display.show(len(findings), len(findings) / (time.monotonic() - start))
-    finally:
-        display.close()
-    return [
-        row(subject.name, [findings[Task(i, draw)] for draw in range(job.draws)])
-        for i, subject in enumerate(job.subjects)
-    ]
-
-
-def draws(job: EvaluationJob, evaluator: Evaluator, workers: int) -> Iterator[tuple[Task, Findings]]:
-    """The findings of each task, as they come."""
-    if workers > 1:
-        from toposampler.distributed.pool import on_workers  # this process alone needs no Ray
-
-        yield from on_workers(lambda: Evaluator(job).judge, job.tasks, workers)
-    else:
-        yield from map(evaluator.judge, job.tasks)
-
-
-def seed_rows(models: Sequence[Trained], rows: Sequence[Row]) -> list[Row]:
-    """A row for each group of models that differ by their seed alone, without rejection."""
-    of = {row.name: row for row in rows}
-    groups = by_seed(models)
-    return [over_seeds(f"{group[0].name}, {len(group)} seeds", [of[m.name] for m in group]) for group in groups]
-
-
-def write(
-    out: Path, job: EvaluationJob, evaluator: Evaluator, models: Sequence[Trained], rows: Sequence[Row]
-) -> list[Path]:
-    """Write JSON, CSV and figures to the folder `out`; the files."""
-    classifier = evaluator.images and evaluator.images.classifier
-    about = {
-        "toposampler": __version__,
-        "data": {"name": job.config.data.name, "sha256": job.data, "samples": len(evaluator.dataset.x)},
-        "protocol": {"samples": job.n, "draws": job.draws, "seed": job.seed},
-        "classifier": classifier and {"accuracy": classifier.accuracy, "held_out": classifier.n_test},
-        "models": [{"name": m.name, "place": m.given, "step": m.step, "seed": m.config.seed} for m in models],
-    }
-    try:
-        files = draw_figures(out, job, evaluator.dataset, rows[: len(job.subjects)])
-        for name, content in (("evaluation.json", as_json(rows, about)), ("evaluation.csv", as_csv(rows))):
-            write_atomically(out / name, content)
-            files.append(out / name)
-    except OSError as error:
-        raise UserError(f"--out {out} cannot be written: {error.strerror or error}") from None
-    return files
-
-
-def record(models: Sequence[Trained], rows: Sequence[Row], files: Sequence[Path], uri: str | None) -> None:
-    """Add its row and all `files` to the MLflow run of each model. What cannot be recorded is told, and no error."""
-    from toposampler.tracking.evaluation import record_evaluation, recorded_at  # here, because mlflow takes seconds
-
-    of = {row.name: row for row in rows}
-    for model in models:
-        metrics = {name: value.mean for name, value in of[model.name].metrics.items() if not DETAIL.search(name)}
-        try:
-            recorded = recorded_at(model.given, uri)
-            if recorded is None:
-                raise UserError(f"no run on MLflow is known of {model.given}")
-            record_evaluation(*recorded, metrics, model.step, files)
-            print(f"mlflow      {model.name}: run {recorded[1]} at {recorded[0]}")
-        except UserError as error:
-            print(f"warning: the results of {model.name} are in the files only: {error}", file=sys.stderr)

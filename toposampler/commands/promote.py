@@ -1,14 +1,14 @@
 """Register a trained model on MLflow, and make it the champion if it beats the present one.
 
-    python ray_jobs/promote.py MODEL --name NAME                    register it; it is the candidate
-    python ray_jobs/promote.py MODEL --name NAME --alias champion   and the champion, if it is better
-    python ray_jobs/promote.py models:/NAME@candidate --alias champion
-    python ray_jobs/promote.py --list [--name NAME]                 what is registered
+    toposampler promote MODEL --name NAME                    register it; it is the candidate
+    toposampler promote MODEL --name NAME --alias champion   and the champion, if it is better
+    toposampler promote models:/NAME@candidate --alias champion
+    toposampler promote --list [--name NAME]                 what is registered
 
-MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or what is registered already:
-models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. Candidate and champion are evaluated anew on the same samples
-of the candidate's data, with a seed that no training evaluates with. Exit codes: 0 done, whether it
-became the champion or not, 2 bad input.
+MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or what is
+registered already: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. Candidate and
+champion are evaluated anew on the same samples of the candidate's data, with a seed that no
+training evaluates with. Exit codes: 0 done, whether it became the champion or not, 2 bad input.
 """
 
 from __future__ import annotations
@@ -17,34 +17,31 @@ import argparse
 import sys
 from pathlib import Path
 
-from toposampler.config import validate, without_password
+from toposampler.commands.usage import command, parser
 from toposampler.errors import UserError
-from toposampler.lookup import local
-from toposampler.tracking.address import default_uri, registered_names, resolve
-from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
-from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry, check_name
-from toposampler.tracking.runs import run_of
-from toposampler.tracking.server import check_server
-from toposampler.tracking.uri import REGISTERED, sqlite_file
-from toposampler.training.config import RunConfig
-from toposampler.training.model import data_of, read_weights
+from toposampler.extras import require
+from toposampler.tracking.aliases import CANDIDATE, CHAMPION
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Run the command line `arguments` and return its exit code."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="run folder, checkpoint, model directory or models:/")
-    parser.add_argument("--name", help="of the registered model; not needed for models:/ and runs:/")
-    parser.add_argument("--alias", choices=[CANDIDATE, CHAMPION], default=CANDIDATE, help="what it goes by [candidate]")
-    parser.add_argument("--force", action="store_true", help="make it the champion even if it loses")
-    parser.add_argument("--metric", default="score", help="to compare by, of those in result.json [score]")
-    parser.add_argument("--maximize", action="store_true", help="more is better [less is better]")
-    parser.add_argument("--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
-    parser.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
-    parser.add_argument("--experiment", help="of the run that a model gets which has none [the configuration's]")
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
-    options = parser.parse_args(arguments)
+    line = parser(__doc__, "promote")
+    line.add_argument("model", metavar="MODEL", nargs="?", help="run folder, checkpoint, model directory or models:/")
+    line.add_argument("--name", help="of the registered model; not needed for models:/ and runs:/")
+    line.add_argument("--alias", choices=[CANDIDATE, CHAMPION], default=CANDIDATE, help="what it goes by [candidate]")
+    line.add_argument("--force", action="store_true", help="make it the champion even if it loses")
+    line.add_argument("--metric", default="score", help="to compare by, of those in result.json [score]")
+    line.add_argument("--maximize", action="store_true", help="more is better [less is better]")
+    line.add_argument("--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
+    line.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
+    line.add_argument("--experiment", help="of the run that a model gets which has none [the configuration's]")
+    line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
+    options = line.parse_args(arguments)
     try:
+        require("mlflow", extra="mlflow")
+        from toposampler.tracking.address import default_uri
+
         uri = default_uri(options.tracking_uri)
         if options.list:
             return show(uri, options.name)
@@ -60,6 +57,17 @@ def main(arguments: list[str]) -> int:
 
 def promote(options: argparse.Namespace, uri: str) -> int:
     """Register the model, unless it is, move the alias, and tell what became of it."""
+    from toposampler.config import validate, without_password
+    from toposampler.lookup import local
+    from toposampler.tracking.address import registered_names, resolve
+    from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
+    from toposampler.tracking.registry import Registry, check_name
+    from toposampler.tracking.runs import run_of
+    from toposampler.tracking.server import check_server
+    from toposampler.tracking.uri import REGISTERED, sqlite_file
+    from toposampler.training.config import RunConfig
+    from toposampler.training.model import data_of, read_weights
+
     registered = options.model.startswith(REGISTERED)
     if registered:
         registry, version = resolve(options.model, uri)
@@ -102,11 +110,14 @@ def promote(options: argparse.Namespace, uri: str) -> int:
 
 def show(uri: str, name: str | None) -> int:
     """Print the versions of the model `name`, or of all, with what they go by."""
+    from toposampler.config import without_password
+    from toposampler.tracking.address import registered_names
+    from toposampler.tracking.registry import Registry
+
     names = registered_names(uri)
     if name is not None and name not in names:
-        raise UserError(
-            f"--name {name}: there is no such model at {without_password(uri)}; there are {', '.join(names) or 'none'}"
-        )
+        there = ", ".join(names) or "none"
+        raise UserError(f"--name {name}: there is no such model at {without_password(uri)}; there are {there}")
     print(f"registry  {without_password(uri)}")
     for of in [name] if name else names:
         for version in Registry(uri, of).versions():

@@ -1,11 +1,12 @@
 """Search a space of configurations: many trainings on Ray Tune, tracked by MLflow, ending in a registered model.
 
-    python tuning/sweep.py SWEEP.yaml [--key value ...] [--resume] [--dry-run]
+    toposampler sweep SWEEP [--key value ...] [--resume] [--dry-run]
 
-Alone it starts a small Ray on this machine and stops it afterwards. Under
-`ray job submit --working-dir . -- python tuning/sweep.py ...`, or with RAY_ADDRESS set, it works on that cluster.
-A sweep that was stopped or killed goes on with --resume: trials that have ended are not trained again, the others go on
-from their newest checkpoints.
+SWEEP is a YAML file, or the name of a sweep that comes with the package, such as lines.
+
+Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with
+RAY_ADDRESS set, it works on that cluster. A sweep that was stopped or killed goes on with --resume:
+trials that have ended are not trained again, the others go on from their newest checkpoints.
 
   --resume   go on with the sweep that the folder holds (or begin it)
   --dry-run  show the space, the number of trials and how many fit at a time, and start nothing
@@ -17,20 +18,17 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from toposampler.config import describe
+from toposampler.commands.usage import called, command, described, usage
 from toposampler.errors import UserError
-from toposampler.keys import ready_ranges
-from toposampler.systems import SYSTEMS
-from toposampler.tracking.uri import how_to_look, tracking_uri
-from toposampler.tuning.config import Sweep, SweepConfig, check_objectives, lines, load_sweep
-from toposampler.tuning.console import table
-from toposampler.tuning.driver import run_sweep
-from toposampler.tuning.engine import concurrent_trials, nodes
-from toposampler.tuning.report import SweepReport, told
-from toposampler.tuning.spaces import describe_space, parse_parameter
+from toposampler.extras import require
+from toposampler.packaged import find
+
+# What is imported in functions below takes seconds, of which --help needs few.
+if TYPE_CHECKING:
+    from toposampler.tuning.config import Sweep
+    from toposampler.tuning.report import SweepReport
 
 EXIT_CODES = """\
 exit codes:
@@ -42,10 +40,11 @@ exit codes:
 """
 
 
+@command
 def main(arguments: list[str]) -> int:
     """Run the command line `arguments` and return its exit code."""
     if not arguments or {"-h", "--help"} & set(arguments):
-        print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
+        print("\n".join([usage(__doc__, "sweep"), EXIT_CODES, *keys()]))
         return 0 if arguments else 2
     stopped_by: list[int] = []
 
@@ -58,9 +57,14 @@ def main(arguments: list[str]) -> int:
     try:
         rest = [argument for argument in arguments if argument not in ("--dry-run", "--resume")]
         if not rest:
-            raise UserError("no sweep is given: python tuning/sweep.py SWEEP.yaml --dry-run")
+            raise UserError(f"no sweep is given: {called('sweep')} SWEEP --dry-run")
+        for package in ("ray", "optuna"):
+            require(package, "ray", "a sweep")
+        from toposampler.tuning.config import check_objectives, lines, load_sweep
+        from toposampler.tuning.driver import run_sweep
+
         path, *overrides = rest
-        sweep = load_sweep(Path(path), overrides)
+        sweep = load_sweep(find(path, "sweeps"), overrides)
         print("\n".join([*lines(sweep), room(sweep)]), flush=True)
         if "--dry-run" in arguments:
             check_objectives(sweep, sweep.base.data.load())
@@ -78,6 +82,8 @@ def main(arguments: list[str]) -> int:
 
 def room(sweep: Sweep) -> str:
     """Where the trials will run, and how many at a time. Raises UserError if this machine has no room for one."""
+    from toposampler.tuning.engine import concurrent_trials, nodes
+
     cluster = sweep.base.cluster
     workers = f"{cluster.num_workers} worker{'s'[: cluster.num_workers > 1]} each"
     if address := os.environ.get("RAY_ADDRESS"):
@@ -88,6 +94,10 @@ def room(sweep: Sweep) -> str:
 
 def report(ending: SweepReport) -> Iterator[str]:
     """The table of all trials, what came of them, and where to look."""
+    from toposampler.tracking.uri import how_to_look, tracking_uri
+    from toposampler.tuning.console import table
+    from toposampler.tuning.report import told
+
     yield ""
     yield from table(ending.sweep, ending.entries)
     yield ""
@@ -98,18 +108,23 @@ def report(ending: SweepReport) -> Iterator[str]:
 
 
 def keys() -> Iterator[str]:
-    """One line for each key of a SWEEP.yaml, and the ready spaces."""
-    yield "keys (in SWEEP.yaml, or as --key value; lists as JSON), [default]:"
-    chosen = {f"{key}.name": _default(key).name for key in ("search", "scheduler")}
+    """Each key of a SWEEP with its default and meaning, and the ready spaces."""
+    from toposampler.config import describe
+    from toposampler.keys import ready_ranges
+    from toposampler.registry import name_of
+    from toposampler.systems import PAGES
+    from toposampler.tuning.config import SweepConfig
+    from toposampler.tuning.spaces import describe_space, parse_parameter
+
+    yield "keys (in SWEEP, or as --key value; lists as JSON) [default]:"
+    chosen = {
+        f"{key}.name": SweepConfig.model_fields[key].get_default(call_default_factory=True).name
+        for key in ("search", "scheduler")
+    }
     for key, default, meaning in describe(SweepConfig):
-        yield f"  --{key} [{chosen.get(key, default)}]  {meaning}"
-    for page in SYSTEMS:
-        system = page()
-        yield f"\nready space of {system.name}:"
-        ranges = ready_ranges(system, "system.")
+        yield from described(f"--{key}", chosen.get(key, default), meaning)
+    for page in PAGES.pages():
+        ranges = ready_ranges(page(), "system.")
         space = {key: parse_parameter(key, written) for key, written in ranges.items()}
+        yield f"\nready space of {name_of(page)}:"
         yield from (f"  {line}" for line in describe_space(space))
-
-
-def _default(key: str) -> Any:
-    return SweepConfig.model_fields[key].get_default(call_default_factory=True)

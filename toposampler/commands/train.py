@@ -1,19 +1,29 @@
 """Train one configuration through Ray, tracked by MLflow.
 
-    python ray_jobs/train.py CONFIG.yaml [--key value ...] [options]
-    python ray_jobs/train.py --resume NAME [--output DIR] [--key value ...] [options]
+    toposampler train CONFIG [--key value ...] [options]
+    toposampler train --resume NAME [--output DIR] [--key value ...] [options]
+
+CONFIG is a YAML file, or the name of a configuration that comes with the package. Its keys:
+
+    toposampler train CONFIG --help      those that this configuration may hold
+    toposampler train CONFIG --dry-run   their values, and what the data holds
+    toposampler systems [NAME]           the systems and data sets there are, and their keys
 
 options:
-  --dry-run               show what would run, with every key, and start nothing
-  --resume NAME           go on with the run NAME as it was configured, instead of a CONFIG.yaml
-  --profile               the same as --cluster.profile true
+  --dry-run          show what would run, with every key, look at the data, and start nothing
+  --resume NAME      go on with the run NAME as it was configured, instead of a CONFIG
+  --local            train in this process, without Ray: one worker, with the same result
+  --profile          the same as --cluster.profile true
   --submit http://HOST:8265
-                          hand this command, with the current folder, to the Ray cluster that has its dashboard there;
-                          print the job's log until it ends, and end with its exit code (Ctrl-C leaves it running)
-  --wait, --no-wait       with --submit: wait for its end (the default), or only say how to follow and to stop the job
+                     hand this command, with the current folder, to the Ray cluster that has its
+                     dashboard there; print the job's log until it ends, and end with its exit
+                     code (Ctrl-C leaves it running)
+  --wait, --no-wait  with --submit: wait for its end (the default), or only say how to follow and
+                     to stop the job
 
-Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with RAY_ADDRESS set, it trains on
-that cluster. A run that was stopped goes on from its newest checkpoint when it is submitted again.
+Alone it starts a small Ray on this machine and stops it afterwards; where Ray is not installed,
+one worker is this process. As a Ray job, or with RAY_ADDRESS set, it trains on that cluster. A run
+that was stopped goes on from its newest checkpoint when it is given again.
 """
 
 from __future__ import annotations
@@ -22,19 +32,21 @@ import os
 import re
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from toposampler.config import Folder, Section, describe, parse_overrides, to_yaml, validate
-from toposampler.distributed.driver import launch
-from toposampler.distributed.jobs import follow, how_to_follow, submit
-from toposampler.distributed.resources import description
-from toposampler.distributed.stop import StoppedBySignalError
-from toposampler.errors import TrainingStoppedError, UserError
-from toposampler.tracking.uri import how_to_look, tracking_uri
-from toposampler.training.config import RunConfig, load_config, run_folder
+from toposampler.commands.usage import WIDTH, called, command, described, usage
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.extras import installed, require
+from toposampler.packaged import find, packaged
+
+# What is imported in functions below takes seconds, of which --help and --dry-run need few.
+if TYPE_CHECKING:
+    from toposampler.data import Dataset
+    from toposampler.training import RunConfig
 
 ONCE = ("--resume", "--submit")
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
@@ -55,29 +67,27 @@ class Command:
     """A command line, taken apart."""
 
     path: Path | None = None
-    """CONFIG.yaml"""
+    """CONFIG: a file, or the name of one that comes with the package"""
     overrides: list[str] = field(default_factory=list)
     """`--key value`, as they stand"""
     resume: str | None = None
     address: str | None = None
     """of the dashboard that the command is submitted to"""
     dry_run: bool = False
+    local: bool = False
+    """in this process, without Ray"""
+    help: bool = False
     wait: bool = True
 
 
-class Place(Section):
-    """Of a configuration, where its run lies."""
-
-    output: Folder = RunConfig.model_fields["output"].default
-
-
+@command
 def main(arguments: list[str]) -> int:
     """Run the command line `arguments` and return its exit code."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print("\n".join([__doc__ or "", EXIT_CODES, *keys()]))
+    if not set(arguments) - {"-h", "--help"}:
+        print("\n".join([usage(__doc__, "train"), EXIT_CODES, *configurations()]))
         return 0 if arguments else 2
     stopped_by: list[int] = []
-    command: Command | None = None
+    typed: Command | None = None
 
     def stop(number: int, _: object) -> None:
         stopped_by.append(number)
@@ -86,26 +96,32 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
     try:
-        command = parse(arguments)
-        config = load(command)
-        print("\n".join(beginning(config, command.address)), flush=True)
-        if command.dry_run:
-            print(to_yaml(config))
-        elif command.address:
-            return submitted(command, config)
+        typed = parse(arguments)
+        config = load(typed)
+        if typed.help:
+            print("\n".join(keys(config)))
+            return 0
+        local = in_this_process(typed, config)
+        print("\n".join(beginning(config, typed.address, local)), flush=True)
+        if typed.dry_run:
+            print("\n".join(dry_run(config)))
+        elif typed.address:
+            return submitted(typed, config)
         else:
-            print("\n".join(ending(config, launch(config))))
+            from toposampler.distributed.driver import launch
+
+            print("\n".join(ending(config, launch(config, local))))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except TrainingStoppedError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
-    except StoppedBySignalError as error:
+    except RunInterruptedError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
-        return 128 + error.number
+        return 128 + getattr(error, "number", signal.SIGTERM)
     except KeyboardInterrupt:
-        if command is None or command.address is None:
+        if typed is None or typed.address is None:
             print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
         return 128 + (stopped_by or [signal.SIGINT])[0]
     return 0
@@ -126,6 +142,10 @@ def parse(arguments: list[str]) -> Command:
         match option:
             case "--dry-run":
                 command.dry_run = True
+            case "-h" | "--help":
+                command.help = True
+            case "--local":
+                command.local = True
             case "--wait" | "--no-wait":
                 command.wait = option == "--wait"
             case "--profile":
@@ -142,9 +162,11 @@ def parse(arguments: list[str]) -> Command:
             case _:
                 raise UserError(f"unexpected argument {argument!r}: overrides are written --key value")
     if command.path is None and command.resume is None:
-        raise UserError("no configuration is given: python ray_jobs/train.py CONFIG.yaml --dry-run")
+        raise UserError(f"no configuration is given: {called('train')} CONFIG --dry-run")
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
+    if command.local and command.address is not None:
+        raise UserError("--local trains in this process, --submit on a cluster: leave one of them out")
     if {"--wait", "--no-wait"} & given and command.address is None:
         raise UserError("--wait and --no-wait say what to do after --submit http://HOST:8265, which is not given")
     if {"--wait", "--no-wait"} <= given:
@@ -166,8 +188,16 @@ def _value_of(option: str, rest: list[str], what: str) -> str:
 
 def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
+    from toposampler.config import Folder, Section, parse_overrides, validate
+    from toposampler.training.config import RunConfig, load_config
+
+    class Place(Section):
+        """Of a configuration, where its run lies."""
+
+        output: Folder = RunConfig.model_fields["output"].default
+
     if command.path is not None:
-        return load_config(command.path, command.overrides)
+        return load_config(find(command.path), command.overrides)
     name, overrides = str(command.resume), parse_overrides(command.overrides)
     if Path(name).name != name:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
@@ -188,12 +218,12 @@ def load(command: Command) -> RunConfig:
 
 def submitted(command: Command, config: RunConfig) -> int:
     """Submit `command` as a Ray job; its exit code, or 0 at once unless it is waited for."""
-    script, address = Path("ray_jobs/train.py"), str(command.address)
-    if not script.exists():
-        raise UserError(f"--submit sends the current folder, {Path.cwd()}, which does not hold {script}")
+    require("ray", "ray", "--submit")
+    from toposampler.distributed.jobs import follow, how_to_follow, submit
+
+    address = str(command.address)
     what = ["--resume", command.resume] if command.resume else [str(command.path)]
-    job = ["python", str(script), *what, *command.overrides]
-    submission = submit(address, config, job)
+    submission = submit(address, config, [*entry_point(), *what, *command.overrides])
     print(f"job      {submission}\n{how_to_follow(address, submission)}", flush=True)
     if not command.wait:
         return 0
@@ -204,22 +234,85 @@ def submitted(command: Command, config: RunConfig) -> int:
         raise
 
 
-def keys() -> Iterator[str]:
-    """One line for each key of a configuration: default and meaning."""
-    yield "keys (in CONFIG.yaml, or as --key value; lists as JSON), [default]:"
-    for key, default, meaning in describe(RunConfig):
-        yield f"  --{key} [{default}]  {meaning}"
+def entry_point() -> list[str]:
+    """What a job runs to train: the script of the checkout that is sent along, or else the package of the cluster."""
+    script = Path("ray_jobs/train.py")
+    return ["python", str(script)] if script.exists() else ["python", "-m", "toposampler", "train"]
 
 
-def beginning(config: RunConfig, address: str | None = None) -> Iterator[str]:
-    """What will run, where (`address`: of the dashboard it is submitted to), and where results go."""
-    place = (
-        f"the Ray cluster at {ray}" if (ray := address or os.environ.get("RAY_ADDRESS")) else "a Ray on this machine"
+def in_this_process(command: Command, config: RunConfig) -> bool:
+    """Whether to train without Ray: it was asked for, or one worker is enough and Ray is not installed, which is said.
+
+    Raises UserError if Ray is not installed and the run needs it.
+    """
+    if command.local or command.address or command.dry_run or installed("ray"):
+        return command.local
+    workers, way_out = config.cluster.num_workers, "--local trains in this process"
+    if workers > 1 or "RAY_ADDRESS" in os.environ:
+        need = f"cluster.num_workers {workers}" if workers > 1 else "training on the cluster at RAY_ADDRESS"
+        require("ray", "ray", need, way_out + (", with cluster.num_workers 1" if workers > 1 else ""))
+    how = "pip install 'toposampler[ray]'"
+    print(f"Ray is not installed ({how}): as with --local, this process trains", file=sys.stderr)
+    return True
+
+
+def configurations() -> Iterator[str]:
+    """The names of the configurations that come with the package."""
+    yield "configurations that come with the package:"
+    names = "  ".join(packaged("configs"))
+    yield from textwrap.wrap(
+        names, WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False, break_long_words=False
     )
+
+
+def keys(config: RunConfig) -> Iterator[str]:
+    """The keys that a configuration with the data and the system of `config` may hold, section by section."""
+    from toposampler.config import Section, as_text, describe, flatten
+
+    yield "keys (in CONFIG, or as --key value; lists as JSON) [default], and what CONFIG has instead"
+    here = flatten(config.model_dump(mode="json"))
+    top = [row for row in describe(type(config)) if "." not in row[0]]
+    sections = {name: part for name, part in config if isinstance(part, Section)}
+    rows = {
+        name: [(f"{name}.{key}", default, meaning) for key, default, meaning in describe(type(part))]
+        for name, part in sections.items()
+    }
+    for title, part in {"the run": top, **rows}.items():
+        chosen = f" {here[f'{title}.name']}" if f"{title}.name" in here else ""
+        yield f"\n{title}{chosen}"
+        for key, default, meaning in part:
+            yield from described(f"--{key}", default, meaning, as_text(here[key]) if key in here else None)
+
+
+def dry_run(config: RunConfig) -> Iterator[str]:
+    """What the data holds, and every key. Raises UserError if the data cannot be used."""
+    from toposampler.config import to_yaml
+
+    yield f"data     {holds(config.data.load())}"
+    yield ""
+    yield to_yaml(config)
+
+
+def holds(dataset: Dataset) -> str:
+    """What `dataset` holds, in a line: number, shape and range of the samples, and their labels."""
+    low, high = dataset.x.min().item(), dataset.x.max().item()
+    labels = "no labels" if dataset.weights is None else f"labels of {len(dataset.weights)} components"
+    return f"{len(dataset.x):,} samples of shape {dataset.shape}, from {low:.4g} to {high:.4g}, {labels}"
+
+
+def beginning(config: RunConfig, address: str | None = None, local: bool = False) -> Iterator[str]:
+    """What will run, where (`address`: of the dashboard it is submitted to), and where results go."""
+    from toposampler.distributed.resources import description
+    from toposampler.training.config import run_folder
+
+    ray = address or os.environ.get("RAY_ADDRESS")
+    place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
     folder, training = run_folder(config), config.training
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
     yield f"where    {place}, workers: {description(config.cluster)}"
+    if address and entry_point()[1] == "-m":
+        yield "job      runs the toposampler that is installed on the cluster, in a copy of the current folder"
     if address and not Path(config.output).is_absolute():
         yield f"results  {config.output}/{config.name}, in the job's folder on the cluster"
         yield "warning: that folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
@@ -231,6 +324,10 @@ def beginning(config: RunConfig, address: str | None = None) -> Iterator[str]:
 
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result as a table, and where to look."""
+    from toposampler.distributed.driver import recorded_on_mlflow
+    from toposampler.tracking.uri import how_to_look, tracking_uri
+    from toposampler.training.config import run_folder
+
     folder = run_folder(config)
     rows = {**result["metrics"], **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
     width = max(map(len, rows))
@@ -238,5 +335,5 @@ def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     yield f"figures  {folder / 'figures'}"
     yield f"samples  {folder / 'samples.npz'}"
     yield f"model    {result['model']}"
-    if config.tracking.enabled:
+    if recorded_on_mlflow(config):
         yield f"look     {how_to_look(tracking_uri(config.tracking, folder.parent))}"

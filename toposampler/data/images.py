@@ -6,13 +6,16 @@ import os
 import zipfile
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from toposampler.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MIN_SIDE, MAX_SIDE = 8, 64
 """smallest and largest side, in pixels, of the square images the networks can make"""
@@ -42,6 +45,8 @@ def read_square(path: Path | zipfile.Path, size: int, channels: int) -> Tensor:
 
     What is transparent shows white. Raises UserError, naming `path`, if it cannot be read.
     """
+    from PIL import Image, ImageOps  # here, as data without images needs none of it
+
     try:
         with path.open("rb") as file, Image.open(file) as image:
             upright = _opaque_bytes(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
@@ -53,6 +58,8 @@ def read_square(path: Path | zipfile.Path, size: int, channels: int) -> Tensor:
 
 def _opaque_bytes(image: Image.Image) -> Image.Image:
     """`image` on white, with 8 bits a channel. Raises ValueError if it has 32: no number of those is white."""
+    from PIL import Image
+
     if image.mode in ("I", "F"):
         raise ValueError(
             f"it has greys of 32 bits (Pillow's mode {image.mode}), and which of them is white is not known; save it "

@@ -15,6 +15,7 @@ from toposampler.data.base import DataConfig, Dataset
 from toposampler.data.components import label_frequencies
 from toposampler.data.images import from_bytes
 from toposampler.errors import UserError
+from toposampler.extras import require
 from toposampler.keys import may
 
 PARTS = {"train": ("train",), "test": ("t10k",), "all": ("train", "t10k")}
@@ -54,6 +55,7 @@ class MnistConfig(DataConfig):
 
     def _fetch(self) -> None:
         """Have torchvision fetch what is absent, check it, and unpack all."""
+        require("torchvision", "images", "data.download true", f"put the four files of MNIST into {self._raw}")
         from torchvision.datasets import MNIST  # seconds to import, needed for this only
 
         try:

@@ -113,7 +113,7 @@ def _init(address: str, **options: Any) -> None:
 class _OneLineEach:
     """Prints Ray's own messages to a driver, each once and no more of it than a line: that of a dead node has thirty.
 
-    Dead workers are told by `events.LostWorkers`.
+    Dead workers are told by `lost.LostWorkers`.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A whole run, seen from the driver: checked, recorded on MLflow, shown on the way, trained on Ray."""
+"""A whole run, seen from the driver: checked, recorded on MLflow, shown on the way, trained on Ray or right here."""
 
 from __future__ import annotations
 
@@ -6,39 +6,46 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from toposampler.background import Periodic
 from toposampler.config import flatten
-from toposampler.distributed.capacity import Watch
-from toposampler.distributed.cluster import cluster
-from toposampler.distributed.events import Events
-from toposampler.distributed.jobs import git_commit
-from toposampler.distributed.stop import stoppable
-from toposampler.distributed.trainer import train_on_workers
+from toposampler.distributed.commit import git_commit
+from toposampler.distributed.events import Events, log_events
+from toposampler.distributed.resources import shortage, this_machine
+from toposampler.distributed.stop import STOP, is_asked, stoppable
 from toposampler.errors import RunInterruptedError, UserError
+from toposampler.extras import installed, require
 from toposampler.tracking.uri import tracking_uri
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.lock import locked
 from toposampler.training.progress import Progress
-from toposampler.training.run import check
+from toposampler.training.run import check, train
 
 SHOW_EVERY_S, DELIVER_EVERY_S, WATCH_EVERY_S = 0.5, 2.0, 5.0
 
 log = logging.getLogger(__name__)
 
 
-def launch(config: RunConfig) -> dict[str, Any]:
+def launch(config: RunConfig, local: bool = False) -> dict[str, Any]:
     """Train `config`, or go on with it, and return its result. A complete run is not trained again: that is printed.
+
+    With `local` it is trained in this process, without Ray, to the same bits as one worker trains it.
 
     Raises UserError for bad input, before a cluster starts wherever that can be seen; TrainingStoppedError; and
     StoppedBySignalError, with a checkpoint of this moment, at the first SIGINT or SIGTERM while it trains (in the main
     thread; from another one the caller's handlers stand).
     """
+    start = time.monotonic()
     config = absolute(config)
+    say(f"loading the data {config.data.name}")
     check(config)
     with locked(run_folder(config)):  # check has made the folder
         check_tracking(config)
@@ -48,12 +55,59 @@ def launch(config: RunConfig) -> dict[str, Any]:
                 return result
         events = Events(run_folder(config))
         with (
-            cluster(config.cluster),
+            room(config, local),
             recorded(config),
-            shown(config, events),
+            shown(config, events, local),
             stoppable(run_folder(config), has_begun=events.any),
         ):
-            return train_on_workers(config)
+            result = _train_here(config) if local else _train_on_workers(config)
+        say(f"done after {timedelta(seconds=round(time.monotonic() - start))}")
+        return result
+
+
+def say(what: str) -> None:
+    """Tell on stderr what is being done, or what came of it."""
+    print(what, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def room(config: RunConfig, local: bool) -> Iterator[None]:
+    """Have what the run asks for while the block runs: a cluster, or with `local` this machine.
+
+    Raises UserError if there is less.
+    """
+    if local:
+        if config.cluster.num_workers > 1:
+            raise UserError(f"--local trains in this process alone: cluster.num_workers {config.cluster.num_workers}")
+        if short := shortage(config.cluster, [this_machine()], "this machine"):
+            raise UserError(short)
+        yield
+        return
+    from toposampler.distributed.cluster import cluster  # here, because Ray takes seconds and may be missing
+
+    address = os.environ.get("RAY_ADDRESS")
+    say(f"connecting to the Ray cluster at {address}" if address else "starting Ray")
+    with cluster(config.cluster):
+        yield
+
+
+def _train_on_workers(config: RunConfig) -> dict[str, Any]:
+    """Train on the workers of the connected cluster."""
+    from toposampler.distributed.trainer import train_on_workers
+
+    workers = config.cluster.num_workers
+    say(f"waiting for {workers} worker{'s'[: workers > 1]}")
+    return train_on_workers(config)
+
+
+def _train_here(config: RunConfig) -> dict[str, Any]:
+    """Train in this process, as a single worker of Ray would."""
+    folder = run_folder(config)
+    torch.set_num_threads(config.cluster.cpus_per_worker)
+    log_events(folder)
+    result = train(config, should_stop=lambda: STOP if is_asked(folder) else None)
+    assert result is not None, "rank 0 returns the result"
+    return result
 
 
 def absolute(config: RunConfig) -> RunConfig:
@@ -91,8 +145,16 @@ def stored_result(config: RunConfig) -> dict[str, Any] | None:
 
 
 def check_tracking(config: RunConfig) -> None:
-    """Raises UserError if MLflow does not answer; only warns where it is not required. Also as `read_delivery` does."""
-    if not config.tracking.enabled:
+    """Raises UserError if MLflow does not answer; only warns where it is not required. Also as `read_delivery` does.
+
+    Where MLflow is not installed, a run that names none goes on without, and says so; for one that does, UserError.
+    """
+    if config.tracking.enabled and not installed("mlflow"):
+        without = "--tracking.enabled false trains without it"
+        if config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"):
+            require("mlflow", "mlflow", "recording the run on MLflow", without)
+        say(f"not recorded on MLflow, which is not installed: pip install 'toposampler[mlflow]' ({without})")
+    if not recorded_on_mlflow(config):
         return
     from toposampler.tracking.server import check_server  # here, because mlflow takes seconds and may be missing
     from toposampler.tracking.tracker import read_delivery
@@ -107,10 +169,15 @@ def check_tracking(config: RunConfig) -> None:
         log.warning("warning: %s", error)
 
 
+def recorded_on_mlflow(config: RunConfig) -> bool:
+    """Whether the run is recorded on MLflow, and not in its folder alone."""
+    return config.tracking.enabled and installed("mlflow")
+
+
 @contextmanager
 def recorded(config: RunConfig) -> Iterator[None]:
     """Keep MLflow up with the run while the block runs, and tell it how the block ended."""
-    if not config.tracking.enabled:
+    if not recorded_on_mlflow(config):
         yield
         return
     from toposampler.tracking.tracker import Tracker  # as above
@@ -137,13 +204,20 @@ def tags(config: RunConfig) -> dict[str, str]:
 
 
 @contextmanager
-def shown(config: RunConfig, events: Events) -> Iterator[None]:
-    """Tell on stderr how far the run has come, and what happens to it, while the block runs."""
+def shown(config: RunConfig, events: Events, local: bool = False) -> Iterator[None]:
+    """Tell on stderr how far the run has come, and what happens to it and its cluster, while the block runs."""
     metrics = run_folder(config) / "metrics.jsonl"
     with (
         Progress(metrics, config.training.generator_steps, sys.stderr) as progress,
         Periodic(progress.refresh, SHOW_EVERY_S),
         Periodic(events.refresh, SHOW_EVERY_S),
-        Periodic(Watch(config.cluster, metrics).refresh, WATCH_EVERY_S),
+        nullcontext() if local else _watched(config, metrics),
     ):
         yield
+
+
+def _watched(config: RunConfig, metrics: Path) -> Periodic:
+    """Watches over the room that the cluster has for the run."""
+    from toposampler.distributed.capacity import Watch
+
+    return Periodic(Watch(config.cluster, metrics).refresh, WATCH_EVERY_S)

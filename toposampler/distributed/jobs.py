@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,24 +17,13 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from toposampler.distributed.commit import COMMIT, git_commit
 from toposampler.errors import UserError
 from toposampler.training.config import RunConfig
 
-COMMIT = "TOPOSAMPLER_GIT_COMMIT"
-"""environment variable that tells a job the commit it was submitted from: Ray leaves `.git` behind"""
 STOP_WAIT_S = 30
 """seconds that `ray job stop` gives a job to save its checkpoint; Ray's own are 3"""
 LOOK_EVERY_S = 0.5
-
-
-def git_commit() -> str | None:
-    """The commit of this code, where it lies in a git checkout or was submitted from one."""
-    here = str(Path(__file__).parent)
-    with suppress(OSError):  # no git at all
-        git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        if git.returncode == 0:
-            return git.stdout.strip()
-    return os.environ.get(COMMIT)
 
 
 def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:

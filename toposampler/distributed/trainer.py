@@ -10,7 +10,7 @@ from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.events import LostWorkers
+from toposampler.distributed.lost import LostWorkers
 from toposampler.distributed.resources import per_worker
 from toposampler.distributed.worker import Outcome, train_worker
 from toposampler.plugins import Registered

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from functools import cache
 from statistics import fmean
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from toposampler.data.base import Dataset, Manifold
 from toposampler.data.geometry import Discs
+from toposampler.extras import installed
 from toposampler.metrics.distance import energy_distance, sliced_wasserstein
 from toposampler.metrics.divergence import jsd, total_variation
 from toposampler.metrics.manifold import coverage, modes_covered, off_manifold
@@ -24,7 +27,6 @@ from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_s
 from toposampler.metrics.registered import registered_metrics
 from toposampler.metrics.score import LEAST_REAL, score
 from toposampler.metrics.topology import diagram0_w1, mtop_div
-from toposampler.topology import estimate_components
 
 N_PROJECTIONS = 128
 """random directions of the sliced Wasserstein distance"""
@@ -34,6 +36,8 @@ NAMED_COMPONENTS = 100
 """components up to which each has metrics of its own; of more, such as a thousand triples of digits, none has"""
 MTOP_BATCH = 100
 """points of one cloud in a batch of MTop-Divergence, against N_TOPOLOGY of the other (the authors' example)"""
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -99,14 +103,27 @@ def evaluate(
 
 def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:
     """Metrics of the shape of x (n, d) against that of real points (N, d), both in random order."""
+    from toposampler.topology import estimate_components  # here, as numba takes half a second
+
     n = min(N_TOPOLOGY, len(x), len(real))  # bars are more and shorter the more the points: as many of both
     x, real = x[:n], real[:n]
-    return {
+    scores = {
         "components_found": float(estimate_components(x).count),
         "components_found_real": float(estimate_components(real).count),
         f"diagram0_w1_{n}": diagram0_w1(x, real),
-        f"mtop_div_{min(MTOP_BATCH, n)}_{n}": mtop_div(x, real, MTOP_BATCH, repeats=2),
     }
+    if _has_gudhi():
+        scores[f"mtop_div_{min(MTOP_BATCH, n)}_{n}"] = mtop_div(x, real, MTOP_BATCH, repeats=2)
+    return scores
+
+
+@cache  # so that it is said once
+def _has_gudhi() -> bool:
+    """Whether MTop-Divergence can be measured; it is said if it cannot."""
+    if not installed("gudhi"):
+        log.warning("mtop_div is left out: it needs gudhi, which is not installed: pip install 'toposampler[topology]'")
+        return False
+    return True
 
 
 def _by_geometry(x: Tensor, manifold: Manifold, weights: Tensor) -> tuple[dict[str, float], Tensor]:

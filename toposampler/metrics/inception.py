@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from toposampler.errors import UserError
+from toposampler.extras import require
 
 SIDE = 299
 AVERAGED = ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7b")
@@ -38,6 +39,7 @@ class Inception:
     """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
+        require("torchvision", "images", "the FID")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torchvision's import uses what torch deprecates
             from torchvision.models import inception_v3  # here, as it takes a second and few ask for the FID

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from statistics import fmean
 
-import gudhi
 import numpy as np
 import torch
 from torch import Tensor
-
-from toposampler.topology import deaths
 
 
 def diagram0_w1(x: Tensor, y: Tensor) -> float:
@@ -19,6 +16,8 @@ def diagram0_w1(x: Tensor, y: Tensor) -> float:
     length (the maximum norm to the diagonal). Bars are matched in order, so the optimum is that of an alignment.
     gudhi's hera, which is general, crashes on bars of length 0 and does not return on nearly equal diagrams.
     """
+    from toposampler.topology import deaths  # here, as numba takes half a second
+
     a, b = (deaths(points.double()).cpu().numpy() for points in (x, y))
     unmatched = np.concatenate(([0.0], np.cumsum(b) / 2))
     cost = unmatched  # of no bar of x and the first 0, 1, ... of y; then of ever more of x
@@ -48,6 +47,8 @@ def cross_barcode1(P: Tensor, Q: Tensor) -> float:
     may be one vertex *: the edge p* is born at the distance from p to Q, the triangle pp'* when some q is near both.
     That leaves n + 1 vertices of n + m, and the same bars.
     """
+    import gudhi
+
     n = len(P)
     P, Q = P.double(), Q.double()
     within = torch.cdist(P, P, compute_mode="donot_use_mm_for_euclid_dist")  # its diagonal must be 0

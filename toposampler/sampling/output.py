@@ -16,14 +16,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.data.images import to_bytes
 from toposampler.errors import UserError
+from toposampler.extras import require
 from toposampler.training.sampling import BLOCK
 
 Block = tuple[int, Tensor, Tensor]
@@ -124,7 +123,14 @@ class Parquet(_Folder):
     """A Parquet data set, as pyarrow, pandas, Spark and Ray Data read it from a folder: one file a part, one row group
     a block; columns `sample`, an Arrow tensor of `shape`, and `generator`."""
 
+    def check(self) -> None:
+        require("pyarrow", "tables", f"--out {self.path.name}")
+        super().check()
+
     def write(self, part: int, blocks: Iterable[Block]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         tensor = pa.fixed_shape_tensor(pa.float32(), self.shape)
         schema = pa.schema({"sample": tensor, "generator": pa.int64()})
         # Random numbers neither repeat nor compress.

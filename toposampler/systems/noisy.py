@@ -16,7 +16,6 @@ from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.noise import NoiseConfig, NoiseModule
 from toposampler.systems.base import System, SystemConfig
 from toposampler.systems.batch import Batch, Noise
-from toposampler.topology import signature_loss
 
 
 class TopologyConfig(Section):
@@ -74,6 +73,8 @@ class NoisySystem(System):
 
     def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
         """`topology`: the weighted signature loss of N(z) against the data, over the global batch; none at weight 0."""
+        from toposampler.topology import signature_loss  # here: numba takes half a second, and few systems need it
+
         weight = self.topology.topology_weight
         if weight == 0:
             return {}

@@ -9,7 +9,8 @@ from pathlib import Path
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.metrics.evaluate import evaluate
-from toposampler.tracking.registry import CANDIDATE, CHAMPION, Registry
+from toposampler.tracking.aliases import CANDIDATE, CHAMPION
+from toposampler.tracking.registry import Registry
 from toposampler.training.model import load_model
 
 EVALUATION_SEED = 20_000

@@ -25,7 +25,6 @@ from toposampler.tracking.server import cause
 from toposampler.training.directory import MANIFEST, read_manifest
 from toposampler.training.model import save_model
 
-CANDIDATE, CHAMPION = "candidate", "champion"
 COMMIT = "mlflow.source.git.commit"
 """tag of a run: the commit of the code it was trained with"""
 DIGEST = "model_sha256"

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from toposampler import plots
 from toposampler.data import Dataset
-from toposampler.records import Record
+from toposampler.records import DETAIL, Record
 from toposampler.systems import System
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.sampling import draw_samples
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
-DETAIL = re.compile(r"(component|class)_\d+$|mode_mass")
-"""metrics of single components or classes, of which there may be dozens: too many panels"""
 PER_ROW = 12
 """images of each generator in a grid"""
 
@@ -44,6 +40,8 @@ def draw_figures(
         records: all records of the run.
         title: of the run, on every figure.
     """
+    from toposampler import plots  # here, as matplotlib takes half a second
+
     folder.mkdir(parents=True, exist_ok=True)
     x, ids = (tensor[:POINTS] for tensor in samples)
     prior = None if (p := system.prior()) is None else p.cpu()

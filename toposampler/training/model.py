@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torch.nn.utils import vector_to_parameters
 
-from toposampler import plots
 from toposampler.config import validate
 from toposampler.data import Dataset
 from toposampler.errors import UserError
@@ -139,6 +138,8 @@ def _evaluation(run: Path, step: int) -> dict[str, float] | None:
 
 def _picture(model: Model) -> bytes:
     """Samples of seed 0 as a PNG."""
+    from toposampler import plots  # here, as matplotlib takes half a second
+
     title = f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps"
     x, ids = model.sample(POINTS)
     if x.dim() == 4:

@@ -6,8 +6,8 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -50,7 +50,7 @@ def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
     Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
     with a configuration that differs in more than where it runs and is recorded.
     """
-    dataset = config.data.load() if dataset is None else dataset
+    dataset = dataset or config.data.load()
     config.system.check_data(dataset)
     folder = run_folder(config)
     try:
@@ -92,35 +92,32 @@ def train(
         return run.train()
 
 
-@contextmanager
 def begin(
     config: RunConfig,
     on_checkpoint: OnCheckpoint | None = None,
     should_stop: ShouldStop = lambda: None,
     dataset: Dataset | None = None,
-) -> Iterator[Run]:
-    """The run of `config`, built and brought to its newest good checkpoint: for `train`, or for who trains in parts.
+) -> Run:
+    """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
 
-    Others are kept from training it while the block runs. Args and errors are those of `train`; `dataset` is what
-    `config.data` says, where that is loaded already.
+    Args and errors are those of `train`; `dataset` is what `config.data` says, where that is loaded already. Close the
+    run at the end, or use it in a `with` block: until then other processes are kept off its folder.
     """
     group = ProcessGroup.current()
     run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset))
-    with run.lock:
+    try:
         digests = group.all_values(run.digest)
         for rank, digest in enumerate(digests):
             if digest != digests[0]:
                 raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
-        _resume(run, group)
-        log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
-        yield run
-
-
-def _resume(run: Run, group: ProcessGroup) -> None:
-    """Have every rank go on from the newest checkpoint, if there is one. Raises UserError as `newest_checkpoint`."""
-    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
-    if path := group.first(newest[0] if newest else None):
-        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+        if path := group.first(newest[0] if newest else None):
+            _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+    except BaseException:
+        run.close()
+        raise
+    log.info("at step %d of %d, workers: %d", run.loop.step, config.training.generator_steps, group.size)
+    return run
 
 
 def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
@@ -153,9 +150,7 @@ class Run:
         self.stopping = Stopping(group, should_stop)
         check_workers(config, group.size)
         self.folder = run_folder(config)
-        self.dataset = config.data.load() if dataset is None else dataset
-        if group.rank == 0:
-            check(config, self.dataset)
+        self.dataset = check(config, dataset) if group.rank == 0 else dataset or config.data.load()
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
@@ -173,6 +168,16 @@ class Run:
             self.lock.enter_context(locked(self.folder, TRAINING, PATIENCE_S))
             write_atomically(self.folder / "config.yaml", to_yaml(config))
             self.records = RecordWriter(self.folder / "metrics.jsonl")
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes work on the run's folder."""
+        self.lock.close()
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
         """Go on from `state`, which the checkpoint `path` holds."""
@@ -296,10 +301,12 @@ class Run:
 
     def _write_results(self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]]) -> dict[str, Any]:
         self.records.close()
+        log.info("evaluating %d samples", len(samples))
         scores = self._scores(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
         records = read_records(self.folder / "metrics.jsonl")
         figures = self.folder / "figures"
+        log.info("drawing the figures")
         draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, self.config.name)
         prior = self.loop.system.prior()
         result = {

@@ -13,14 +13,16 @@ import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import optuna
 from pydantic import BaseModel
 
 from toposampler.config import flatten, shortened
 from toposampler.errors import UserError
 from toposampler.keys import ready_ranges
+
+if TYPE_CHECKING:
+    import optuna
 
 Conditions = Mapping[str, tuple[Any, ...]]
 Values = dict[str, Any]

@@ -1,0 +1,53 @@
+"""Generative models whose data lives on disconnected manifolds: train, sample, evaluate and compare them.
+
+toposampler COMMAND [arguments]
+toposampler COMMAND --help
+toposampler --version
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import sys
+import textwrap
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from toposampler import __version__
+from toposampler.commands.usage import WIDTH, command
+
+COMMANDS = ("train", "sample", "evaluate", "promote", "sweep", "report", "systems")
+
+
+@command
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line `arguments` (default: those of this process) and return the exit code of the command."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("\n".join([__doc__ or "", *overview()]))
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version":
+        print(f"toposampler {__version__}")
+        return 0
+    if name not in COMMANDS:
+        close = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        print(f"error: there is no command {name!r}.{hint} There are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return int(importlib.import_module(f"toposampler.commands.{name}").main(rest))
+
+
+def overview() -> Iterator[str]:
+    """A line for each command: the first of its module's docstring, which is read without importing the module."""
+    yield "commands:"
+    for name in COMMANDS:
+        spec = find_spec(f"toposampler.commands.{name}")
+        assert spec is not None
+        assert spec.origin is not None
+        doc = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+        first = doc.partition("\n")[0].rstrip(".")
+        yield from textwrap.wrap(f"  {name:<10}{first}", WIDTH, subsequent_indent=" " * 12)

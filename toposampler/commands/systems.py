@@ -1,0 +1,95 @@
+"""List the systems and data sets there are, with their papers and their keys.
+
+toposampler systems         all of them, a line each
+toposampler systems NAME    its page: the paper, and its keys with default and meaning
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from toposampler.commands.usage import WIDTH, command, described, parser
+from toposampler.errors import UserError
+
+if TYPE_CHECKING:
+    from toposampler.config import Section
+
+Pages = dict[str, "type[Section]"]
+"""sections by their names in a configuration"""
+
+
+@command
+def main(arguments: list[str]) -> int:
+    """Run the command line `arguments` and return its exit code: 0 done, 2 no such page."""
+    line = parser(__doc__, "systems")
+    line.add_argument("name", metavar="NAME", nargs="?", help="of a system or of a data set [a line of each]")
+    name = line.parse_args(arguments).name
+    try:
+        print("\n".join(overview() if name is None else page(name)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def known() -> dict[str, Pages]:
+    """The pages of each kind, by the key of a configuration that chooses among them."""
+    from toposampler.data import DATA
+    from toposampler.systems import SYSTEMS
+
+    return {
+        key: {section.model_fields["name"].default: section for section in sections}
+        for key, sections in (("system", SYSTEMS), ("data", DATA))
+    }
+
+
+def list_systems() -> dict[str, str]:
+    """Name and paper of each system that `system.name` of a configuration, or `fit`, may choose."""
+    return {name: text(section)[0] for name, section in sorted(known()["system"].items())}
+
+
+def text(section: type[Section]) -> list[str]:
+    """The paragraphs of the page that declares `section`: the docstring of its module, the title first."""
+    module = inspect.getmodule(section)
+    return ((module and inspect.getdoc(module)) or section.__name__).split("\n\n")
+
+
+def overview() -> Iterator[str]:
+    """A line for each page: name and title."""
+    for key, pages in known().items():
+        yield f"{key}.name"
+        column = 4 + max(map(len, pages))
+        for name, section in sorted(pages.items()):
+            title = " ".join(text(section)[0].split())
+            yield from textwrap.wrap(
+                f"  {name:<{column - 2}}{title}", WIDTH, subsequent_indent=" " * column, break_on_hyphens=False
+            )
+        yield ""
+    yield "`toposampler systems NAME` shows the keys of one"
+
+
+def page(name: str) -> Iterator[str]:
+    """Title and paper of the page `name`, and its keys. Raises UserError if there is none."""
+    from toposampler.config import describe
+
+    found = [(key, pages[name]) for key, pages in known().items() if name in pages]
+    if not found:
+        names = [other for pages in known().values() for other in pages]
+        close = difflib.get_close_matches(name, names, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+        raise UserError(f"there is no system and no data set {name!r}: {hint}")
+    for key, section in found:
+        title, *paragraphs = text(section)
+        yield from textwrap.wrap(" ".join(title.split()), WIDTH)
+        if paragraphs and not paragraphs[0].lstrip().startswith("|"):
+            yield ""
+            yield from textwrap.wrap(" ".join(paragraphs[0].split()), WIDTH)
+        yield ""
+        yield "keys [default]:"
+        for of, default, meaning in describe(section):
+            yield from described(f"--{key}.{of}", default, meaning)

@@ -1,0 +1,26 @@
+"""Packages that only parts of the work need: what `pip install 'toposampler[NAME]'` adds to the core."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from toposampler.errors import UserError
+
+
+def installed(package: str) -> bool:
+    """Whether `package` can be imported; it is not imported here."""
+    return find_spec(package) is not None
+
+
+def require(package: str, extra: str, need: str = "this", instead: str = "") -> None:
+    """Raises UserError, naming the command that installs it, unless `package` of the extra `extra` is installed.
+
+    Args:
+        package: its name when it is imported.
+        extra: of pyproject.toml, which installs it.
+        need: what needs it, the beginning of a sentence.
+        instead: how to go on without it, the end of one.
+    """
+    if not installed(package):
+        way_out = f", or {instead}" if instead else ""
+        raise UserError(f"{need} needs {package}, which is not installed: pip install 'toposampler[{extra}]'{way_out}")

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +16,8 @@ import yaml
 from mlflow import MlflowClient
 
 from toposampler.commands import sweep as script
-from toposampler.config import ClusterConfig, flatten
+from toposampler.config import ClusterConfig, flatten, validate
+from toposampler.data import Dataset
 from toposampler.data.lines import LinesConfig
 from toposampler.distributed.resources import Node
 from toposampler.errors import UserError
@@ -28,13 +31,15 @@ from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder
-from toposampler.tuning.config import Sweep, base_values, load_sweep, trial_config
+from toposampler.tuning.config import Sweep, base_values, lines, load_sweep, trial_config
 from toposampler.tuning.console import table
 from toposampler.tuning.driver import prepared, sweep_plan, written
 from toposampler.tuning.engine import concurrent_trials
-from toposampler.tuning.ledger import Ledger, best
+from toposampler.tuning.ledger import Entry, Ledger, best
+from toposampler.tuning.report import best_yaml
 from toposampler.tuning.schedulers import Explorer, scheduler
 from toposampler.tuning.spaces import Choice, Number, Whole, active, parse_parameter, parse_space
+from toposampler.tuning.trainable import FAILED, STEP, run_trial
 from toposampler.tuning.trial import Plan, reports, runs, trial_name
 
 MakeConfig = Callable[..., RunConfig]
@@ -91,6 +96,10 @@ def make_sweep(write_sweep: Callable[..., Path]) -> MakeSweep:
         ({"space": {DECAY: {"normal": [0, 1]}}}, "a range is one of uniform, loguniform, int, choice"),
         ({"space": {DECAY: 0.9}}, f"space.{DECAY}: 0.9 is no range"),
         ({"space": {}}, "space: no key is searched"),
+        (
+            {"space": {"system.topology_weight": {"choice": ["0.5", 1.0]}}},
+            "space.system.topology_weight: '0.5' is in its range, and",
+        ),
         ({"space": {"system.latent.dim": "ready"}}, "space.system.latent.dim: topo_dmgan has no ready range for it"),
         ({"space": {"seed": {"int": [0, 5]}}}, "space.seed: cannot be searched"),
         (
@@ -165,6 +174,40 @@ def test_every_point_of_a_ready_space_is_a_configuration(system: str, make_confi
                 values[key] = parameter.drawn(rng)
         flat = flatten(trial_config(base, values).model_dump(mode="json"))
         assert {key: flat[key] for key in values} == values
+
+
+@pytest.mark.parametrize("system", [page.model_fields["name"].default for page in SYSTEMS])
+def test_every_system_is_searched_with_ranges_written_by_hand(
+    system: str, write_sweep: Callable[..., Path], tmp_path: Path
+) -> None:
+    space = {
+        "system.critic.learning_rate": {"loguniform": [1e-4, 1e-2]},
+        "training.ema_decay": {"choice": [0.9, 0.998]},
+    }
+    path = write_sweep(space=space)
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump({**SMALL, "system": {"name": system}}))
+    assert list(base_values(load_sweep(path)) or {}) == list(space)
+
+
+def test_a_system_whose_keys_state_no_ranges_is_searched_with_ranges_written_by_hand(
+    write_sweep: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toposampler.tuning.config.ready_ranges", lambda _: {})
+    assert load_sweep(write_sweep()).space["system.n_generators"] == Whole(2, 6)
+    with pytest.raises(UserError, match="space: no key is searched; topo_dmgan has no ready space, so write keys"):
+        load_sweep(write_sweep(space="ready"))
+
+
+def test_a_base_outside_the_space_is_said(write_sweep: Callable[..., Path]) -> None:
+    def first(space: dict[str, Any]) -> str:
+        (line,) = [line for line in lines(load_sweep(write_sweep(space=space))) if line.startswith("first ")]
+        return line.removeprefix("first      ")
+
+    rates = {"choice": [1e-4, 1e-3]}
+    assert first({"system.topology_weight": {"choice": [0.5, 1.0]}}) == "the base's own values"
+    assert first({"system.topology_weight": rates, "system.n_generators": {"int": [2, 6]}}) == (
+        "drawn: the base is outside the space (system.topology_weight 1.0)"
+    )
 
 
 def test_conditional_keys_come_behind_their_condition_and_exist_only_with_it(make_sweep: MakeSweep) -> None:
@@ -250,10 +293,15 @@ def test_best_and_front(make_sweep: MakeSweep) -> None:
     assert winner is not None
     assert winner.number == 0
     assert ledger.front() == [0, 1]
+    text = best_yaml(sweep, winner)
+    assert text.startswith(
+        "# The best trial of the sweep s: trial-000\n# coverage_0.05_min 0.9, off_manifold_0.05 0.3 after"
+    )
+    assert validate(RunConfig, yaml.safe_load(text)).name == "s-best"
     assert ledger.entry(4).note == "why"
-    lines = list(table(sweep, ledger.entries()))
-    assert lines[2].startswith("| 0 (best) | finished")
-    assert [line.split("|")[1].strip() for line in lines[2:]] == ["0 (best)", "1", "2", "3", "4"]
+    rows = list(table(sweep, ledger.entries()))
+    assert rows[2].startswith("| 0 (best) | finished")
+    assert [row.split("|")[1].strip() for row in rows[2:]] == ["0 (best)", "1", "2", "3", "4"]
 
 
 def test_how_many_trials_fit_is_counted_worker_by_worker() -> None:
@@ -297,25 +345,93 @@ def test_no_rung_is_just_before_the_end(make_sweep: MakeSweep) -> None:
         assert max(below) <= steps / 2
 
 
-def test_asha_remembers_what_an_earlier_driver_saw(make_sweep: MakeSweep) -> None:
+class Scripted:
+    """A sweep of four trials whose reports come in turn, at scores that are known: Tune and training are left out."""
+
+    scores = ((0.6, 0.5, 0.9), (0.5, 0.6, 0.6), (0.4, 0.3, 0.2), (0.9, 0.1, 0.1))
+    """of each trial at steps below 9, below 18 and above; the rungs are at 3 and 9, and trials end at 27"""
+    every = 3
+
+    def __init__(self, sweep: Sweep) -> None:
+        assert sweep.every == self.every
+        self.sweep = sweep
+        self.stopped: dict[int, int] = {}
+        """step at which the scheduler stopped a trial, by its number"""
+        self.start(drivers=0)
+
+    def start(self, drivers: int) -> None:
+        """Begin as the driver of that number, with what is on disk and new ids for all trials."""
+        entries = [
+            Entry(number, {}, "stopped" if number in self.stopped else "running", None, 0, "")
+            for number in range(len(self.scores) if drivers else 0)
+        ]
+        self.asha = scheduler(self.sweep, entries)
+        assert self.asha is not None
+        self.live = {n: Named(n, f"{drivers}-{n}") for n in range(len(self.scores)) if n not in self.stopped}
+        for trial in self.live.values():
+            self.asha.on_trial_add(None, trial)
+
+    def record(self, number: int, step: int, score: float) -> None:
+        folder = self.sweep.folder / "trials" / trial_name(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        writer = RecordWriter(folder / "metrics.jsonl")
+        writer.write(step, {"eval/score": score})
+        writer.close()
+
+    def judge(self, number: int, step: int, score: float) -> None:
+        assert self.asha is not None
+        if self.asha.on_trial_result(None, self.live[number], {STEP: step, "score": score}) == "STOP":
+            self.stopped[number] = step
+
+    def play(self, killed_at: int | None, judged: bool) -> dict[int, int]:
+        """Play all reports; the driver dies at the one of that number, before or after it has judged it."""
+        newest: dict[int, tuple[int, float]] = {}
+        turn = 0
+        for step in range(self.every, 27, self.every):
+            for number, scores in enumerate(self.scores):
+                if number in self.stopped:
+                    continue
+                score = scores[0] if step < 9 else scores[1] if step < 18 else scores[2]
+                self.record(number, step, score)
+                newest[number] = (step, score)
+                if turn != killed_at or judged:
+                    self.judge(number, step, score)
+                if turn == killed_at:
+                    self.start(drivers=1)
+                    for other in newest.keys() - self.stopped.keys():  # each begins with its newest report
+                        self.judge(other, *newest[other])
+                turn += 1
+        return self.stopped
+
+
+class Named:
+    """A trial as Tune's schedulers see it: its name stays, its id is new in every driver."""
+
+    def __init__(self, number: int, trial_id: str) -> None:
+        self.trial_id, self._name = trial_id, trial_name(number)
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def test_after_a_kill_trials_are_stopped_where_one_driver_would_have_stopped_them(make_sweep: MakeSweep) -> None:
+    sweep = make_sweep(overrides={"training.generator_steps": 27})
+    expected = Scripted(replace(sweep, folder=sweep.folder / "whole")).play(None, judged=True)
+    assert expected == {1: 9, 3: 3}, "one at each rung"
+    for turn in range(20):
+        for judged in (True, False):
+            killed = Scripted(replace(sweep, folder=sweep.folder / f"killed-{turn}-{judged}"))
+            assert killed.play(turn, judged) == expected, f"killed at report {turn}, judged: {judged}"
+
+
+def test_a_report_that_is_no_number_blocks_no_rung(make_sweep: MakeSweep) -> None:
     sweep = make_sweep()
-    assert sweep.every == 2
-    ledger = Ledger(sweep)
-    for scores in ([0.1, 0.1], [0.2, 0.2], [0.9]):
-        number = ledger.ask().number
-        folder = sweep.folder / "trials" / trial_name(number)
-        folder.mkdir(parents=True)
-        records = RecordWriter(folder / "metrics.jsonl")
-        for step, value in zip((2, 6), scores, strict=False):
-            records.write(step, {"eval/score": value})
-        ledger.report(number, 2, [scores[0]])
-        ledger.end(number, "stopped")
-    asha = scheduler(sweep, ledger.entries())
+    folder = sweep.folder / "trials" / trial_name(Ledger(sweep).ask().number)
+    folder.mkdir(parents=True)
+    RecordWriter(folder / "metrics.jsonl").write(2, {"eval/score": float("nan")})
+    asha = scheduler(sweep, Ledger(sweep).entries())
     assert asha is not None
-    rungs = dict(asha._brackets[0]._rungs)
-    assert sorted(rungs) == [2, 6, 18]
-    assert sorted(rungs[2].values()) == [-0.9, -0.2, -0.1]
-    assert sorted(rungs[6].values()) == [-0.2, -0.1]
+    assert all(not recorded for _, recorded in asha._brackets[0]._rungs)
 
 
 def small_plan(folder: Path, **changes: Any) -> Plan:
@@ -365,6 +481,65 @@ def test_halting_at_reports_changes_no_bit_and_a_killed_trial_goes_on(tmp_path: 
     assert list(reports(tmp_path / "t", plan, [config], {})) == again[1:], "what is complete is only read"
     ends = [read_checkpoint(checkpoints(run_folder(c) / "checkpoints")[-1])["loop"] for c in (whole, config)]
     assert torch.equal(ends[0]["average"], ends[1]["average"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", [page.model_fields["name"].default for page in SYSTEMS])
+def test_a_trial_of_every_system_comes_to_its_end(tmp_path: Path, system: str) -> None:
+    base = validate(RunConfig, {**SMALL, "system": {"name": system}}).model_dump(mode="json")
+    plan = small_plan(tmp_path, base=base)
+    (config,) = runs(plan, "t", {"system.critic.learning_rate": 1e-3})
+    (tmp_path / "t").mkdir()
+    assert [step for step, _ in reports(tmp_path / "t", plan, [config], {})] == [6, 12, 18]
+
+
+def test_a_report_does_not_tear_the_runs_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lone = runs(small_plan(tmp_path, seeds=(0, 1), every=18), "lone", {})
+    for config in lone:
+        train(config)
+    calls: list[str] = []
+    load, read = LinesConfig.load, torch.load
+    monkeypatch.setattr(LinesConfig, "load", lambda self: [calls.append("data"), load(self)][1])
+    monkeypatch.setattr(torch, "load", lambda *a, **k: [calls.append("checkpoint"), read(*a, **k)][1])
+    plan = small_plan(tmp_path, seeds=(0, 1), every=5)
+    for name, stops in (("whole", []), ("killed", [5, 15])):
+        configs = runs(plan, name, {})
+        (tmp_path / name).mkdir()
+        for stop in [*stops, 18]:
+            calls.clear()
+            told = reports(tmp_path / name, plan, configs, {})
+            for step, _ in told:
+                if step == stop:
+                    break
+            told.close()
+            resumed = stop != [*stops, 18][0]
+            assert sorted(calls) == ["checkpoint"] * 2 * resumed + ["data"], "one load for both seeds, a read for each"
+        assert [r.step for r in read_records(tmp_path / name / "metrics.jsonl")] == [5, 10, 15, 18]
+        for ours, theirs in zip(configs, lone, strict=True):
+            a, b = (torch.load(checkpoints(run_folder(c) / "checkpoints")[-1])["loop"] for c in (ours, theirs))
+            assert a["step"] == 18
+            assert torch.equal(a["average"], b["average"]), "the bits of a run that is trained alone"
+            assert all(torch.equal(value, b["system"][key]) for key, value in a["system"].items())
+
+
+def test_a_trial_whose_objective_is_no_number_fails_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_number_later(dataset: Dataset, samples: torch.Tensor, *rest: Any, **more: Any) -> dict[str, float]:
+        evaluations.append(1)
+        return {"score": 1.0 if len(evaluations) == 1 else float("nan")}
+
+    evaluations: list[int] = []
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr("toposampler.training.run.evaluate", no_number_later)
+    monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_name=lambda: "trial-000"))
+    monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: told.append(metrics))
+    run_trial({"order": {"name": "trial-000", "values": {}}}, small_plan(tmp_path))
+    assert told == [
+        {"score": 1.0, STEP: 6},
+        {"score": float("inf"), STEP: 6, FAILED: "score is nan at generator step 12 with seed 0"},
+    ]
+    assert [r.step for r in read_records(tmp_path / "trial-000" / "metrics.jsonl")] == [6]
 
 
 def test_a_run_that_exploits_another_has_its_weights_and_its_own_constants(tmp_path: Path) -> None:

@@ -241,13 +241,17 @@ def test_a_run_in_parts_counts_only_the_time_it_trained(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr("toposampler.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
-    run = begin(make_config("wgan_gp"), on_checkpoint=lambda step, _: now.append(now.pop() + 1))  # each 5 steps
-    for to in (5, 10, 20):
-        now[0] += 100
-        run.advance(to)
-        assert run.loop.step == to
-        assert run.seconds == to / 5
-    result = run.train()
+
+    def tick(step: int, path: Path) -> None:  # after each checkpoint, which is each 5 steps
+        now[0] += 1
+
+    with begin(make_config("wgan_gp"), on_checkpoint=tick) as run:
+        for to in (5, 10, 20):
+            now[0] += 100
+            run.advance(to)
+            assert run.loop.step == to
+            assert run.seconds == to / 5
+        result = run.train()
     assert result is not None
     assert result["seconds"] == 4
 

@@ -228,10 +228,13 @@ def _base(config: SweepConfig, folder: Path) -> RunConfig:
 
 def _written(config: SweepConfig, base: RunConfig) -> Mapping[str, Any]:
     """The space as it is written, `ready` written out."""
-    written = dict.fromkeys(ready_ranges(base), READY) if config.space == READY else config.space
+    ready = ready_ranges(base)
+    written = dict.fromkeys(ready, READY) if config.space == READY else config.space
     assert isinstance(written, dict)
     if not written:
-        raise UserError(f"space: no key is searched; write {READY}, or keys such as system.generator.learning_rate")
+        example = "system.critic.learning_rate: {loguniform: [0.0001, 0.01]}"
+        can = f"write {READY}, or keys" if ready else f"{base.system.name} has no ready space, so write keys"
+        raise UserError(f"space: no key is searched; {can} with their ranges, such as {example}")
     return written
 
 
@@ -257,11 +260,14 @@ def _check_values(sweep: Sweep) -> None:
         for value in parameter.corners():
             given = {other: allowed[0] for other, allowed in parameter.when.items()}
             try:
-                trial_config(sweep.base, {**given, key: value})
+                config = trial_config(sweep.base, {**given, key: value})
             except UserError as error:
                 raise UserError(
                     f"space.{key}: {value!r} is in its range, and no configuration can have it: {error}"
                 ) from None
+            read_as = flatten(config.model_dump(mode="json")).get(key, value)
+            if read_as != value:  # text for a number, say: the base's own value would not be found among the others
+                raise UserError(f"space.{key}: {value!r} is in its range, and is read as {read_as!r}; write that")
     rng = random.Random(0)
     for _ in range(DRAWS):
         values = _drawn(sweep.space, rng)
@@ -309,14 +315,23 @@ def trial_config(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 def base_values(sweep: Sweep) -> Values | None:
     """The base's own values of the searched keys; None if one is not in the space."""
+    values = _base_point(sweep)
+    return None if _outside(sweep.space, values) else values
+
+
+def _base_point(sweep: Sweep) -> Values:
+    """What the base has for the searched keys that exist beside each other in it, in the space or not."""
     flat = flatten(sweep.base.model_dump(mode="json"))
     values: Values = {}
     for key, parameter in sweep.space.items():
         if active(parameter, values):
-            if not parameter.holds(flat[key]):
-                return None
-            values[key] = flat[key]
+            values[key] = flat.get(key)
     return values
+
+
+def _outside(space: Space, values: Values) -> list[str]:
+    """The keys of `values` that have none of their space, and what they have."""
+    return [f"{key} {value}" for key, value in values.items() if not space[key].holds(value)]
 
 
 def lines(sweep: Sweep) -> Iterator[str]:
@@ -330,6 +345,11 @@ def lines(sweep: Sweep) -> Iterator[str]:
     yield f"trials     {config.trials} of {sweep.steps:,} generator steps, search: {config.search.name}" + (
         f", until all have done {config.total_steps:,} steps" if config.total_steps else ""
     )
+    if config.start_with_base:
+        outside = ", ".join(_outside(sweep.space, _base_point(sweep)))
+        yield "first      " + (
+            f"drawn: the base is outside the space ({outside})" if outside else "the base's own values"
+        )
     yield f"stopping   {config.scheduler.name}" + (
         f" ({settings}; a look every {sweep.every:,} steps)" if settings else ""
     )

@@ -34,7 +34,8 @@ from toposampler.distributed.resources import (
 )
 from toposampler.errors import UserError
 from toposampler.tuning.spaces import Values
-from toposampler.tuning.trial import FAILED, STEP, Plan, run_trial
+from toposampler.tuning.trainable import FAILED, STEP, run_trial
+from toposampler.tuning.trial import Plan
 
 DRIVER_MEMORY = 300e6
 """bytes reserved for the process that leads a trial of several workers; it needs no CPU, which the workers have"""

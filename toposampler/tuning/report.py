@@ -59,7 +59,7 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
     figures = draw(sweep, entries, winner, front)
     comparison, verdict = None, None
     if winner is not None:
-        write_atomically(sweep.folder / "best.yaml", to_yaml(best_config(sweep, winner.values)))
+        write_atomically(sweep.folder / "best.yaml", best_yaml(sweep, winner))
         if sweep.config.confirm_seeds:
             print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
             comparison = confirm(sweep, winner, concurrency)
@@ -73,6 +73,17 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
     report = SweepReport(sweep, entries, winner, front, comparison, verdict, figures)
     write_atomically(sweep.folder / "result.json", json.dumps(result(report), indent=2))
     return report
+
+
+def best_yaml(sweep: Sweep, winner: Entry) -> str:
+    """The content of `best.yaml`: the best trial's configuration, and in a comment what it comes from."""
+    objectives = ", ".join(f"{name} {value:.6g}" for name, value in (winner.objectives or {}).items())
+    seeds = f", {sweep.config.aggregate} of {sweep.config.repeats} seeds" if sweep.config.repeats > 1 else ""
+    origin = (
+        f"# The best trial of the sweep {sweep.config.name}: {trial_name(winner.number)}\n"
+        f"# {objectives} after {winner.steps:,} generator steps{seeds}\n"
+    )
+    return origin + to_yaml(best_config(sweep, winner.values))
 
 
 def best_config(sweep: Sweep, values: Values) -> RunConfig:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,20 +15,16 @@ from toposampler.records import read_records
 from toposampler.tuning.config import ASHA, PBT, Sweep
 from toposampler.tuning.ledger import Entry
 from toposampler.tuning.spaces import Number, Space
-from toposampler.tuning.trial import STEP, trial_name
+from toposampler.tuning.trainable import STEP
+from toposampler.tuning.trial import trial_name
 
 
 def scheduler(sweep: Sweep, earlier: Sequence[Entry]) -> TrialScheduler | None:
-    """The sweep's scheduler, which knows of the `earlier` trials that have ended; None where every trial goes on."""
+    """The sweep's scheduler, which knows what the `earlier` trials have come to; None where every trial goes on."""
     mode = "min" if sweep.sign == 1 else "max"
     match sweep.config.scheduler:
         case ASHA(reduction=reduction):
-            kind = AsyncHyperBandScheduler if sweep.base.cluster.num_workers == 1 else _asking(sweep.folder / "trials")
-            asha = kind(
-                STEP, sweep.metric, mode, max_t=sweep.steps, grace_period=sweep.every, reduction_factor=reduction
-            )
-            _recall(asha, sweep, earlier)
-            return asha
+            return Halving(sweep, mode, reduction, earlier)
         case PBT(quantile=quantile, resample=resample):
             # In step with each other: a trial that exploits another neither gains nor loses steps.
             return _population(sweep.steps)(
@@ -57,34 +53,65 @@ def _population(last: int) -> type[PopulationBasedTraining]:
     return Population
 
 
-def _asking(trials: Path) -> type[AsyncHyperBandScheduler]:
-    """ASHA that asks a trial to stop where Tune would kill its process, given the folder of all trials.
+class Halving(AsyncHyperBandScheduler):
+    """Ray's ASHA, which goes on after a kill as if there had been none.
 
-    A trial of several workers leads a group of Ray Train's. Were it killed, the place that is reserved for the group
-    would stay reserved, and the next trial wait for it; asked by a file in its run's folder, it ends in order.
+    Its rungs are filled with all that the `earlier` trials have recorded, in the order in which they did. Trials are
+    known by their names: Tune gives a trial that goes on another id. One that was to be stopped at its newest report,
+    when the driver was killed, is stopped when it gives that report again.
+
+    A trial of several workers, which leads a group of Ray Train's, is asked to stop by a file in its run's folder. Were
+    its process killed, as Tune does, the place that is reserved for the group would stay reserved, and the next trial
+    would wait for it.
     """
 
-    class Asking(AsyncHyperBandScheduler):
-        def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-            decision = super().on_trial_result(tune_controller, trial, result)
-            if decision != TrialScheduler.STOP or result[STEP] >= self._max_t:
-                return str(decision)
-            for run in (trials / str(trial)).glob("seed-*"):
-                ask(run)
+    def __init__(self, sweep: Sweep, mode: str, reduction: int, earlier: Sequence[Entry]) -> None:
+        super().__init__(
+            STEP, sweep.metric, mode, max_t=sweep.steps, grace_period=sweep.every, reduction_factor=reduction
+        )
+        self._trials = sweep.folder / "trials"
+        self._asks = sweep.base.cluster.num_workers > 1
+        self._to_be_stopped: set[str] = set()
+        self._recall(sweep.metric, [trial_name(entry.number) for entry in earlier])
+
+    def _recall(self, metric: str, names: Sequence[str]) -> None:
+        """Judge again what the trials `names` have recorded."""
+        recorded = [(record, name) for name in names for record in read_records(self._trials / name / "metrics.jsonl")]
+        for name in names:
+            super().on_trial_add(None, _known_by(name))
+        for record, name in sorted(recorded, key=lambda of: of[0].time):
+            value = record.metrics[f"eval/{metric}"]
+            if not math.isfinite(value):  # of a version that recorded it: the trial has failed, and has no rank
+                continue
+            decision = super().on_trial_result(None, _known_by(name), {STEP: record.step, metric: value})
+            if decision == TrialScheduler.STOP:
+                self._to_be_stopped.add(name)
+            elif not self._asks:  # it trained on after what was judged before, so it had been let go on
+                self._to_be_stopped.discard(name)
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(tune_controller, _known_by(str(trial)))
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, _known_by(str(trial)), result)
+        if str(trial) not in self._to_be_stopped and decision != TrialScheduler.STOP:
             return str(TrialScheduler.CONTINUE)
+        if not self._asks or result[STEP] >= self._max_t:
+            return str(TrialScheduler.STOP)
+        for run in (self._trials / str(trial)).glob("seed-*"):
+            ask(run)
+        return str(TrialScheduler.CONTINUE)
 
-    return Asking
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        super().on_trial_complete(tune_controller, _known_by(str(trial)), result)
+
+    def on_trial_remove(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_remove(tune_controller, _known_by(str(trial)))
 
 
-def _recall(asha: AsyncHyperBandScheduler, sweep: Sweep, earlier: Sequence[Entry]) -> None:
-    """Tell `asha` of the reports of trials that ended under an earlier driver: its rungs are as if it had been one."""
-    for entry in earlier:
-        if entry.outcome == "running":
-            continue
-        trial = SimpleNamespace(trial_id=trial_name(entry.number))
-        asha.on_trial_add(None, trial)
-        for record in read_records(sweep.folder / "trials" / trial_name(entry.number) / "metrics.jsonl"):
-            asha.on_trial_result(None, trial, {STEP: record.step, sweep.metric: record.metrics[f"eval/{sweep.metric}"]})
+def _known_by(name: str) -> Any:
+    """A trial as Ray's ASHA needs it: with an id, here its name."""
+    return SimpleNamespace(trial_id=name)
 
 
 class Explorer:

@@ -1,4 +1,4 @@
-"""What Ray Tune runs as one trial of a sweep: a training run, or one for each of several seeds, and their reports.
+"""One trial of a sweep: a training run, or one for each of several seeds, and their reports.
 
 A trial has a folder: a run's folder for each seed in it, `metrics.jsonl` with what the seeds agree on at each report,
 `result.json` at the end. It is all that is needed to go on after a kill, and that MLflow is told.
@@ -7,40 +7,34 @@ A trial has a folder: a run's folder for each seed in it, `metrics.jsonl` with w
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from functools import cache
+from math import isfinite
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any, Literal
 
-import torch
-from ray import tune
-
-from toposampler.config import merge_overrides, to_yaml, validate
+from toposampler.config import merge_overrides, validate
+from toposampler.data import Dataset
 from toposampler.distributed.driver import stored_result
 from toposampler.distributed.trainer import train_on_workers
-from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, TrainingStoppedError
 from toposampler.files import write_atomically
 from toposampler.plugins import Registered
 from toposampler.records import RecordWriter, read_records
-from toposampler.training.branch import branch
-from toposampler.training.checkpoint import newest_checkpoint
-from toposampler.training.config import RunConfig, differences, load_config, run_folder
-from toposampler.training.lock import locked
-from toposampler.training.run import train
+from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.run import OnCheckpoint, begin
 
-STEP, FAILED = "generator_steps", "failed"
-"""names of what a report holds beside metrics: generator steps done, and why the trial failed, if it has"""
-PATIENCE_S = 60.0
-"""how long a trial waits for the processes of a killed driver to leave its folder"""
 POLL_S = 0.2
 
 Metrics = dict[str, float]
+Report = tuple[int, Metrics]
+"""generator step, and what was measured there"""
+Reports = Generator[Report, None, None]
 
 
 @dataclass(frozen=True)
@@ -80,79 +74,53 @@ def runs(plan: Plan, name: str, values: Mapping[str, Any]) -> list[RunConfig]:
     ]
 
 
-def run_trial(config: dict[str, Any], plan: Plan) -> None:
-    """Train one trial and report to Tune, from where its folder says that it stands.
-
-    `config["order"]["values"]` are the searched values, by dotted key. The trial's name is Tune's, as a trial that
-    exploits another gets its whole config. Errors that would come again are reported, not raised: after others Tune
-    tries again.
-    """
-    name = tune.get_context().get_trial_name()
-    folder = plan.folder / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        step = 0
-        try:
-            configs = runs(plan, name, config["order"]["values"])
-            torch.set_num_threads(configs[0].cluster.cpus_per_worker)
-            write_atomically(folder / "config.yaml", to_yaml(configs[0]))
-            if plan.exchanges:
-                _take_over(configs, tune.get_checkpoint())
-            moved = config["order"]["values"] if plan.exchanges else {}
-            for step, metrics in reports(folder, plan, configs, moved):
-                with _carried(configs if plan.exchanges else []) as checkpoint:
-                    tune.report({**metrics, STEP: step}, checkpoint=checkpoint)
-        except (TrainingStoppedError, UserError) as error:
-            worst = {key: float("inf") if way == "minimize" else -float("inf") for key, way in plan.objectives.items()}
-            tune.report({**worst, STEP: step, FAILED: str(error)})
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep others off a trial's folder; what a killed driver has left running is gone soon, and waited for."""
-    deadline = time.monotonic() + PATIENCE_S
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(folder))
-                break
-            except UserError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_S)
-        yield
-
-
 def reports(
-    folder: Path, plan: Plan, configs: Sequence[RunConfig], moved: Mapping[str, float]
-) -> Iterator[tuple[int, Metrics]]:
+    folder: Path,
+    plan: Plan,
+    configs: Sequence[RunConfig],
+    moved: Mapping[str, float],
+    saved: OnCheckpoint | None = None,
+) -> Reports:
     """Train the runs of a trial, all to one report before any to the next: (generator step, objectives).
 
-    Begins with the newest report that all runs have reached. What is found is recorded in the trial's folder, with the
-    `moved` constants as `value/...`: those that are others at other steps.
+    Begins with the newest report that the trial has recorded. What is found is recorded in the trial's folder, with the
+    `moved` constants as `value/...`: those that are others at other steps. `saved` is called after each checkpoint that
+    is written in this process.
+
+    Raises TrainingStoppedError if an objective is not finite, and what training raises.
     """
     records = RecordWriter(folder / "metrics.jsonl")
-    first = min(map(_newest_report, configs))
-    if configs[0].cluster.num_workers == 1:
-        found = [_here(config, first) for config in configs]
-    else:  # all workers that there are belong to one run: one after the other
-        found = [
-            iter(list(_on_workers(config, first)) if len(configs) > 1 else _on_workers(config, first))
-            for config in configs
-        ]
-    for looks in zip(*found, strict=True):
-        (step,) = {step for step, _ in looks}
-        metrics = _agreed([metrics for _, metrics in looks], plan)
-        of_seeds = {
-            f"seed/{config.seed}/{name}": own[f"eval/{name}"]
-            for config, (_, own) in zip(configs, looks, strict=True)
-            for name in plan.objectives
-            if len(looks) > 1
-        }
-        records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
-        if step == configs[0].training.generator_steps:
-            _write_result(folder, configs, metrics)
-        yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
+    first = min(records.last_step, *map(_newest_report, configs))
+    with ExitStack() as stack:
+        if configs[0].cluster.num_workers == 1:
+            data = cache(configs[0].data.load)  # of all seeds
+            found = [stack.enter_context(closing(_here(config, first, data, saved))) for config in configs]
+        elif len(configs) == 1:
+            found = [stack.enter_context(closing(_on_workers(configs[0], first)))]
+        else:  # all workers that there are belong to one run: one after the other
+            found = [_on_workers_to_the_end(config, first) for config in configs]
+        for looks in zip(*found, strict=True):
+            (step,) = {step for step, _ in looks}
+            for config, (_, own) in zip(configs, looks, strict=True):
+                _check_objectives(plan, config.seed, step, own)
+            metrics = _agreed([metrics for _, metrics in looks], plan)
+            of_seeds = {
+                f"seed/{config.seed}/{name}": own[f"eval/{name}"]
+                for config, (_, own) in zip(configs, looks, strict=True)
+                for name in plan.objectives
+                if len(looks) > 1
+            }
+            records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
+            if step == configs[0].training.generator_steps:
+                _write_result(folder, configs, metrics)
+            yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
+
+
+def _check_objectives(plan: Plan, seed: int, step: int, metrics: Metrics) -> None:
+    """Raises TrainingStoppedError if an objective is not finite: it could be compared with no other trial's."""
+    for name in plan.objectives:
+        if not isfinite(value := metrics[f"eval/{name}"]):
+            raise TrainingStoppedError(f"{name} is {value} at generator step {step} with seed {seed}")
 
 
 def _agreed(of_seeds: Sequence[Metrics], plan: Plan) -> Metrics:
@@ -188,26 +156,27 @@ def _write_result(folder: Path, configs: Sequence[RunConfig], metrics: Metrics) 
     write_atomically(folder / "result.json", json.dumps(result, indent=2))
 
 
-class _HaltedError(Exception):
-    """Training has come to where it was to halt, with a checkpoint."""
+def _here(config: RunConfig, first: int, data: Callable[[], Dataset], saved: OnCheckpoint | None) -> Reports:
+    """Train a run in this process, and wait at each report from `first` on: (generator step, all its metrics).
+
+    The run is built once, where its first step is due, and goes on from one report to the next as it is. `data` is
+    called then, for what it is trained on.
+    """
+    result, run = stored_result(config), None
+    with ExitStack() as stack:
+        for step in _report_steps(config, first):
+            if (found := _recorded(config, step)) is None:
+                run = run or stack.enter_context(begin(config, saved, dataset=data()))
+                run.advance(step)
+                found = _recorded(config, step)
+            yield step, found or {}
+        if result is None:
+            run = run or stack.enter_context(begin(config, saved, dataset=data()))
+            result = run.train()
+    yield _end(config, result or {})
 
 
-def _here(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
-    """Train a run in this process, halting at each report from `first` on: (generator step, all its metrics)."""
-    for step in _report_steps(config, first):
-        if _recorded(config, step) is None:
-
-            def halt(at: int, _: Path, step: int = step) -> None:
-                if at == step:
-                    raise _HaltedError
-
-            with suppress(_HaltedError):
-                train(config, on_checkpoint=halt)
-        yield step, _recorded(config, step) or {}
-    yield _end(config, stored_result(config) or train(config) or {})
-
-
-def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
+def _on_workers(config: RunConfig, first: int) -> Reports:
     """As `_here`, on a group of Ray Train's workers, which train on while a report is looked at.
 
     Ends early, after the reports there are, if the run is asked to stop (`toposampler.distributed.stop`).
@@ -234,6 +203,11 @@ def _on_workers(config: RunConfig, first: int) -> Iterator[tuple[int, Metrics]]:
     if isinstance(ended, Exception):
         raise ended
     yield _end(config, ended)
+
+
+def _on_workers_to_the_end(config: RunConfig, first: int) -> Reports:
+    """As `_on_workers`, with the whole run trained before its first report is given."""
+    yield from list(_on_workers(config, first))
 
 
 def _report_steps(config: RunConfig, first: int) -> range:
@@ -267,32 +241,3 @@ def _end(config: RunConfig, result: dict[str, Any]) -> tuple[int, Metrics]:
     last = config.training.generator_steps
     losses = read_records(run_folder(config) / "metrics.jsonl")[-1].metrics
     return last, losses | {f"eval/{name}": value for name, value in result["metrics"].items()}
-
-
-def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> None:
-    """Bring each run's folder in line with its config: from the checkpoint that Tune gave, else from its own newest.
-
-    Tune gives a trial that exploits another the other's checkpoint, and one that was paused its own.
-    """
-    for config in configs:
-        known = run_folder(config) / "config.yaml"
-        if known.exists() and differences(load_config(known), config):
-            own = newest_checkpoint(run_folder(config) / "checkpoints")
-            if given is not None:
-                with given.as_directory() as place:
-                    branch(config, Path(place) / f"{config.name}.pt")
-            elif own is not None:
-                branch(config, own[0])
-
-
-@contextmanager
-def _carried(configs: Sequence[RunConfig]) -> Iterator[tune.Checkpoint | None]:
-    """The newest checkpoints of the runs as one of Tune's, which copies it; None for no runs."""
-    if not configs:
-        yield None
-        return
-    with tempfile.TemporaryDirectory() as place:
-        for config in configs:
-            if newest := newest_checkpoint(run_folder(config) / "checkpoints"):
-                shutil.copy(newest[0], Path(place) / f"{config.name}.pt")
-        yield tune.Checkpoint.from_directory(place)

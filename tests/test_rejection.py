@@ -243,7 +243,7 @@ def test_learned_masses_stay_as_they_are(truncation: type[Truncation], make_conf
     assert (truncation(model, 0.6).draw(50, generator=2).ids == 2).all()
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_weights_of_a_bridge_and_of_two_masses(
     seed: int, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,11 +28,15 @@ PATIENCE = 600.0
 
 
 def marked_environment() -> dict[str, str]:
-    """A clean environment with a mark of its own, by which `processes` finds whatever is started with it."""
-    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PYTHONPATH")
+    """A clean environment with a mark of its own, by which `processes` finds whatever is started with it.
+
+    The package is that of these tests' own folder, whatever is installed.
+    """
+    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     clean = {key: value for key, value in os.environ.items() if key not in foreign}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return clean | {MARK: uuid4().hex, "PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean |= {MARK: uuid4().hex, "PATH": path, "PYTHONPATH": str(ROOT)}
+    return clean | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def processes(environment: Mapping[str, str], command: str = "") -> list[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from drawing import draw_figures, leave_out_figures
 from processes import free_port, kill_all, marked_environment
 
 from toposampler.config import merge_overrides, validate
+from toposampler.metrics.evaluate import MTOP_BATCH
 from toposampler.training import RunConfig
 
 torch.set_num_threads(1)
@@ -33,6 +37,41 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def load_job() -> Callable[[str], ModuleType]:
     """The module of `toposampler.commands` behind one of the scripts in `ray_jobs/`, by its name."""
     return lambda name: importlib.import_module(f"toposampler.commands.{name}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _short_ends_of_runs() -> Iterator[None]:
+    """Runs draw no figures, and MTop-Divergence is that of 10 points: both cost more than a short training.
+
+    Tests of what is drawn ask for `drawn`, tests of the metrics for `whole_metrics`.
+    """
+    leave_out_figures()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["toposampler.metrics.evaluate"], "MTOP_BATCH", 10)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _restored_signals() -> Iterator[None]:
+    """A command that runs in this process leaves its handlers behind."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def drawn() -> Iterator[None]:
+    """Figures are drawn, as users have them."""
+    draw_figures()
+    yield
+    leave_out_figures()
+
+
+@pytest.fixture
+def whole_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MTop-Divergence is that of as many points as users have it of."""
+    monkeypatch.setattr(sys.modules["toposampler.metrics.evaluate"], "MTOP_BATCH", MTOP_BATCH)
 
 
 @pytest.fixture

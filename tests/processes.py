@@ -23,16 +23,20 @@ ROOT = Path(__file__).parents[1]
 CONFIG = "configs/lines_dmgan_pl.yaml"
 SHORT = ["--training.generator_steps", "20", "--training.evaluation_samples", "500"]
 MARK = "TOPOSAMPLER_TEST"
-PATIENCE = 180.0
+PATIENCE = 600.0
 """seconds that a server may take to answer, on a machine with other work"""
 
 
 def marked_environment() -> dict[str, str]:
-    """A clean environment with a mark of its own, by which `processes` finds whatever is started with it."""
-    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI", "PYTHONPATH")
+    """A clean environment with a mark of its own, by which `processes` finds whatever is started with it.
+
+    The package is that of these tests' own folder, whatever is installed.
+    """
+    foreign = ("RAY_ADDRESS", "MLFLOW_TRACKING_URI")
     clean = {key: value for key, value in os.environ.items() if key not in foreign}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return clean | {MARK: uuid4().hex, "PATH": path, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
+    clean |= {MARK: uuid4().hex, "PATH": path, "PYTHONPATH": str(ROOT)}
+    return clean | {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def processes(environment: Mapping[str, str], command: str = "") -> list[int]:
@@ -59,7 +63,7 @@ def kill_all(environment: Mapping[str, str]) -> None:
 
 def assert_nothing_left(environment: Mapping[str, str]) -> None:
     """Ray's processes are told to end before the driver does, and take a moment."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while left := processes(environment):
         assert time.monotonic() < deadline, [Path(f"/proc/{pid}/cmdline").read_text() for pid in left]
         time.sleep(0.1)

@@ -92,6 +92,7 @@ def test_new_points_of_the_data_score_as_a_perfect_sampler_does(runs: ModuleType
     assert scores["off_manifold_0.05"] < 0.001
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     runs: ModuleType, report: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,7 +183,6 @@ def test_the_picture_is_drawn_where_a_run_of_every_system_is_at_hand(report: Mod
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(400)
 def test_the_benchmark_runs_over_ray_is_read_again_and_recorded_below_one_run(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "family.py"), "--systems", "wgan_gp", "--data", "ring,digits"]
     command += ["--seeds", "1", "--budget", "1000", "--workers", "1", "--mlflow"]

@@ -2,8 +2,7 @@
 
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -23,14 +22,6 @@ from toposampler.training.lock import locked
 @pytest.fixture(scope="module")
 def script(load_job: Callable[[str], ModuleType]) -> ModuleType:
     return load_job("train")
-
-
-@pytest.fixture(autouse=True)
-def _restored_signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def test_a_system_that_does_not_tell_which_cpus_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,52 +220,75 @@ def test_a_complete_run_says_so_unless_it_is_refused(
     assert capsys.readouterr().err == f"error: another process is working on this run: {run_folder(complete)}\n"
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "nonsense", "127.0.0.1:{port}"])
-def test_a_ray_address_where_no_cluster_answers_is_named_within_seconds(
-    environment: dict[str, str], tmp_path: Path, address: str
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "nonsense"])
+def test_a_ray_address_that_is_none_is_named(
+    address: str,
+    script: ModuleType,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
-    address = address.format(port=free_port())
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), "--tracking.enabled", "false"]) == 2
+    assert_unreachable(address, "".join(capfd.readouterr()))
+
+
+def test_a_ray_address_where_no_cluster_answers_is_named_within_seconds(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
     run = start(train("--output", tmp_path, "--tracking.enabled", "false"), environment | {"RAY_ADDRESS": address})
-    said, _ = run.communicate(timeout=120)  # Ray's own waits would add up to 14 minutes
+    said, _ = run.communicate(timeout=400)  # Ray's own waits would add up to 14 minutes
     assert run.returncode == 2, said
+    assert_unreachable(address, said)
+
+
+def assert_unreachable(address: str, said: str) -> None:
     assert f"error: RAY_ADDRESS: cannot connect to a Ray cluster at {address} (" in said
     assert "must be the host:port of the head node" in said
     assert "Traceback" not in said
 
 
 @pytest.mark.ray
-def test_training_stopped_by_its_guards_gives_exit_code_3(environment: dict[str, str], tmp_path: Path) -> None:
-    run = start(
-        train("--output", tmp_path, "--name", "guard", "--system.critic.learning_rate", 1e38, *SHORT), environment
-    )
-    said, _ = run.communicate()
-    assert run.returncode == 3, said
+def test_training_stopped_by_its_guards_gives_exit_code_3(
+    script: ModuleType, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    wild = ["--system.critic.learning_rate", "1e38"]
+    assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), "--name", "guard", *wild, *SHORT]) == 3
+    said = "".join(capfd.readouterr())
     assert "training stopped: " in said
     assert "Traceback" not in said
     assert mlflow_status(tmp_path, "guard") == "FAILED"
 
 
+def submit(dashboard: str, environment: dict[str, str], *arguments: object) -> tuple[int, str]:
+    """The code and the output of `ray job submit ... -- python ray_jobs/train.py CONFIG arguments`."""
+    job = ["ray", "job", "submit", "--address", dashboard, "--working-dir", "."]
+    run = start([*job, "--", "python", "ray_jobs/train.py", CONFIG, *map(str, arguments)], environment)
+    said, _ = run.communicate()
+    return run.returncode, said
+
+
 @pytest.mark.ray
 def test_jobs_on_a_cluster(dashboard: str, environment: dict[str, str], tmp_path: Path) -> None:
-    def submit(*arguments: object) -> tuple[int, str]:
-        job = ["ray", "job", "submit", "--address", dashboard, "--working-dir", ".", "--", "python", *arguments]
-        run = start([str(part) for part in job], environment)
-        said, _ = run.communicate()
-        return run.returncode, said
-
-    code, said = submit("ray_jobs/train.py", CONFIG, "--output", tmp_path, "--name", "job", *SHORT)
+    code, said = submit(dashboard, environment, "--output", tmp_path, "--name", "job", *SHORT)
     assert code == 0, said
     assert "where    the Ray cluster at " in said
     assert "off_manifold_0.05" in said
     assert mlflow_status(tmp_path, "job") == "FINISHED"
-
-    code, said = submit("ray_jobs/train.py", CONFIG, "--output", tmp_path, "--system.n_generators", 0)
-    assert code == 1, "`ray job submit` ends with 1 whatever the exit code of the job, here 2"
-    assert "system.n_generators" in said
-    assert "(got 0)" in said
 
     run = start(train("--output", tmp_path, "--cluster.num_workers", 64, "--submit", dashboard), environment)
     said, _ = run.communicate()
     assert run.returncode == 2, "the job's own code"
     assert "has room for 2 of 64 workers (each 1 CPU): 64 CPU required, 2 available" in said
     assert "ray job stop --address" in said
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_bad_input_of_a_job(dashboard: str, environment: dict[str, str], tmp_path: Path) -> None:
+    code, said = submit(dashboard, environment, "--output", tmp_path, "--system.n_generators", 0)
+    assert code == 1, "`ray job submit` ends with 1 whatever the exit code of the job, here 2"
+    assert "system.n_generators" in said
+    assert "(got 0)" in said

@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -42,14 +42,6 @@ def greys(classes: torch.Tensor, channels: int = 1) -> Dataset:
     x = LEVELS[classes].view(len(classes), channels, 1, 1) + noise
     labels = classes.view(len(classes), channels) @ 10 ** torch.arange(channels - 1, -1, -1)
     return Dataset(x, labels, torch.bincount(labels, minlength=10**channels).double() / len(labels))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_barcodes() -> Iterator[None]:
-    """MTop-Divergence of fewer points: its seconds are spent on its own page."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["toposampler.metrics.evaluate"], "MTOP_BATCH", 10)
-        yield
 
 
 @pytest.fixture
@@ -282,6 +274,7 @@ def evaluate(load_job: Callable[[str], ModuleType]) -> Callable[..., int]:
     return run
 
 
+@pytest.mark.usefixtures("drawn")
 def test_the_command_shows_and_writes_everything(
     runs: dict[str, Path], tmp_path: Path, evaluate: Callable[..., int], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -377,6 +370,7 @@ def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Call
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("whole_metrics")
 def test_two_workers_find_what_one_process_finds(
     runs: dict[str, Path], tmp_path: Path, environment: dict[str, str], evaluate: Callable[..., int]
 ) -> None:
@@ -387,8 +381,6 @@ def test_two_workers_find_what_one_process_finds(
     assert run.returncode == 0, said
     assert "draw 4/4" in said
     assert_nothing_left(environment)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["toposampler.metrics.evaluate"], "MTOP_BATCH", 100)
-        assert evaluate(*arguments, tmp_path / "one") == 0
+    assert evaluate(*arguments, tmp_path / "one") == 0
     one, two = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("one", "two"))
     assert one == two

@@ -44,7 +44,7 @@ from toposampler.training import load_config
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.run import train as train_here
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.ray
 
 STEPS, LOG_EVERY, CHECKPOINT_EVERY = 400, 10, 40
 PACE = {
@@ -133,14 +133,53 @@ def half_way(run: Path, process: subprocess.Popen[str]) -> None:
     wait_until(lambda: recorded_steps(run)[-1:] > [CHECKPOINT_EVERY], process)
 
 
+def test_a_worker_the_run_and_the_driver_one_after_the_other(
+    environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]
+) -> None:
+    """One run whose worker is killed, which is then stopped, and whose driver is killed when it goes on.
+
+    `make test-slow` has each of these alone, with its seconds.
+    """
+    reference, folder = undisturbed(2, "sharded"), tmp_path / "run"
+    command = train(*options(tmp_path, 2, "sharded"))
+    run = start(command, environment)
+    half_way(folder, run)
+    os.kill(processes(environment, "RayTrainWorker")[-1], signal.SIGKILL)
+    wait_until(lambda: "failed: " in (folder / "events.log").read_text(), run)
+    before = recorded_steps(folder)[-1]
+    wait_until(lambda: recorded_steps(folder)[-1] > before, run)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate()
+    assert run.returncode == 143, said
+    assert re.search(r"worker \d failed: ", said)
+    step = interrupted_at(folder, said)
+    assert mlflow_status(tmp_path, "run") == "KILLED"
+    assert_nothing_left(environment)
+
+    run = start(command, environment)
+    wait_until(lambda: recorded_steps(folder)[-1] > step, run)
+    run.kill()
+    kill_all(environment)  # Ray's processes outlive the driver for a moment, and write on
+    run.communicate()
+    assert not (folder / "result.json").exists()
+
+    run = start(command, environment)
+    said, _ = run.communicate()
+    assert run.returncode == 0, said
+    assert re.search(rf"at step \d+ of {STEPS}", said)
+    assert_as_if_undisturbed(folder, reference)
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    (recorded,) = client.search_runs([client.get_experiment_by_name("toposampler").experiment_id])
+    assert recorded.info.status == "FINISHED"
+    assert not list(folder.glob("stop*"))
+    assert_nothing_left(environment)
+
+
 @pytest.mark.parametrize(
     ("workers", "placement"),
-    [
-        pytest.param(1, "replicated", marks=pytest.mark.slow),
-        pytest.param(2, "replicated", marks=pytest.mark.slow),
-        (2, "sharded"),
-    ],
+    [(1, "replicated"), (2, "replicated"), (2, "sharded")],
 )
+@pytest.mark.slow
 def test_a_worker_is_killed(
     environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path], workers: int, placement: str
 ) -> None:
@@ -198,6 +237,7 @@ def interrupted_at(run: Path, said: str) -> int:
     return step
 
 
+@pytest.mark.slow
 def test_sigterm_saves_a_checkpoint(
     environment: dict[str, str], tmp_path: Path, undisturbed: Callable[..., Path]
 ) -> None:
@@ -208,13 +248,13 @@ def test_sigterm_saves_a_checkpoint(
     at = time.time()
     recovery = Recovery(folder)
     run.send_signal(signal.SIGTERM)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate()
     recovery.settle()
     assert run.returncode == 143, said
     step = interrupted_at(folder, said)
     checkpoint = (folder / "checkpoints" / f"step_{step:08d}.pt").stat().st_mtime - at
     told_mlflow = (folder / "tracking.json").stat().st_mtime - at
-    assert checkpoint < 5
+    assert checkpoint < 20
     assert mlflow_status(tmp_path, "run") == "KILLED"
     assert_nothing_left(environment)
 
@@ -239,7 +279,7 @@ def test_a_second_ctrl_c_stops_at_once(environment: dict[str, str], tmp_path: Pa
     time.sleep(1)
     assert run.poll() is None
     run.send_signal(signal.SIGINT)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate()
     assert run.returncode == 130, said
     assert "stopping with a checkpoint; a second signal stops at once" in said
     assert "the same command goes on from the newest checkpoint" in said
@@ -260,7 +300,7 @@ def test_ray_job_stop_saves_a_checkpoint(
     at = time.time()
     recovery = Recovery(folder)
     subprocess.run(["ray", "job", "stop", "--address", dashboard, "job"], env=environment, check=True, cwd=ROOT)
-    said, _ = run.communicate(timeout=60)
+    said, _ = run.communicate()
     recovery.settle()
     step = interrupted_at(folder, said)
     checkpoint = (folder / "checkpoints" / f"step_{step:08d}.pt").stat().st_mtime - at
@@ -342,6 +382,7 @@ def two_nodes(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_a_node_is_lost_for_good(two_nodes: tuple[str, int], environment: dict[str, str], tmp_path: Path) -> None:
     address, second = two_nodes
     folder = tmp_path / "run"
@@ -383,7 +424,7 @@ def test_a_node_is_announced_to_go(two_nodes: tuple[str, int], environment: dict
     print(f"recovery | node announced to go | checkpoint after {seconds:.1f} s, goes on with 1 worker | "
           f"{time.time() - at:.1f} s, with 5 s of grace")  # fmt: skip
     run.send_signal(signal.SIGTERM)
-    assert run.wait(timeout=60) == 143
+    assert run.wait() == 143
 
 
 class Server:

@@ -20,7 +20,6 @@ from toposampler.training import RunConfig, train
 pytestmark = [
     pytest.mark.ray,
     pytest.mark.slow,
-    pytest.mark.timeout(300),
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed"),
 ]
 SMOKE = {"generator_steps": 18, "evaluation_samples": 500, "log_every": 1}

@@ -15,6 +15,7 @@ from toposampler.data.spheres import SpheresConfig
 from toposampler.metrics import evaluate
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("whole_metrics")
 
 UNBALANCED = (0.7, 0.1, 0.1, 0.1)
 

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from processes import ROOT, free_port, server
+from processes import PATIENCE, ROOT, free_port, server
 
 import toposampler
 from toposampler.rejection import rejection
 from toposampler.training import RunConfig, load_model, train
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 PROGRAMS = ":".join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])  # where Debian has them
 Restarted = Callable[[str], AbstractContextManager[str]]
 
@@ -53,9 +53,7 @@ def postgresql(environment: dict[str, str]) -> Iterator[str]:
     def call(program: str, *arguments: str) -> None:
         command = [*user, str(shutil.which(program, path=PROGRAMS)), "-D", str(data), *arguments]
         with (folder / "said").open("w+") as said:  # no pipe: the server inherits it, and would keep it open
-            code = subprocess.run(
-                command, env=environment, cwd=folder, stdout=said, stderr=said, timeout=120
-            ).returncode
+            code = subprocess.run(command, env=environment, cwd=folder, stdout=said, stderr=said).returncode
         assert code == 0, (folder / "said").read_text() + (log.read_text() if log.exists() else "")
 
     call("initdb", "--username=mlflow", "--auth=trust", "--no-sync")
@@ -109,7 +107,7 @@ def ask(url: str, content: object, **headers: str) -> tuple[int, str]:
     headers["Content-Type"] = "application/json"
     request = urllib.request.Request(url, json.dumps(content).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -130,7 +128,7 @@ def test_a_champion_comes_back_from_sqlite_and_is_served(
         assert ask(experiments, {"max_results": 1}, Host="elsewhere:5000")[0] == 403
         port = free_port()
         command = ["mlflow", "models", "serve", "-m", "models:/lines@champion", "--env-manager", "local"]
-        command += ["--port", str(port), "--timeout", "300"]
+        command += ["--port", str(port), "--timeout", "600"]
         health, log = f"http://127.0.0.1:{port}/health", tmp_path / "serve.log"
         with server(command, health, log, environment | {"MLFLOW_TRACKING_URI": address}):
             assert_served(f"http://127.0.0.1:{port}/invocations", run)

@@ -13,8 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import toposampler
 from toposampler.config import validate
@@ -57,6 +59,14 @@ def test_a_directory_gives_the_samples_of_its_run(run: Path, model: Path, ema: b
     assert torch.equal(loaded.sample(64, seed=3)[0], expected.sample(64, seed=3)[0])
     assert not torch.equal(loaded.sample(64, seed=3)[0], load_model(run, not ema).sample(64, seed=3)[0])
     assert loaded.step == 10
+
+
+@pytest.mark.usefixtures("drawn")
+def test_the_picture_shows_samples(run: Path, tmp_path: Path) -> None:
+    save_model(run, tmp_path / "model", "CC-BY-4.0")
+    with Image.open(tmp_path / "model" / "samples.png") as image:
+        assert min(image.size) > 200
+        assert np.asarray(image.convert("L")).std() > 1
 
 
 def test_the_manifest_says_where_the_model_comes_from(run: Path, model: Path) -> None:

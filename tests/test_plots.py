@@ -28,6 +28,7 @@ from toposampler.plots import (
 from toposampler.plots.style import colour
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("drawn")
 
 REAL = torch.rand(50, 2, generator=torch.Generator().manual_seed(0))
 IDS = torch.arange(40) % 4 * 3  # generators 0, 3, 6, 9

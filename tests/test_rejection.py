@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_family import assert_same_vectors, power_iteration, spectral_norms
 from torch import nn
 from torch.func import jacrev
-from torch.nn.utils import parametrize
 
 from toposampler.data import Dataset
 from toposampler.errors import UserError
@@ -24,7 +25,7 @@ from toposampler.rejection.density import NEIGHBOURS, Density
 from toposampler.rejection.jacobian import Jacobian, scores
 from toposampler.rejection.latent_rs import ASCENT_RATE, ASCENT_STEPS, LatentRS, WeightNetwork
 from toposampler.rejection.simplicial import Simplicial
-from toposampler.rejection.training import train_weights, weight_loss
+from toposampler.rejection.training import CRITIC_STEPS, critic_loss, train_weights, weight_loss
 from toposampler.rejection.truncation import CALIBRATION, Truncation
 from toposampler.systems import SYSTEMS
 from toposampler.training import Model, RunConfig, load_model, train
@@ -242,7 +243,7 @@ def test_learned_masses_stay_as_they_are(truncation: type[Truncation], make_conf
     assert (truncation(model, 0.6).draw(50, generator=2).ids == 2).all()
 
 
-@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 6))])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 def test_weights_of_a_bridge_and_of_two_masses(
     seed: int, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -337,15 +338,31 @@ def test_weights_have_the_precision_of_the_model(make_config: MakeConfig, tmp_pa
     assert LatentRS(model, weights, ascend=True).draw(50).samples.dtype == torch.float64
 
 
-def test_a_critic_with_spectral_norms_keeps_them(make_config: MakeConfig, tmp_path: Path) -> None:
-    """Unless a power iteration follows the weights, a layer's norm is beyond 3 after 150 steps."""
-    model = make_model(make_config("sn_gan"))
-    train_weights(model, tmp_path / "w.pt", steps=150)
+def test_a_critic_with_spectral_norms_keeps_them(
+    make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One power iteration in each of the critic's steps and none in those of the weights, as in the system's own steps.
+
+    Without one, a layer's norm is beyond 3 after 150 steps. How near to 1 it stays with one depends on the gap between
+    a layer's first two singular values, and so on how a machine rounds; that it is not below 1 does not.
+    """
+    steps, seen = 4, []
+
+    def watched(critic: nn.Module, *arguments: Any) -> torch.Tensor:
+        expected = power_iteration(critic)
+        loss = critic_loss(critic, *arguments)
+        assert_same_vectors(critic, expected)
+        seen.append(copy.deepcopy(critic))
+        return loss
+
+    monkeypatch.setattr("toposampler.rejection.training.critic_loss", watched)
+    train_weights(make_model(make_config("sn_gan")), tmp_path / "w.pt", steps=steps)
+    assert len(seen) == CRITIC_STEPS * steps
     critic = make_model(make_config("sn_gan")).system.critic
     critic.load_state_dict(torch.load(tmp_path / "w.pt", weights_only=True)["critic"])
-    layers = [layer for layer in critic.modules() if parametrize.is_parametrized(layer)]
-    norms = [float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) for layer in layers]
-    assert norms == pytest.approx([1] * len(layers), abs=0.05)
+    for (name, kept), (_, last) in zip(critic.named_buffers(), seen[-1].named_buffers(), strict=True):
+        assert torch.equal(kept, last), name
+    assert min(spectral_norms(critic)) > 1 - 1e-5
 
 
 def test_ascent_climbs_the_weights(make_config: MakeConfig) -> None:

@@ -34,7 +34,7 @@ def _interrupted_by_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-def stopped(folder: Path, *, signals: int = 1, has_begun: bool = True, seconds: float = 5.0) -> None:
+def stopped(folder: Path, *, signals: int = 1, has_begun: bool = True, seconds: float = 60.0) -> None:
     """Send this process SIGTERM while a run in `folder` trains for so many seconds."""
     with stoppable(folder, lambda: has_begun):
         for _ in range(signals):

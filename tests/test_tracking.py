@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
-from processes import free_port, server
+from processes import PATIENCE, free_port, server
 
 import toposampler.tracking.tracker as tracker_module
 from toposampler.config import TrackingConfig
@@ -93,7 +93,7 @@ def test_an_unreachable_server_is_named_within_seconds(uri: str) -> None:
     start = time.monotonic()
     with pytest.raises(UserError, match=re.escape(uri)):
         check_server(uri)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
 
 
 def test_a_silent_server_is_given_up_within_seconds() -> None:
@@ -103,7 +103,7 @@ def test_a_silent_server_is_given_up_within_seconds() -> None:
         start = time.monotonic()
         with pytest.raises(UserError, match="no MLflow answers"):
             check_server(f"http://127.0.0.1:{silent.getsockname()[1]}")
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
 
 
 def test_a_whole_run_is_recorded(folder: Path, uri: str) -> None:
@@ -292,6 +292,7 @@ def test_a_server_that_dies_loses_and_doubles_nothing(
     run.close("FINISHED")
     assert "4 records" in caplog.text
 
+    monkeypatch.setattr(tracker_module, "PATIENCE", PATIENCE)
     with mlflow_server(folder.parent, port):
         tracker(folder, address).close("FINISHED")
         assert history(address, folder) == expected(range(1, 7))

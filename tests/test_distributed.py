@@ -128,7 +128,7 @@ def test_bad_data_is_one_message_and_exit_code_2(
     arguments = [str(ROOT / "configs" / f"{config}.yaml"), "--output", str(tmp_path), "--data.path", str(data)]
     assert script.main(arguments) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ")
+    assert error.removeprefix("loading the data npy\n").removeprefix("loading the data folder\n").startswith("error: ")
     assert str(data) in error
     assert message in error
 
@@ -201,7 +201,7 @@ def test_a_damaged_result_is_one_message_and_exit_code_2(
     path.write_text(content)
     assert script.main([str(run_folder(complete) / "config.yaml")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {path} is damaged (")
+    assert f"\nerror: {path} is damaged (" in error
     assert "remove it" in error
 
 
@@ -217,7 +217,8 @@ def test_a_complete_run_says_so_unless_it_is_refused(
     assert "complete:" not in capsys.readouterr().out
     with locked(run_folder(complete)):
         assert script.main([config]) == 2
-    assert capsys.readouterr().err == f"error: another process is working on this run: {run_folder(complete)}\n"
+    error = capsys.readouterr().err
+    assert error.endswith(f"lines\nerror: another process is working on this run: {run_folder(complete)}\n")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "nonsense"])
@@ -257,6 +258,7 @@ def test_training_stopped_by_its_guards_gives_exit_code_3(
     wild = ["--system.critic.learning_rate", "1e38"]
     assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), "--name", "guard", *wild, *SHORT]) == 3
     said = "".join(capfd.readouterr())
+    assert "loading the data lines\nconnecting to MLflow\nstarting Ray\nwaiting for 1 worker\n" in said
     assert "training stopped: " in said
     assert "Traceback" not in said
     assert mlflow_status(tmp_path, "guard") == "FAILED"

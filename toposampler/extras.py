@@ -1,4 +1,4 @@
-"""Packages that only parts of the work need: what `pip install 'toposampler[NAME]'` adds to the core."""
+"""Packages that only parts of the work need: what the extras in pyproject.toml add to the core."""
 
 from __future__ import annotations
 

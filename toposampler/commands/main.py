@@ -1,8 +1,10 @@
-"""Generative models whose data lives on disconnected manifolds: train, sample, evaluate and compare them.
+"""Train, sample, evaluate and compare generative models of data on disconnected manifolds.
 
-toposampler COMMAND [arguments]
-toposampler COMMAND --help
-toposampler --version
+    toposampler COMMAND [arguments]
+    toposampler COMMAND --help
+    toposampler --version
+
+A command that is given bad input says what would be right, and ends with exit code 2.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Show the results of finished runs side by side, on the terminal or as one HTML file with their figures.
+"""Show the results of finished runs side by side, on the terminal or as an HTML file with figures.
 
     toposampler report RUN [RUN ...]             metrics, what differs in their configurations, masses
     toposampler report RUN [RUN ...] --out FILE  the same as HTML, with the figures in it

@@ -159,6 +159,7 @@ def check_tracking(config: RunConfig) -> None:
     from toposampler.tracking.server import check_server  # here, because mlflow takes seconds and may be missing
     from toposampler.tracking.tracker import read_delivery
 
+    say("connecting to MLflow")
     uri = tracking_uri(config.tracking, Path(config.output))
     read_delivery(run_folder(config), uri, config.tracking.experiment)
     try:

@@ -75,6 +75,8 @@ def main(arguments: list[str]) -> int:
                         "publishes them, and their hash: adds the FID of images")  # fmt: skip
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask for models:/ and runs:/ "
                         "[MLFLOW_TRACKING_URI, or runs/mlflow.db]")  # fmt: skip
+    parser.add_argument("--networks", type=lambda names: tuple(names.split(",")), default=(), metavar="MODULE:FUNCTION",
+                        help="networks of MODEL that are not the package's, by its names, with commas")  # fmt: skip
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Ray is left in order
     start = time.monotonic()
@@ -151,11 +153,11 @@ def subjects_of(options: argparse.Namespace, models: Sequence[Trained]) -> Itera
     weights = options.weights and options.weights.absolute()
     yield Subject(REAL)
     for model in models:
-        yield Subject(model.name, model.path)
-        loaded = load_model(model.path)
+        yield Subject(model.name, model.path, networks=options.networks)
+        loaded = load_model(model.path, networks=options.networks)
         for keep, cap in itertools.product(options.keep or [None], options.cap or [None]):
             if rejection(options.rejection, loaded, keep, weights, cap) is not None:
-                yield Subject(model.name, model.path, options.rejection, keep, weights, cap)
+                yield Subject(model.name, model.path, options.rejection, keep, weights, cap, options.networks)
 
 
 def inception_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Path, str] | None:

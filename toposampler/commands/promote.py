@@ -42,6 +42,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
     parser.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
     parser.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
+    parser.add_argument("--networks", type=lambda names: tuple(names.split(",")), default=(), metavar="MODULE:FUNCTION",
+                        help="networks of MODEL that are not the package's, by its names, with commas")  # fmt: skip
     options = parser.parse_args(arguments)
     uri = default_uri(options.tracking_uri)
     try:
@@ -82,19 +84,22 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             weights.data,
         )
         if registered:
-            score = judge(place, dataset, protocol)
+            score = judge(place, dataset, protocol, options.networks)
             registry.set_alias(CANDIDATE, version)
         else:
             if sqlite_file(uri):
                 check_server(uri)  # makes the file
             registered_names(uri)  # a server that is away is told of before anything is evaluated
             run_id = run_of(Path(place), config, uri)
-            version, score = enter(registry, run_id, Path(place), dataset, protocol, {}, options.licence)
+            version, score = enter(
+                registry, run_id, Path(place), dataset, protocol, {}, options.licence, options.networks
+            )
     print(f"registry  {uri}")
     if options.alias == CANDIDATE:
         print(f"model     {registry.name} version {version} is the candidate ({options.metric} {score:.4f})")
         return 0
-    print(f"model     {challenge(registry, version, score, dataset, protocol, options.force).told()}")
+    verdict = challenge(registry, version, score, dataset, protocol, options.force, options.networks)
+    print(f"model     {verdict.told()}")
     return 0
 
 

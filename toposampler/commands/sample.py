@@ -62,6 +62,8 @@ def main(arguments: list[str]) -> int:
         "--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it"
     )
     parser.add_argument("--cap", type=float, metavar="W", help="weight from which latent_rs accepts all [3]")
+    parser.add_argument("--networks", type=lambda names: tuple(names.split(",")), default=(), metavar="MODULE:FUNCTION",
+                        help="networks of MODEL that are not the package's, by its names, with commas")  # fmt: skip
     options = parser.parse_args(arguments)
     stopped_by: list[int] = []
 
@@ -91,6 +93,7 @@ def main(arguments: list[str]) -> int:
                 options.keep,
                 options.weights and options.weights.absolute(),
                 options.cap,
+                options.networks,
             )
             writer = Writer(job)
             start = time.monotonic()

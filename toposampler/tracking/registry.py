@@ -21,8 +21,9 @@ from mlflow.exceptions import MlflowException
 from toposampler.errors import UserError
 from toposampler.tracking.pyfunc import DATA, write_pyfunc
 from toposampler.tracking.server import cause
-from toposampler.training.directory import MANIFEST, read_manifest
+from toposampler.training.manifest import MANIFEST, read_manifest
 from toposampler.training.model import save_model
+from toposampler.training.networks import Given
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 COMMIT = "mlflow.source.git.commit"
@@ -47,7 +48,9 @@ class Registry:
         self._uri, self.name = uri, name
         self._client = MlflowClient(uri)
 
-    def register(self, run_id: str, place: Path, tags: Mapping[str, str], licence: str | None = None) -> str:
+    def register(
+        self, run_id: str, place: Path, tags: Mapping[str, str], licence: str | None = None, networks: Given = None
+    ) -> str:
         """Make the model at `place`, of the run `run_id`, a version and return its number; once for each model.
 
         Args:
@@ -55,10 +58,11 @@ class Registry:
             place: run folder, checkpoint or model directory.
             tags: of the version, beside those that tell of the system, the data and the commit.
             licence: of the weights, as an SPDX identifier.
+            networks: as for `load_model`: those of a model that has networks of its own.
         """
         with tempfile.TemporaryDirectory() as folder, self._faults():
             model = Path(folder) / "model"
-            save_model(place, model, licence)
+            save_model(place, model, licence, networks)
             digest = _digest(model)
             run = self._client.get_run(run_id)
             tags = {**tags, **_about(model), DIGEST: digest}
@@ -133,8 +137,8 @@ class Registry:
 def _about(model: Path) -> dict[str, str]:
     """What a version is found by, from the manifest of the model directory `model`."""
     manifest = read_manifest(model)
-    told = {"system": manifest["system"], "step": str(manifest["step"]), "licence": manifest["licence"] or "not stated"}
-    return told | {"data": manifest["data"]["name"], "data_sha256": manifest["data"]["sha256"]}
+    told = {"system": manifest.system, "step": str(manifest.step), "licence": manifest.licence or "not stated"}
+    return told | {"data": manifest.data.name, "data_sha256": manifest.data.sha256}
 
 
 def _digest(model: Path) -> str:

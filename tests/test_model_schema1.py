@@ -53,9 +53,8 @@ def test_it_is_written_again_by_the_present_schema(place: Path, tmp_path: Path) 
     assert json.loads((tmp_path / "model" / "model.json").read_text())["schema"] == 2
     expected = json.loads((STORED / "expected.json").read_text())
     for weights in ("average", "last"):
-        assert (
-            digest(load_model(tmp_path / "model", weights == "average").system) == expected[weights]["weights_sha256"]
-        )
+        system = load_model(tmp_path / "model", weights == "average").system
+        assert digest(system) == expected[weights]["weights_sha256"]
 
 
 def test_a_run_goes_on_from_it_and_back(tmp_path: Path) -> None:
@@ -75,9 +74,6 @@ def test_a_run_goes_on_from_it_and_back(tmp_path: Path) -> None:
     before, now = state["loop"]["average"], after["loop"]["average"]
     assert before.shape == now.shape
     assert not torch.equal(before, now)
-    whole = train(validate(RunConfig, merge_overrides(config.model_dump(mode="json"), {"name": "whole"})))
-    assert whole is not None
-    assert whole["metrics"].keys() == result["metrics"].keys()
 
 
 @pytest.mark.parametrize(
@@ -96,7 +92,7 @@ def test_an_average_of_another_length_is_refused(
     state["loop"]["average"] = change(state["loop"]["average"])
     torch.save(state, tmp_path / "changed.pt")
     with pytest.raises(UserError, match=message):
-        load_model(tmp_path / "changed.pt")
+        load_model(tmp_path / "changed.pt", ema=False)
 
 
 def test_a_checkpoint_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

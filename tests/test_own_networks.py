@@ -1,12 +1,14 @@
-"""A model with networks of the user's own: what it records of them, and that it runs none that the caller did not give."""
+"""A model with networks of the user's own: what it records, and that it runs none that the caller did not give."""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
 import inspect
 import json
 import logging
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,49 +72,59 @@ class OpenGAN(WGANGP):
         return made
 
 
-@pytest.fixture(autouse=True)
-def _registered() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of the user's, with a module in it that can be imported."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "my_nets.py").write_text(SOURCE)
     before = {kind: dict(registry._registered) for kind, registry in KINDS.items()}
     toposampler.register(OpenConfig)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield folder
     for kind, registry in KINDS.items():
         registry._registered = before[kind]
 
 
-@pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], ModuleType]]:
-    """A module of the user's own, imported when it is called."""
-    (tmp_path / "my_nets.py").write_text(SOURCE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield lambda: __import__("my_nets")
+@pytest.fixture(autouse=True)
+def mine(folder: Path) -> Iterator[Callable[[], ModuleType]]:
+    """The user's module, imported when this is called, and forgotten at the end."""
+    sys.modules.pop("my_nets", None)
+    yield lambda: importlib.import_module("my_nets")
     sys.modules.pop("my_nets", None)
 
 
-@pytest.fixture
-def run(tmp_path: Path, mine: Callable[[], ModuleType], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A run whose generator is the user's, named in its configuration; the module is forgotten again."""
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """A run whose generator is the user's, named in its configuration."""
     content = {
         "name": "run",
-        "output": str(tmp_path),
+        "output": str(folder),
         "data": {"name": "lines", "n": 200},
         "system": {"name": "open_gan", "generator_network": "my_nets:make", "critic_width": 8},
         "training": {"batch_size": 8, "generator_steps": 4, "evaluation_samples": 100},
     }
     config = validate(RunConfig, content)
     build = OpenConfig.build
-    given = Networks(generator=mine().make)
-    with monkeypatch.context() as patch:  # what building by a configuration does, which loading must not do
+    given = Networks(generator=importlib.import_module("my_nets").make)
+    with pytest.MonkeyPatch.context() as patch:  # what building by a configuration does, which loading must not do
         patch.setattr(OpenConfig, "build", lambda self, shape, networks=None, shard=WHOLE: build(self, shape, given))
         assert train(config) is not None
-    sys.modules.pop("my_nets")
     return run_folder(config)
 
 
+@pytest.fixture(scope="module")
+def saved(run: Path) -> Path:
+    """The run's model as a directory, which no test changes."""
+    save_model(run, run.parent / "saved", networks=["my_nets:make"])
+    return run.parent / "saved"
+
+
 @pytest.fixture
-def model(run: Path, mine: Callable[[], ModuleType], tmp_path: Path) -> Path:
-    save_model(run, tmp_path / "model", networks=["my_nets:make"])
-    sys.modules.pop("my_nets")
-    return tmp_path / "model"
+def model(saved: Path, mine: object, tmp_path: Path) -> Path:
+    """A copy of it, for a test to change."""
+    sys.modules.pop("my_nets", None)
+    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
 def digest_of(name: str) -> str:
@@ -134,6 +146,7 @@ def test_without_them_it_is_refused_and_nothing_is_imported(place: str, request:
         "load(..., networks=...) or --networks my_nets:make"
     )
     path = request.getfixturevalue(place)
+    sys.modules.pop("my_nets", None)
     for given in (None, [], ["my_nets:other"], "other_nets:make", {}, Networks()):
         with pytest.raises(UserError, match=re.escape(sentence)):
             load_model(path, networks=given)
@@ -178,7 +191,7 @@ def test_another_source_is_a_warning_that_names_both(
     [
         (
             {"generator": "my_nets:absent"},
-            r"networks\['generator'\]: 'my_nets:absent' cannot be imported: AttributeError",
+            r"networks\['generator'\]: 'my_nets:absent' cannot be imported: Attribute",
         ),
         ({"generator": "absent_nets:make"}, "cannot be imported: ModuleNotFoundError"),
         ({"generator": "my_nets:NUMBER"}, "'my_nets:NUMBER' is no function, but int"),
@@ -199,7 +212,7 @@ def test_a_name_in_the_configuration_alone_is_not_imported_either(model: Path) -
     manifest = json.loads((model / "model.json").read_text())
     manifest["networks"] = {}
     (model / "model.json").write_text(json.dumps({**manifest, "sha256": check_sum(manifest)}))
-    with pytest.raises(UserError, match="needs networks of its own: generator my_nets:make.*unknown"):
+    with pytest.raises(UserError, match=r"needs networks of its own: generator my_nets:make.*unknown"):
         load_model(model)
     assert "my_nets" not in sys.modules
     assert load_model(model, networks=["my_nets:make"]).step == 4

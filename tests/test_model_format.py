@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+import resource
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from PIL import Image
 
@@ -23,6 +25,7 @@ from toposampler.config import validate
 from toposampler.errors import UserError
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
+from toposampler.training.manifest import check_sum
 from toposampler.training.model import save_model
 
 
@@ -41,16 +44,44 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return output / "run"
 
 
+@pytest.fixture(scope="module")
+def saved(run: Path) -> Path:
+    """The run's model as a directory, which no test changes."""
+    save_model(run, run.parent / "saved", "CC-BY-4.0")
+    return run.parent / "saved"
+
+
 @pytest.fixture
-def model(run: Path, tmp_path: Path) -> Path:
-    save_model(run, tmp_path / "model", "CC-BY-4.0")
-    return tmp_path / "model"
+def model(saved: Path, tmp_path: Path) -> Path:
+    """A copy of it, for a test to change."""
+    return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def change_manifest(model: Path, change: Callable[[dict[str, Any]], object]) -> None:
+def change_manifest(model: Path, change: Callable[[dict[str, Any]], object], seal: bool = True) -> None:
+    """Change what the manifest holds; with `seal` its check sum is made right again, as one who attacks would."""
     manifest = json.loads((model / "model.json").read_text())
     change(manifest)
+    if seal:
+        manifest["sha256"] = check_sum(manifest)
     (model / "model.json").write_text(json.dumps(manifest))
+
+
+def change_weights(model: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    """Change the tensors, and every check sum with them."""
+    path = model / "weights.safetensors"
+    tensors = safetensors.torch.load_file(path)
+    change(tensors)
+    path.unlink()
+    safetensors.torch.save_file(tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    change_manifest(model, lambda manifest: manifest["files"].update({path.name: digest}))
+
+
+def change_config(model: Path, text: str) -> None:
+    """Write another config.json, and every check sum with it."""
+    (model / "config.json").write_text(text)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    change_manifest(model, lambda manifest: manifest["files"].update({"config.json": digest}))
 
 
 @pytest.mark.parametrize("ema", [True, False])
@@ -72,7 +103,7 @@ def test_the_picture_shows_samples(run: Path, tmp_path: Path) -> None:
 def test_the_manifest_says_where_the_model_comes_from(run: Path, model: Path) -> None:
     manifest = json.loads((model / "model.json").read_text())
     data = read_checkpoint(checkpoints(run / "checkpoints")[-1])["data"]
-    assert (manifest["schema"], manifest["licence"], manifest["step"]) == (1, "CC-BY-4.0", 10)
+    assert (manifest["schema"], manifest["licence"], manifest["step"]) == (2, "CC-BY-4.0", 10)
     assert manifest["data"] == {"name": "lines", "sha256": data}
     assert manifest["evaluation"] == json.loads((run / "result.json").read_text())["metrics"]
     assert manifest["files"] == {
@@ -120,10 +151,150 @@ def test_a_pickle_in_place_of_the_weights_is_not_run(
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": 11},
+        {"licence": "MIT"},
+        {"evaluation": {"score": 0.0}},
+        {"data": {"name": "lines", "sha256": 64 * "0"}},
+        {"sha256": None},
+    ],
+)
+def test_a_changed_manifest_is_refused(model: Path, change: dict[str, Any]) -> None:
+    change_manifest(model, lambda manifest: manifest.update(change), seal=False)
+    with pytest.raises(UserError, match=r"model\.json was altered: its content has SHA-256 \w{64}, and it names"):
+        load_model(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"shape": []}, "shape: list should have at least 1 item"),
+        ({"shape": [True]}, r"shape\.0: input should be a valid integer \(got True\)"),
+        ({"shape": [0]}, r"shape\.0: input should be greater than or equal to 1"),
+        ({"shape": [2**20, 2**20]}, "shape: a sample has at most 2,147,483,648 numbers"),
+        ({"shape": "2"}, "shape: input should be a valid list"),
+        ({"step": -1}, "step: input should be greater than or equal to 0"),
+        ({"step": True}, "step: input should be a valid integer"),
+        ({"step": 1.5}, "step: input should be a valid integer"),
+        ({"system": "dmgan\0pl"}, "system: string should match pattern"),
+        ({"licence": 3}, "licence: input should be a valid string"),
+        ({"licence": 300 * "x"}, "licence: string should have at most 255 characters"),
+        ({"data": "lines"}, "data: input should be a valid dictionary"),
+        ({"data": {"name": "lines", "sha256": "0"}}, r"data\.sha256: string should match pattern"),
+        ({"evaluation": {"score": "0"}}, r"evaluation\.score: input should be a valid number"),
+        ({"files": {"a": 64 * "0"}}, "files: dictionary should have at least 3 items"),
+        ({"files": {"a\0b": 64 * "0"}}, "string should match pattern"),
+        ({"files": dict.fromkeys("abc", 64 * "0")}, "files lacks config.json, samples.png, weights.safetensors"),
+        ({"networks": {"prior": {"name": "a:b", "sha256": None}}}, "input should be 'generator' or 'critic'"),
+        ({"code": "a:b"}, "code: extra inputs are not permitted"),
+        ({"schema": True}, "it has no schema version"),
+        ({"schema": [[]]}, "it has no schema version"),
+    ],
+)
+def test_a_value_that_no_manifest_holds_is_refused(model: Path, change: dict[str, Any], message: str) -> None:
+    change_manifest(model, lambda manifest: manifest.update(change))
+    with pytest.raises(UserError, match=message) as refused:
+        load_model(model)
+    assert len(str(refused.value)) < 1500
+
+
+@pytest.mark.parametrize("name", ["model.json", "config.json"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (100_000 * "[" + 100_000 * "]", "is nested too deeply"),
+        ('{"a":' * 50_000 + "1" + 50_000 * "}", "is nested too deeply"),
+        ("[1]", "must hold an object, not list"),
+        ('{"step": 1', "cannot be read"),
+        ('{"step": ' + 5000 * "9" + "}", "cannot be read"),
+        ('"' + 5_000_000 * "a" + '"', "has 5,000,002 bytes; a model's has at most 4,194,304"),
+    ],
+    ids=["lists", "objects", "list", "cut off", "large number", "large file"],
+)
+def test_json_that_is_none_of_a_model_is_one_message(model: Path, name: str, text: str, message: str) -> None:
+    if name == "config.json":
+        change_config(model, text)
+    else:
+        (model / name).write_text(text)
+    with pytest.raises(UserError, match=message) as refused:
+        load_model(model)
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_manifest_that_is_a_link_is_refused(model: Path, tmp_path: Path) -> None:
+    shutil.move(model / "model.json", tmp_path / "elsewhere.json")
+    (model / "model.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(UserError, match=r"model\.json is a symbolic link"):
+        load_model(model)
+    (tmp_path / "elsewhere.json").unlink()
+    with pytest.raises(UserError, match=r"model\.json is a symbolic link"):
+        load_model(model)
+
+
+@pytest.mark.parametrize("name", ["system.generators.stacked.0", "average.generators.stacked.0"])
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+@pytest.mark.parametrize("ema", [True, False])
+def test_weights_that_are_not_finite_are_refused(model: Path, name: str, number: float, ema: bool) -> None:
+    change_weights(model, lambda tensors: tensors[name].view(-1)[3:4].fill_(number))
+    with pytest.raises(UserError, match=f"its weights {name} are not finite"):
+        load_model(model, ema)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("average.generators.stacked.0"), "the moving average lacks, or has too much: generators.sta"),
+        (lambda t: t.update({"average.critic": torch.ones(3)}), "lacks, or has too much: critic"),
+        (
+            lambda t: t.update({"average.generators.stacked.0": torch.ones(3)}),
+            r"generators\.stacked\.0 has shape \[3\], not",
+        ),
+        (lambda t: t.pop("system.generators.stacked.0"), "Missing key"),
+        (lambda t: t.update({"average": torch.ones(3)}), "holds 'average', which is no part of a model"),
+        (lambda t: t.update({"code": torch.ones(3)}), "holds 'code', which is no part of a model"),
+    ],
+)
+def test_weights_that_are_not_those_of_the_system_are_refused(
+    model: Path, change: Callable[[dict[str, torch.Tensor]], object], message: str
+) -> None:
+    change_weights(model, change)
+    with pytest.raises(UserError, match=message):
+        load_model(model)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"n_generators": 10**9}, {"generator_width": 30_000}, {"critic_width": 10**8}, {"generator_width": 10**11}],
+)
+def test_a_configuration_that_asks_for_more_than_the_file_holds_is_refused_before_it_is_built(
+    model: Path, asked: dict[str, int]
+) -> None:
+    config = json.loads((model / "config.json").read_text())
+    config["system"].update(asked)
+    change_config(model, json.dumps(config))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError):
+        load_model(model)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "kilobytes"
+
+
+def test_the_average_is_named(run: Path, model: Path) -> None:
+    tensors = safetensors.torch.load_file(model / "weights.safetensors")
+    average, last = load_model(run).system.state_dict(), load_model(run, ema=False).system.state_dict()
+    assert {name for name in tensors if name.startswith("average.")} == {
+        f"average.{name}" for name in average if name.startswith("generators.")
+    }
+    for name, x in tensors.items():
+        part, _, rest = name.partition(".")
+        assert torch.equal(x, {"average": average, "system": last}[part][rest])
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "a/../../secret", "..\\secret"])
 def test_a_path_out_of_the_directory_is_refused(model: Path, name: str) -> None:
     (model.parent / "secret").write_text("s")
-    change_manifest(model, lambda manifest: manifest["files"].update({name: "0"}))
+    change_manifest(model, lambda manifest: manifest["files"].update({name: 64 * "0"}))
     with pytest.raises(UserError, match="which is outside the model's directory"):
         load_model(model)
 
@@ -136,17 +307,15 @@ def test_a_symbolic_link_is_refused(model: Path) -> None:
 
 
 def test_a_newer_schema_is_refused(model: Path) -> None:
-    change_manifest(model, lambda manifest: manifest.update(schema=2))
-    with pytest.raises(UserError, match="has schema 2; this version reads schema 1"):
+    change_manifest(model, lambda manifest: manifest.update(schema=3))
+    with pytest.raises(UserError, match="has schema 3; this version reads schemas 1 and 2"):
         load_model(model)
 
 
 def test_weights_of_another_configuration_are_refused(model: Path) -> None:
     config = json.loads((model / "config.json").read_text())
     config["system"]["n_generators"] = 3
-    (model / "config.json").write_text(json.dumps(config))
-    digest = hashlib.sha256((model / "config.json").read_bytes()).hexdigest()
-    change_manifest(model, lambda manifest: manifest["files"].update({"config.json": digest}))
+    change_config(model, json.dumps(config))
     with pytest.raises(UserError, match="its weights are not those of its configuration"):
         load_model(model)
 

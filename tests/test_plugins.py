@@ -202,7 +202,7 @@ class Nameless(WGANGPConfig):
         (torch.nn.Linear, {}, "is neither a subclass of SystemConfig"),
         (Unfinished, {}, "Unfinished lacks build, which a system must have"),
         (Nameless, {}, "Nameless has no name that a configuration could give"),
-        (3, {"network": "three"}, "3 is no function, as a network must be"),
+        (3, {"network": "three"}, "3 is no function, and has no function `generator`"),
         (len, {"metric": "1 2"}, "cannot be registered as '1 2'"),
         (len, {"metric": "a", "network": "b"}, "a function is one of them"),
     ],

@@ -13,10 +13,15 @@ from toposampler.errors import UserError
 from toposampler.extras import require
 from toposampler.tracking.uri import REGISTERED
 from toposampler.training.model import Model, load_model
+from toposampler.training.networks import Given
 
 
 def load(
-    place: str | Path, ema: bool = True, device: torch.device | str = "cpu", tracking_uri: str | None = None
+    place: str | Path,
+    ema: bool = True,
+    device: torch.device | str = "cpu",
+    tracking_uri: str | None = None,
+    networks: Given = None,
 ) -> Model:
     """The model at `place`, ready to sample from. Nothing stored in it is executed.
 
@@ -26,11 +31,13 @@ def load(
         ema: sample from the moving average of the generators' weights; False: from the weights themselves.
         device: where to sample.
         tracking_uri: the MLflow that is asked; default: MLFLOW_TRACKING_URI if set, else `runs/mlflow.db`.
+        networks: those of a model that has networks of its own: `Networks(generator=..., critic=...)`, a mapping with
+            these keys, or the names, `module:function`, that the model has for them. Without them it is refused.
 
     Raises UserError if there is no such model, it cannot be read, or MLflow does not answer.
     """
     with local(place, tracking_uri) as path:
-        return load_model(path, ema, device)
+        return load_model(path, ema, device, networks)
 
 
 @contextmanager

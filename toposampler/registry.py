@@ -182,12 +182,17 @@ class Functions(Registry[Callable[..., Any]]):
         """See `Registry.checked`."""
         if not callable(thing):
             raise UserError(f"is no function, as a {self.noun} must be")
-        if name is None or not re.fullmatch(r"[A-Za-z][\w.-]*", name):
-            raise UserError(
-                f"cannot be registered as {name!r}: the name of a {self.noun} is of letters, digits, '_', '.' and '-', "
-                "and starts with a letter"
-            )
-        return name, thing
+        return function_name(self.noun, name), thing
+
+
+def function_name(noun: str, name: str | None) -> str:
+    """`name`, if a `noun` can be registered by it. Raises UserError, as `Registry.checked` does, otherwise."""
+    if name is None or not re.fullmatch(r"[A-Za-z][\w.-]*", name):
+        raise UserError(
+            f"cannot be registered as {name!r}: the name of a {noun} is of letters, digits, '_', '.' and '-', and "
+            "starts with a letter"
+        )
+    return name
 
 
 class OneOf(Generic[Page]):

@@ -26,7 +26,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from toposampler.commands.usage import command, parser
+from toposampler.commands.usage import add_networks, command, parser
 from toposampler.errors import UserError
 
 SEED = 30_000
@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
                         "publishes them, and their hash: adds the FID of images")  # fmt: skip
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask for models:/ and runs:/ "
                         "[MLFLOW_TRACKING_URI, or runs/mlflow.db]")  # fmt: skip
+    add_networks(line)
     options = line.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Ray is left in order
     start = time.monotonic()

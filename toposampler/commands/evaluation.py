@@ -95,11 +95,11 @@ def subjects_of(options: argparse.Namespace, models: Sequence[Trained]) -> Itera
     weights = options.weights and options.weights.absolute()
     yield Subject(REAL)
     for model in models:
-        yield Subject(model.name, model.path)
-        loaded = load_model(model.path)
+        yield Subject(model.name, model.path, networks=options.networks)
+        loaded = load_model(model.path, networks=options.networks)
         for keep, cap in itertools.product(options.keep or [None], options.cap or [None]):
             if rejection(options.rejection, loaded, keep, weights, cap) is not None:
-                yield Subject(model.name, model.path, options.rejection, keep, weights, cap)
+                yield Subject(model.name, model.path, options.rejection, keep, weights, cap, options.networks)
 
 
 def inception_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Path, str] | None:

@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from toposampler.commands.usage import command, parser
+from toposampler.commands.usage import add_networks, command, parser
 from toposampler.errors import UserError
 from toposampler.extras import require
 from toposampler.tracking.aliases import CANDIDATE, CHAMPION
@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
     line.add_argument("--experiment", help="of the run that a model gets which has none [the configuration's]")
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
+    add_networks(line)
     options = line.parse_args(arguments)
     try:
         require("mlflow", extra="mlflow")
@@ -92,19 +93,22 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             weights.data,
         )
         if registered:
-            score = judge(place, dataset, protocol)
+            score = judge(place, dataset, protocol, options.networks)
             registry.set_alias(CANDIDATE, version)
         else:
             if sqlite_file(uri):
                 check_server(uri)  # makes the file
             registered_names(uri)  # a server that is away is told of before anything is evaluated
             run_id = run_of(Path(place), config, uri, options.experiment)
-            version, score = enter(registry, run_id, Path(place), dataset, protocol, {}, options.licence)
+            version, score = enter(
+                registry, run_id, Path(place), dataset, protocol, {}, options.licence, options.networks
+            )
     print(f"registry  {without_password(uri)}")
     if options.alias == CANDIDATE:
         print(f"model     {registry.name} version {version} is the candidate ({options.metric} {score:.4f})")
         return 0
-    print(f"model     {challenge(registry, version, score, dataset, protocol, options.force).told()}")
+    verdict = challenge(registry, version, score, dataset, protocol, options.force, options.networks)
+    print(f"model     {verdict.told()}")
     return 0
 
 

@@ -30,7 +30,7 @@ import signal
 import sys
 from pathlib import Path
 
-from toposampler.commands.usage import command, parser
+from toposampler.commands.usage import add_networks, command, parser
 from toposampler.errors import UserError
 
 
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--keep", type=float, metavar="SHARE", help="share of latents that jacobian or density keeps")
     line.add_argument("--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it")
     line.add_argument("--cap", type=float, metavar="W", help="weight from which latent_rs accepts all [3]")
+    add_networks(line)
     options = line.parse_args(arguments)
     stopped_by: list[int] = []
 

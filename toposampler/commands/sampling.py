@@ -44,6 +44,7 @@ def sample(options: argparse.Namespace) -> None:
             options.keep,
             options.weights and options.weights.absolute(),
             options.cap,
+            options.networks,
         )
         writer = Writer(job)
         start = time.monotonic()

@@ -39,6 +39,12 @@ def parser(doc: str | None, command: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=called(command), description=usage(doc, command), formatter_class=_Help)
 
 
+def add_networks(line: argparse.ArgumentParser) -> None:
+    """Add `--networks`: naming a model's own networks is what allows them to be imported."""
+    line.add_argument("--networks", type=lambda names: tuple(names.split(",")), default=(), metavar="MODULE:FUNCTION",
+                      help="networks of MODEL that are not the package's, by its names, with commas")  # fmt: skip
+
+
 class _Help(argparse.RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=WIDTH)

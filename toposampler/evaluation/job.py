@@ -36,6 +36,8 @@ class Subject:
     keep: float | None = None
     weights: Path | None = None
     cap: float | None = None
+    networks: tuple[str, ...] = ()
+    """`module:function` of each network that is not the package's: see `toposampler.training.networks`"""
 
     @property
     def name(self) -> str:
@@ -139,5 +141,5 @@ def sampled(subject: Subject, n: int, seed: int) -> Sampled:
 def _sampler(subject: Subject) -> tuple[Model, Rejection | None]:
     """The model of `subject` and what its samples go through; kept, as some samplers are calibrated first."""
     assert subject.place is not None
-    model = load_model(subject.place)
+    model = load_model(subject.place, networks=subject.networks)
     return model, rejection(subject.method, model, subject.keep, subject.weights, subject.cap)

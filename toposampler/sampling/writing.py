@@ -36,6 +36,8 @@ class SamplingJob:
     keep: float | None = None
     weights: Path | None = None
     cap: float | None = None
+    networks: tuple[str, ...] = ()
+    """`module:function` of each network that is not the package's: see `toposampler.training.networks`"""
 
     @property
     def parts(self) -> range:
@@ -48,7 +50,7 @@ class Writer:
 
     def __init__(self, job: SamplingJob) -> None:
         self.job = job
-        self.model = load_model(job.model, job.ema, job.device)
+        self.model = load_model(job.model, job.ema, job.device, job.networks)
         self.model.check(job.n, job.seed, job.generator)
         self.output = output(job.out, job.n, self.model.shape)
         self._rejection = rejection(job.rejection, self.model, job.keep, job.weights, job.cap)

@@ -66,6 +66,12 @@ class SystemConfig(Section):
     """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
     critic_width: int | None = Field(None, ge=1, le=65_536)
     """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images"""
+    generator_network: str = Field("default", min_length=1, max_length=255)
+    """the generators' network: default, the name of a family, or module:function of your own, called with (shape,
+    latent_dim)"""
+    critic_network: str = Field("default", min_length=1, max_length=255)
+    """the critic's trunk, samples to features: default, the name of a family, or module:function of your own, called
+    with (shape)"""
     generator_norm: GeneratorNorm = "none"
     """layer: each sample's hidden maps in an image generator are normalised, where papers have batch norm, which would
     mix samples; without it a generator under a logistic loss may go black for good (MNIST). Points: unused"""

@@ -12,6 +12,7 @@ from toposampler.metrics.evaluate import evaluate
 from toposampler.tracking.aliases import CANDIDATE, CHAMPION
 from toposampler.tracking.registry import Registry
 from toposampler.training.model import load_model
+from toposampler.training.networks import Given
 
 EVALUATION_SEED = 20_000
 """seed of the samples that models are compared by: no training evaluates with it"""
@@ -74,10 +75,11 @@ def compete(
     protocol: Protocol,
     metrics: dict[str, float],
     licence: str | None = None,
+    networks: Given = None,
 ) -> Verdict:
     """Register the model at `place` as the candidate, and promote it if it is better than the champion."""
-    version, score = enter(registry, run_id, place, dataset, protocol, metrics, licence)
-    return challenge(registry, version, score, dataset, protocol)
+    version, score = enter(registry, run_id, place, dataset, protocol, metrics, licence, networks)
+    return challenge(registry, version, score, dataset, protocol, networks=networks)
 
 
 def enter(
@@ -88,24 +90,31 @@ def enter(
     protocol: Protocol,
     metrics: dict[str, float],
     licence: str | None = None,
+    networks: Given = None,
 ) -> tuple[str, float]:
     """Register the model at `place` as the candidate: the version, and its score by the protocol."""
-    score = judge(place, dataset, protocol)
+    score = judge(place, dataset, protocol, networks)
     tags = protocol.tags() | {"protocol.value": repr(score)} | {f"metric.{k}": f"{v:.6g}" for k, v in metrics.items()}
-    version = registry.register(run_id, place, tags, licence)
+    version = registry.register(run_id, place, tags, licence, networks)
     registry.set_alias(CANDIDATE, version)
     return version, score
 
 
 def challenge(
-    registry: Registry, version: str, score: float, dataset: Dataset, protocol: Protocol, force: bool = False
+    registry: Registry,
+    version: str,
+    score: float,
+    dataset: Dataset,
+    protocol: Protocol,
+    force: bool = False,
+    networks: Given = None,
 ) -> Verdict:
     """Make `version` the champion if it beats the present one, strictly, or if that is to be forced."""
     present = registry.find(CHAMPION)
     theirs = None
     if present is not None:
         with tempfile.TemporaryDirectory() as folder:
-            theirs = judge(registry.fetch(present, Path(folder)), dataset, protocol)
+            theirs = judge(registry.fetch(present, Path(folder)), dataset, protocol, networks)
     promoted = theirs is None or beats(score, theirs, protocol.direction)
     forced = force and not promoted and present != version
     if promoted or forced:
@@ -119,9 +128,9 @@ def beats(score: float, other: float, direction: str) -> bool:
     return score < other if direction == "minimize" else score > other
 
 
-def judge(place: Path, dataset: Dataset, protocol: Protocol) -> float:
+def judge(place: Path, dataset: Dataset, protocol: Protocol, networks: Given = None) -> float:
     """The protocol's metric of the model at `place`. Raises UserError if it makes another kind of samples."""
-    model = load_model(place)
+    model = load_model(place, networks=networks)
     samples, ids = model.sample(protocol.samples, protocol.seed)
     if samples.shape[1:] != dataset.x.shape[1:]:
         raise UserError(

@@ -22,7 +22,7 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from toposampler.errors import UserError
 from toposampler.rejection import TRUNCATIONS, Rejection, rejection
-from toposampler.training.directory import read_manifest
+from toposampler.training.manifest import read_manifest
 from toposampler.training.model import Model, load_model
 
 DATA = "data"
@@ -94,7 +94,7 @@ def _load_pyfunc(folder: str) -> Sampler:
 
 def write_pyfunc(model: Path, folder: Path) -> None:
     """Write the model directory `model` as a pyfunc model to `folder`, which is made."""
-    shape = read_manifest(model)["shape"]
+    shape = read_manifest(model).shape
     os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")  # MLflow's takes 5 s
     mlflow.pyfunc.save_model(
         str(folder),

@@ -22,8 +22,9 @@ from toposampler.config import registry_name, shortened, without_password
 from toposampler.errors import UserError
 from toposampler.tracking.pyfunc import DATA, write_pyfunc
 from toposampler.tracking.server import cause
-from toposampler.training.directory import MANIFEST, read_manifest
+from toposampler.training.manifest import MANIFEST, read_manifest
 from toposampler.training.model import save_model
+from toposampler.training.networks import Given
 
 COMMIT = "mlflow.source.git.commit"
 """tag of a run: the commit of the code it was trained with"""
@@ -47,7 +48,9 @@ class Registry:
         self._uri, self.name = uri, name
         self._client = MlflowClient(uri)
 
-    def register(self, run_id: str, place: Path, tags: Mapping[str, str], licence: str | None = None) -> str:
+    def register(
+        self, run_id: str, place: Path, tags: Mapping[str, str], licence: str | None = None, networks: Given = None
+    ) -> str:
         """Make the model at `place`, of the run `run_id`, a version and return its number; once for each model.
 
         Args:
@@ -55,13 +58,14 @@ class Registry:
             place: run folder, checkpoint or model directory.
             tags: of the version, beside those that tell of the system, the data and the commit.
             licence: of the weights, as an SPDX identifier.
+            networks: as for `load_model`: those of a model that has networks of its own.
 
         Raises UserError also for a name by which it could not be found again.
         """
         check_name(self.name)
         with tempfile.TemporaryDirectory() as folder, self._faults():
             model = Path(folder) / "model"
-            save_model(place, model, licence)
+            save_model(place, model, licence, networks)
             digest = _digest(model)
             run = self._client.get_run(run_id)
             tags = {**tags, **_about(model), DIGEST: digest}
@@ -158,8 +162,8 @@ def check_name(name: str) -> None:
 def _about(model: Path) -> dict[str, str]:
     """What a version is found by, from the manifest of the model directory `model`."""
     manifest = read_manifest(model)
-    told = {"system": manifest["system"], "step": str(manifest["step"]), "licence": manifest["licence"] or "not stated"}
-    return told | {"data": manifest["data"]["name"], "data_sha256": manifest["data"]["sha256"]}
+    told = {"system": manifest.system, "step": str(manifest.step), "licence": manifest.licence or "not stated"}
+    return told | {"data": manifest.data.name, "data_sha256": manifest.data.sha256}
 
 
 def _digest(model: Path) -> str:

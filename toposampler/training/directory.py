@@ -2,10 +2,13 @@
 
 | file | what |
 |---|---|
-| `model.json` | the manifest: schema, licence, data and digest, system, step, evaluation, SHA-256 of the other files |
+| `model.json` | the manifest: schema, licence, data, system, step, evaluation, networks, SHA-256 of the other files |
 | `config.json` | the resolved configuration of the run |
-| `weights.safetensors` | `system.NAME`: the last weights; `average`: the moving average of the generators', flat |
+| `weights.safetensors` | `system.NAME`: the last weights; `average.NAME`: of the averaged modules, to sample from |
 | `samples.png` | samples of a fixed seed: a row of images of each generator, or points coloured by their generators |
+
+In schema 1, which is still read, the moving average is one tensor, `average`: the parameters alone, flat, in the order
+of the modules.
 """
 
 from __future__ import annotations
@@ -13,19 +16,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from toposampler.errors import UserError
+from toposampler.training.manifest import (
+    CONFIG,
+    MANIFEST,
+    SAMPLES,
+    WEIGHTS,
+    Manifest,
+    OwnNetwork,
+    parsed_json,
+    read_manifest,
+    write_manifest,
+)
 
-SCHEMA = 1
-MANIFEST, CONFIG, WEIGHTS, SAMPLES = "model.json", "config.json", "weights.safetensors", "samples.png"
-FIELDS = frozenset({"schema", "licence", "data", "system", "shape", "step", "evaluation", "files"})
+Average = Tensor | dict[str, Tensor]
+"""the moving average: of the parameters, flat (in checkpoints and schema 1), or all tensors of the averaged modules"""
 
 
 @dataclass(frozen=True)
@@ -42,8 +56,10 @@ class Weights:
     """generator steps it was trained for"""
     system: dict[str, Tensor]
     """the last weights"""
-    average: Tensor
-    """the moving average of the parameters of the averaged modules, flat"""
+    average: Average
+    """of the averaged modules"""
+    networks: Mapping[str, OwnNetwork] = field(default_factory=dict)
+    """by role, those that are not the package's"""
 
 
 def write_directory(
@@ -53,13 +69,15 @@ def write_directory(
 
     Args:
         folder: for the files.
-        weights: of the model.
+        weights: of the model, with a named average.
         picture: the content of `samples.png`.
         evaluation: metrics of this model by name; None: it was not evaluated.
         licence: of the weights, as an SPDX identifier; None: its owner has not said.
     """
+    assert isinstance(weights.average, dict), "a model directory names what it holds"
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {f"system.{name}": x for name, x in weights.system.items()} | {"average": weights.average}
+    tensors = {f"system.{name}": x for name, x in weights.system.items()}
+    tensors |= {f"average.{name}": x for name, x in weights.average.items()}
     content = {
         CONFIG: json.dumps(weights.config, indent=2).encode(),
         WEIGHTS: save({name: x.detach().clone().contiguous() for name, x in tensors.items()}),
@@ -67,67 +85,67 @@ def write_directory(
     }
     for name, data in content.items():
         (folder / name).write_bytes(data)
-    manifest = {
-        "schema": SCHEMA,
-        "licence": licence,
-        "data": {"name": weights.config["data"]["name"], "sha256": weights.data},
-        "system": weights.config["system"]["name"],
-        "shape": list(weights.shape),
-        "step": weights.step,
-        "evaluation": evaluation,
-        "files": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2))
+    write_manifest(
+        folder,
+        {
+            "licence": licence,
+            "data": {"name": weights.config["data"]["name"], "sha256": weights.data},
+            "system": weights.config["system"]["name"],
+            "shape": list(weights.shape),
+            "step": weights.step,
+            "evaluation": evaluation,
+            "files": {name: hashlib.sha256(data).hexdigest() for name, data in content.items()},
+            "networks": {role: network.model_dump() for role, network in weights.networks.items()},
+        },
+    )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest in `folder`. Raises UserError if it is none, is damaged, or was written by a newer version."""
-    path = folder / MANIFEST
-    try:
-        manifest = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{folder} is not a model directory: it has no {MANIFEST}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("schema"), int):
-        raise UserError(f"{path} is not the manifest of a model: it has no schema version")
-    if manifest["schema"] != SCHEMA:
-        raise UserError(f"{path} has schema {manifest['schema']}; this version reads schema {SCHEMA}")
-    if missing := FIELDS - manifest.keys():
-        raise UserError(f"{path} lacks {', '.join(sorted(missing))}")
-    if not isinstance(manifest["files"], dict):
-        raise UserError(f"{path}: files must map names to SHA-256 sums, got {manifest['files']!r}")
-    if lacking := {CONFIG, WEIGHTS, SAMPLES} - manifest["files"].keys():
-        raise UserError(f"{path}: files lacks {', '.join(sorted(lacking))}")
-    return manifest
-
-
-def read_directory(folder: Path) -> Weights:
-    """The model in `folder`, on the CPU. Nothing stored in it is executed.
+def read_directory(folder: Path) -> tuple[Weights, Manifest]:
+    """The model in `folder`, on the CPU, and its manifest. Nothing stored in it is executed.
 
     Raises UserError, as `read_manifest` does, and if a file is missing, is not the one of the manifest or lies
     elsewhere, or if the weights are no safetensors.
     """
     manifest = read_manifest(folder)
-    content = {name: _read_file(folder, name, sha256) for name, sha256 in manifest["files"].items()}
+    content = {name: _read_file(folder, name, sha256) for name, sha256 in manifest.files.items()}
+    config = parsed_json(content[CONFIG], folder / CONFIG)
     try:
         tensors = load(content[WEIGHTS])
-        system = {name.removeprefix("system."): x for name, x in tensors.items() if name != "average"}
-        return Weights(
-            config=json.loads(content[CONFIG]),
-            shape=tuple(manifest["shape"]),
-            data=manifest["data"]["sha256"],
-            step=manifest["step"],
-            system=system,
-            average=tensors["average"],
-        )
-    except SafetensorError as error:
+    except (SafetensorError, KeyError, ValueError) as error:  # the second: a kind of numbers that torch has not
         raise UserError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is not a model of toposampler: {type(error).__name__} {error}") from None
+    parts: dict[str, dict[str, Tensor]] = {"system": {}, "average": {}}
+    for name, x in tensors.items():
+        part, dot, rest = name.partition(".")
+        if part in parts and dot:
+            parts[part][rest] = x
+        elif name != "average" or manifest.version > 1:
+            raise UserError(f"{folder / WEIGHTS} holds {name!r}, which is no part of a model")
+    if manifest.version == 1 and "average" not in tensors:
+        raise UserError(f"{folder / WEIGHTS} lacks the tensor 'average'")
+    return (
+        Weights(
+            config=config,
+            shape=tuple(manifest.shape),
+            data=manifest.data.sha256,
+            step=manifest.step,
+            system=parts["system"],
+            average=tensors["average"] if manifest.version == 1 else parts["average"],
+            networks=manifest.networks,
+        ),
+        manifest,
+    )
 
 
-def _read_file(folder: Path, name: str, sha256: object) -> bytes:
+def check_finite(weights: Weights, place: str | Path) -> None:
+    """Raises UserError, naming the tensor, if a number in `weights`, read at `place`, is NaN or infinite."""
+    average = weights.average if isinstance(weights.average, dict) else {"": weights.average}
+    for part, tensors in (("system", weights.system), ("average", average)):
+        for name, x in tensors.items():
+            if x.is_floating_point() and not torch.isfinite(x).all():
+                raise UserError(f"{place}: its weights {f'{part}.{name}'.rstrip('.')} are not finite")
+
+
+def _read_file(folder: Path, name: str, sha256: str) -> bytes:
     """The content of the file `name` of the manifest in `folder`, if it lies in it and has this sum."""
     manifest, relative = folder / MANIFEST, PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:

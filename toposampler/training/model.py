@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from toposampler.config import validate
 from toposampler.data import Dataset
 from toposampler.errors import UserError
+from toposampler.nn.size import no_larger_than
 from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
 from toposampler.training.config import RunConfig
-from toposampler.training.directory import MANIFEST, Weights, read_directory, read_manifest, write_directory
+from toposampler.training.directory import Average, Weights, check_finite, read_directory, write_directory
 from toposampler.training.figures import POINTS, generator_images
+from toposampler.training.manifest import MANIFEST, OwnNetwork
+from toposampler.training.networks import Given, matched
 from toposampler.training.process_group import ONE_PROCESS
 from toposampler.training.sampling import draw_samples
 
@@ -55,27 +59,40 @@ class Model:
             raise UserError(f"there is no generator {generator}: this model has generators 0 to {self.system.K - 1}")
 
 
-def load_model(place: str | Path, ema: bool = True, device: torch.device | str = "cpu") -> Model:
+def load_model(
+    place: str | Path, ema: bool = True, device: torch.device | str = "cpu", networks: Given = None
+) -> Model:
     """The model in a run folder (its newest checkpoint), a checkpoint file or a model directory.
 
     Args:
         place: run folder, checkpoint or model directory.
         ema: sample from the moving average of the generators' weights; False: from the weights themselves.
         device: where to sample.
+        networks: those of a model that has networks of its own, by role or named; see `toposampler.training.networks`.
 
     Raises UserError if there is no model at `place`, or it cannot be read.
     """
-    return _build(read_weights(place), place, ema, device)
+    return _build(read_weights(place), place, ema, device, networks)
 
 
 def read_weights(place: str | Path) -> Weights:
     """What the model at `place`, which is as for `load_model`, is built from."""
     path = Path(place)
-    if (path / MANIFEST).exists():
-        return read_directory(path)
-    state = checkpoint_state(path)
+    if _is_directory(path):
+        return read_directory(path)[0]
+    return _of_checkpoint(checkpoint_state(path))
+
+
+def _is_directory(path: Path) -> bool:
+    """Whether `path` is a model directory: its manifest may be a link that leads nowhere."""
+    return (path / MANIFEST).is_symlink() or (path / MANIFEST).exists()
+
+
+def _of_checkpoint(state: dict[str, Any]) -> Weights:
     loop = state["loop"]
-    return Weights(state["config"], tuple(state["shape"]), state["data"], loop["step"], loop["system"], loop["average"])
+    networks = {role: OwnNetwork(**content) for role, content in state.get("networks", {}).items()}
+    shape, data = tuple(state["shape"]), state["data"]
+    return Weights(state["config"], shape, data, loop["step"], loop["system"], loop["average"], networks)
 
 
 def data_of(config: RunConfig, digest: str) -> Dataset:
@@ -99,34 +116,74 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
     return newest[1]
 
 
-def save_model(place: str | Path, folder: Path, licence: str | None = None) -> None:
+def save_model(place: str | Path, folder: Path, licence: str | None = None, networks: Given = None) -> None:
     """Write the model at `place`, which is as for `load_model`, to the model directory `folder`.
 
     Its evaluation is that of the run's `result.json`, if that is of this checkpoint, or of the model directory; so is
-    its licence, where none is given.
+    its licence, where none is given. `networks` are as for `load_model`: its picture shows samples.
     """
     path = Path(place)
-    weights = read_weights(path)
-    if (path / MANIFEST).exists():
-        manifest = read_manifest(path)
-        evaluation, licence = manifest["evaluation"], licence or manifest["licence"]
+    if _is_directory(path):
+        weights, manifest = read_directory(path)
+        evaluation, licence = manifest.evaluation, licence or manifest.licence
     else:
-        run = path if path.is_dir() else path.parent.parent
-        evaluation = _evaluation(run, weights.step)
-    write_directory(folder, weights, _picture(_build(weights, place, ema=True, device="cpu")), evaluation, licence)
+        weights = _of_checkpoint(checkpoint_state(path))
+        evaluation = _evaluation(path if path.is_dir() else path.parent.parent, weights.step)
+    model = _build(weights, place, ema=True, device="cpu", networks=networks)
+    average = {name: x for name, x in model.system.state_dict().items() if _is_averaged(model.system, name)}
+    write_directory(folder, replace(weights, average=average), _picture(model), evaluation, licence)
 
 
-def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device | str) -> Model:
+def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device | str, networks: Given = None) -> Model:
+    """The model of `weights`, read at `place`. Raises UserError if they are not those of its configuration."""
     try:
         config = validate(RunConfig, weights.config)
-        system = config.system.build(weights.shape).to(weights.average.dtype)
+    except UserError as error:
+        raise UserError(f"{place}: {error}") from None
+    own = matched(weights.networks, config.system, networks, place)
+    check_finite(weights, place)
+    dtype = next((x.dtype for x in weights.system.values() if x.is_floating_point()), torch.float32)
+    try:
+        with no_larger_than(sum(x.numel() for x in weights.system.values())):
+            system = config.system.build(weights.shape, networks=own).to(dtype)
         system.load_state_dict(weights.system)
-        averaged = [p for name in system.averaged for p in system.get_submodule(name).parameters()]
+        _check_average(system, weights.average)
         if ema:
-            vector_to_parameters(weights.average, averaged)
-    except RuntimeError as error:  # torch: a name or a shape of the weights
+            _take_average(system, weights.average)
+    except (RuntimeError, MemoryError) as error:  # torch: a name or a shape of the weights
         raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
     return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape, weights.data)
+
+
+def _is_averaged(system: System, name: str) -> bool:
+    """Whether the tensor `name` of a system is of a module whose moving average samples are drawn from."""
+    return any(name.startswith(f"{module}.") for module in system.averaged)
+
+
+def _check_average(system: System, average: Average) -> None:
+    """Raises RuntimeError if the moving average is not one of this system."""
+    if isinstance(average, dict):
+        shapes = {name: x.shape for name, x in system.state_dict().items() if _is_averaged(system, name)}
+        if odd := shapes.keys() ^ average.keys():
+            raise RuntimeError(f"the moving average lacks, or has too much: {', '.join(sorted(odd))}")
+        for name, x in average.items():
+            if x.shape != shapes[name]:
+                raise RuntimeError(f"the moving average of {name} has shape {list(x.shape)}, not {list(shapes[name])}")
+    elif average.shape != (n := sum(p.numel() for p in _averaged(system)),):
+        raise RuntimeError(f"the moving average has shape {list(average.shape)}, and the averaged modules {n} numbers")
+
+
+def _take_average(system: System, average: Average) -> None:
+    """Put the moving average, which has been checked, in the place of the last weights."""
+    if isinstance(average, dict):
+        system.load_state_dict(system.state_dict() | average)
+    else:
+        vector_to_parameters(average, _averaged(system))
+
+
+def _averaged(system: System) -> list[nn.Parameter]:
+    """The parameters of the averaged modules, in the order of a flat average."""
+    return [p for name in system.averaged for p in system.get_submodule(name).parameters()]
 
 
 def _evaluation(run: Path, step: int) -> dict[str, float] | None:

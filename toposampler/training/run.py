@@ -32,6 +32,7 @@ from toposampler.training.config import RunConfig, check_workers, differences, l
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
+from toposampler.training.networks import networks_of
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
@@ -160,6 +161,7 @@ class Run:
         self.shards = placement.shards
         torch.manual_seed(config.seed)
         system = config.system.build(self.dataset.shape, shard=placement.shard)
+        self.networks = networks_of(config.system, system.networks)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()
@@ -267,6 +269,7 @@ class Run:
             "shape": list(self.dataset.shape),
             "data": self.digest,
             "seconds": self.seconds,
+            "networks": {role: network.model_dump() for role, network in self.networks.items()},
             "loop": self.loop.state_dict(),
         }
         path = self._checkpoint_path()

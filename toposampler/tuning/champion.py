@@ -9,6 +9,7 @@ from toposampler.errors import UserError
 from toposampler.tracking.champion import EVALUATION_SEED, Protocol, Verdict, compete
 from toposampler.tracking.registry import Registry
 from toposampler.tracking.uri import tracking_uri
+from toposampler.training.networks import names_in
 from toposampler.tuning.config import Sweep
 from toposampler.tuning.ledger import Entry
 from toposampler.tuning.recorder import Recorder
@@ -35,7 +36,7 @@ def register(sweep: Sweep, winner: Entry, recorder: Recorder) -> Verdict | None:
     checkpoint, metrics = best_of_seeds(sweep, winner)
     registry = Registry(tracking_uri(sweep.base.tracking, sweep.folder.parent), sweep.config.model or sweep.config.name)
     try:
-        return compete(registry, run_id, checkpoint, dataset, protocol, metrics)
+        return compete(registry, run_id, checkpoint, dataset, protocol, metrics, networks=names_in(sweep.base.system))
     except UserError as error:
         print(f"warning: the best model is not registered: {error}; --resume tries again")
         return None

@@ -1,0 +1,242 @@
+"""A model with networks of the user's own: what it records, and that it runs none that the caller did not give."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import logging
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import nn
+
+import toposampler
+from toposampler.config import merge_overrides, validate
+from toposampler.errors import UserError
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.plugins import KINDS
+from toposampler.systems.wgan_gp import WGANGP, WGANGPConfig
+from toposampler.tracking.pyfunc import Sampler
+from toposampler.training import RunConfig, load_model, train
+from toposampler.training.config import run_folder
+from toposampler.training.model import save_model
+from toposampler.training.networks import networks_of, source_digest
+
+SOURCE = """
+from torch import nn
+
+
+def make(shape, latent_dim):
+    return nn.Sequential(nn.Linear(latent_dim, 5), nn.Tanh(), nn.Linear(5, *shape))
+
+
+def other(shape, latent_dim):
+    return nn.Sequential(nn.Linear(latent_dim, 5), nn.ReLU(), nn.Linear(5, *shape))
+
+
+NUMBER = 3
+"""
+
+
+class OpenConfig(WGANGPConfig):
+    """WGAN-GP whose generator may be the user's own."""
+
+    name: Literal["open_gan"] = "open_gan"  # type: ignore[assignment]
+
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> WGANGP:
+        """See the base."""
+        if networks is None or networks.generator is None:
+            assert self.generator_network == "default", "a name in a configuration is not imported here"
+        return OpenGAN(self, shape, networks, shard)
+
+
+class OpenGAN(WGANGP):
+    """Builds what it is given."""
+
+    def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
+        """See the base."""
+        if self.networks.generator is None:
+            return super().build_network(shape, n_inputs, n_networks)
+        made = self.networks.generator(shape, n_inputs)
+        assert isinstance(made, nn.Sequential)
+        return made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of the user's, with a module in it that can be imported."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "my_nets.py").write_text(SOURCE)
+    before = {kind: dict(registry._registered) for kind, registry in KINDS.items()}
+    toposampler.register(OpenConfig)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        yield folder
+    for kind, registry in KINDS.items():
+        registry._registered = before[kind]
+
+
+@pytest.fixture(autouse=True)
+def mine(folder: Path) -> Iterator[Callable[[], ModuleType]]:
+    """The user's module, imported when this is called, and forgotten at the end."""
+    sys.modules.pop("my_nets", None)
+    yield lambda: importlib.import_module("my_nets")
+    sys.modules.pop("my_nets", None)
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    """A run whose generator is the user's, named in its configuration."""
+    content = {
+        "name": "run",
+        "output": str(folder),
+        "data": {"name": "lines", "n": 200},
+        "system": {"name": "open_gan", "generator_network": "my_nets:make", "critic_width": 8},
+        "training": {"batch_size": 8, "generator_steps": 4, "evaluation_samples": 100},
+    }
+    config = validate(RunConfig, content)
+    build = OpenConfig.build
+    given = Networks(generator=importlib.import_module("my_nets").make)
+    with pytest.MonkeyPatch.context() as patch:  # what building by a configuration does, which loading must not do
+        patch.setattr(OpenConfig, "build", lambda self, shape, networks=None, shard=WHOLE: build(self, shape, given))
+        assert train(config) is not None
+    return run_folder(config)
+
+
+@pytest.fixture(scope="module")
+def saved(run: Path) -> Path:
+    """The run's model as a directory, which no test changes."""
+    save_model(run, run.parent / "saved", networks=["my_nets:make"])
+    return run.parent / "saved"
+
+
+@pytest.fixture
+def model(saved: Path, mine: object, tmp_path: Path) -> Path:
+    """A copy of it, for a test to change."""
+    sys.modules.pop("my_nets", None)
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def digest_of(name: str) -> str:
+    text = next(part for part in SOURCE.split("\n\n\n") if part.startswith(f"def {name}"))
+    return hashlib.sha256(f"{text}\n".encode()).hexdigest()
+
+
+def test_the_manifest_and_the_checkpoint_say_which_networks_and_of_what_source(run: Path, model: Path) -> None:
+    expected = {"generator": {"name": "my_nets:make", "sha256": digest_of("make")}}
+    assert json.loads((model / "model.json").read_text())["networks"] == expected
+    [checkpoint] = (run / "checkpoints").glob("*.pt")
+    assert torch.load(checkpoint, weights_only=True)["networks"] == expected
+
+
+@pytest.mark.parametrize("place", ["run", "model"])
+def test_without_them_it_is_refused_and_nothing_is_imported(place: str, request: pytest.FixtureRequest) -> None:
+    sentence = (
+        f"this model needs networks of its own: generator my_nets:make (SHA-256 {digest_of('make')}); give them: "
+        "load(..., networks=...) or --networks my_nets:make"
+    )
+    path = request.getfixturevalue(place)
+    sys.modules.pop("my_nets", None)
+    for given in (None, [], ["my_nets:other"], "other_nets:make", {}, Networks()):
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            load_model(path, networks=given)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        Sampler(path)  # MLflow's server
+    assert "my_nets" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda make: Networks(generator=make),
+        lambda make: {"generator": make},
+        lambda make: {"generator": "my_nets:make"},
+        lambda make: ["my_nets:make", "nets_of_another_model:make"],
+        lambda make: "my_nets:make",
+    ],
+)
+def test_with_them_it_samples(
+    given: Callable[[Any], Any], model: Path, mine: Callable[[], ModuleType], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        loaded = toposampler.load(model, networks=given(mine().make))
+    assert isinstance(loaded.system.get_submodule("generators").forward, Callable)  # type: ignore[arg-type]
+    x, _ = loaded.sample(5)
+    assert x.shape == (5, 2)
+    assert not caplog.records
+
+
+def test_another_source_is_a_warning_that_names_both(
+    model: Path, mine: Callable[[], ModuleType], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        load_model(model, networks=Networks(generator=mine().other))
+    [record] = caplog.records
+    assert digest_of("make") in record.getMessage()
+    assert digest_of("other") in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"generator": "my_nets:absent"},
+            r"networks\['generator'\]: 'my_nets:absent' cannot be imported: Attribute",
+        ),
+        ({"generator": "absent_nets:make"}, "cannot be imported: ModuleNotFoundError"),
+        ({"generator": "my_nets:NUMBER"}, "'my_nets:NUMBER' is no function, but int"),
+        ({"generators": "my_nets:make"}, "networks: generators: there are generator and critic"),
+        (["my_nets"], "networks: 'my_nets' is not module:function"),
+        ({"generator": "my_nets:make", "critic": "my_nets:make"}, "its critic is the package's own; none can be given"),
+    ],
+)
+def test_what_cannot_be_given_is_refused(given: Any, message: str, model: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load_model(model, networks=given)
+
+
+def test_a_name_in_the_configuration_alone_is_not_imported_either(model: Path) -> None:
+    """The record may be cut out of a manifest, with all check sums made right."""
+    from toposampler.training.manifest import check_sum
+
+    manifest = json.loads((model / "model.json").read_text())
+    manifest["networks"] = {}
+    (model / "model.json").write_text(json.dumps({**manifest, "sha256": check_sum(manifest)}))
+    with pytest.raises(UserError, match=r"needs networks of its own: generator my_nets:make.*unknown"):
+        load_model(model)
+    assert "my_nets" not in sys.modules
+    assert load_model(model, networks=["my_nets:make"]).step == 4
+
+
+class Own(nn.Module):
+    """A network that is given as an object."""
+
+
+def test_what_is_recorded(mine: Callable[[], ModuleType]) -> None:
+    system = OpenConfig()
+    assert networks_of(system, None) == {}
+    assert networks_of(system, Networks()) == {}
+    given = networks_of(system, Networks(generator=Own(), critic=mine().make))
+    assert given["generator"].name == f"{__name__}:Own"
+    assert given["generator"].sha256 == hashlib.sha256(inspect.getsource(Own).encode()).hexdigest()
+    assert given["critic"].name == "my_nets:make"
+    assert source_digest(len) is None
+    assert source_digest(eval("lambda shape: 3")) is None
+    with pytest.raises(UserError, match=r"system\.critic_network: 'absent_nets:make' cannot be imported"):
+        networks_of(OpenConfig(critic_network="absent_nets:make"), None)
+
+
+def test_a_key_of_a_family_is_the_packages() -> None:
+    content = {"name": "run", "data": {"name": "lines"}, "system": {"name": "open_gan"}}
+    named = validate(RunConfig, merge_overrides(content, {"system.generator_network": "resnet"}))
+    assert networks_of(named.system, None) == {}

@@ -1,0 +1,146 @@
+"""The manifest of a model directory: what `model.json` may hold, with bounds, and its own check sum.
+
+Everything in it is checked before anything is done with it: a model may come from anywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from toposampler.errors import UserError
+
+SCHEMA = 2
+READABLE = (1, 2)
+MANIFEST, CONFIG, WEIGHTS, SAMPLES = "model.json", "config.json", "weights.safetensors", "samples.png"
+LARGEST_JSON = 4 * 2**20
+"""bytes of a JSON file of a model, at most: the largest written so far have some ten thousand"""
+MOST_VALUES = 2**31
+"""numbers in one sample, at most"""
+
+
+def _of_one_sample(shape: list[int]) -> list[int]:
+    if math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"a sample has at most {MOST_VALUES:,} numbers")
+    return shape
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Shape = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1, max_length=8), AfterValidator(_of_one_sample)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(_Part):
+    """What a model was trained on."""
+
+    name: Text
+    sha256: Digest
+
+
+class OwnNetwork(_Part):
+    """A network that is not the package's: what it was made by, as `module:function`, and the SHA-256 of its source."""
+
+    name: Text
+    sha256: Digest | None
+    """None: there is no source that could be read"""
+
+    def __str__(self) -> str:
+        return f"{self.name} (SHA-256 {self.sha256 or 'unknown: its source could not be read'})"
+
+
+class Manifest(_Part):
+    """The content of `model.json`."""
+
+    version: int = Field(alias="schema", ge=1)
+    licence: Text | None
+    """of the weights, an SPDX identifier; None: its owner has not said"""
+    data: Data
+    system: Text
+    shape: Shape
+    """of one sample"""
+    step: int = Field(ge=0, lt=2**53)
+    """generator steps it was trained for"""
+    evaluation: Annotated[dict[Text, float], Field(max_length=100_000)] | None
+    """metrics of this model by name; None: it was not evaluated"""
+    files: dict[Text, Digest] = Field(min_length=3, max_length=100)
+    """SHA-256 of each other file"""
+    networks: dict[Literal["generator", "critic"], OwnNetwork] = Field({}, max_length=2)
+    """by role, `generator` and `critic`, where they are not the package's; since schema 2"""
+    sha256: Digest | None = None
+    """of all the rest, as `check_sum` makes it; since schema 2"""
+
+
+def check_sum(content: Mapping[str, Any]) -> str:
+    """The SHA-256 of a manifest without its own `sha256`, as canonical JSON: sorted keys, no spaces."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
+    """Write `content`, the fields of a manifest but for schema and check sum, to `folder`."""
+    whole = {"schema": SCHEMA, **content}
+    (folder / MANIFEST).write_text(json.dumps({**whole, "sha256": check_sum(whole)}, indent=2))
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest in `folder`.
+
+    Raises UserError if there is none, if it was altered or written by a newer version, or if a value in it is not what
+    it must be.
+    """
+    path = folder / MANIFEST
+    if path.is_symlink():
+        raise UserError(f"{path} is a symbolic link; a model's files lie in its own directory")
+    try:
+        content = parsed_json(path.read_bytes(), path)
+    except FileNotFoundError:
+        raise UserError(f"{folder} is not a model directory: it has no {MANIFEST}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+    schema = content.get("schema")
+    if type(schema) is not int:
+        raise UserError(f"{path} is not the manifest of a model: it has no schema version")
+    if schema not in READABLE:
+        raise UserError(f"{path} has schema {schema}; this version reads schemas {' and '.join(map(str, READABLE))}")
+    if schema > 1 and content.get("sha256") != (found := check_sum(content)):
+        raise UserError(f"{path} was altered: its content has SHA-256 {found}, and it names {content.get('sha256')}")
+    try:
+        manifest = Manifest.model_validate(content)
+    except ValidationError as error:
+        faults = "\n".join(f"  {_told(fault)}" for fault in error.errors()[:5])
+        raise UserError(f"{path} is not the manifest of a model:\n{faults}") from None
+    if lacking := {CONFIG, WEIGHTS, SAMPLES} - manifest.files.keys():
+        raise UserError(f"{path}: files lacks {', '.join(sorted(lacking))}")
+    return manifest
+
+
+def parsed_json(text: bytes, path: Path) -> dict[str, Any]:
+    """The object that the JSON `text` of the file `path` holds. Raises UserError if it is none, or is too large."""
+    if len(text) > LARGEST_JSON:
+        raise UserError(f"{path} has {len(text):,} bytes; a model's has at most {LARGEST_JSON:,}")
+    try:
+        content = json.loads(text)
+    except RecursionError:
+        raise UserError(f"{path} cannot be read: it is nested too deeply") from None
+    except ValueError as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must hold an object, not {type(content).__name__}")
+    return content
+
+
+def _told(fault: Mapping[str, Any]) -> str:
+    """One line for one pydantic fault: where, what is wrong, what was found."""
+    place = ".".join(str(part)[:80] for part in fault["loc"]) or "content"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: {message[0].lower() + message[1:]} (got {repr(fault['input'])[:80]})"

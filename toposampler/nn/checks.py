@@ -165,11 +165,9 @@ def _check_alone(network: nn.Module, inputs: Tensor, key: str) -> None:
 
 def _check_twice(network: nn.Module, x: Tensor, key: str) -> None:
     """That the gradient by the samples can be differentiated by the weights."""
-    weights = [weight for weight in network.parameters() if weight.requires_grad]
     try:
         _, gradient = by_autograd(lambda at: network(at).square().sum(dim=1), x.detach())
-        if weights and gradient.requires_grad:
-            torch.autograd.grad(gradient.square().sum(), weights, allow_unused=True)
+        gradient.square().sum().backward()  # not autograd.grad: it would go round a function that refuses
     except RuntimeError as error:
         raise UserError(
             f"{key}: {_name(network)} cannot be differentiated twice, as gradient penalties ask: {_first_line(error)}"

@@ -1,4 +1,4 @@
-"""Critics D(x): a piecewise linear trunk, a linear head, and the input gradient as an explicit pass."""
+"""Critics D(x): a trunk of any kind, a linear head, and the gradient by the input."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from toposampler.nn.checks import trial_copy
+from toposampler.nn.input_gradient import by_autograd, explicit_layers, forward, pull_back
 
 
 class Critic(nn.Module):
-    """D(x) = head(trunk(x)), built of `Linear`, `Conv2d`, `LeakyReLU` and `Flatten` layers.
+    """D(x) = head(trunk(x)).
 
-    No layer mixes samples (no batch norm): the gradient penalty needs D to act on each sample alone, and
+    No layer may mix samples (no batch norm): the gradient penalty needs D to act on each sample alone, and
     data-parallel replicas would otherwise see different statistics.
+
+    Args:
+        trunk: samples (n, *shape) to features (n, n_features); of several modules each is given what the one before
+            returns.
+        n_features: how many features the trunk returns, as of `count_features`.
     """
 
-    def __init__(self, trunk: Sequence[nn.Module], n_features: int) -> None:
+    def __init__(self, trunk: nn.Module | Sequence[nn.Module], n_features: int) -> None:
         super().__init__()
-        self.trunk = nn.Sequential(*trunk)
+        self.trunk = trunk if isinstance(trunk, nn.Module) else nn.Sequential(*trunk)
         self.head = nn.Linear(n_features, 1)
 
     def features(self, x: Tensor) -> Tensor:
@@ -38,41 +45,32 @@ class Critic(nn.Module):
         return self.head.weight.expand(len(features), -1)
 
     def scores_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (n,) of x (n, *shape), and dD/dx (n, *shape), both differentiable by the weights.
-
-        Between its kinks D is linear, so dD/dx is the product of the weights and of the constant slopes of the
-        activations. Written as a pass of its own it can be differentiated once by the weights, which costs less than
-        `autograd.grad(..., create_graph=True)` followed by a second backward, and equals it exactly.
-        """
-        features, inputs = self._forward(x)
-        return self.score(features), self._pulled_back(self.slope(features), inputs)
+        """Scores (n,) of x (n, *shape), and dD/dx (n, *shape), both differentiable by the weights."""
+        layers = explicit_layers(self.trunk)
+        if layers is None:
+            scores, gradient = by_autograd(self, x)
+            return scores, gradient.to(self.head.weight.dtype)
+        features, inputs = forward(layers, x)
+        return self.score(features), self._pulled_back(layers, inputs, self.slope(features))
 
     def input_gradient(self, x: Tensor) -> Tensor:
-        """dD/dx alone, as of `scores_and_gradient`: where the slope is constant, the pass that finds the kinks needs no
-        gradient."""
+        """dD/dx alone, as of `scores_and_gradient`: where trunk and slope are piecewise linear, the pass that finds the
+        kinks needs no gradient."""
+        layers = explicit_layers(self.trunk)
+        if layers is None:
+            return self.scores_and_gradient(x)[1]
         with torch.no_grad():
-            features, inputs = self._forward(x)
-        return self._pulled_back(self.slope(features), inputs)
+            features, inputs = forward(layers, x)
+        return self._pulled_back(layers, inputs, self.slope(features))
 
-    def _forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """The features of x, and what each layer of the trunk was given, as constants."""
-        inputs = []
-        for layer in self.trunk:
-            inputs.append(x.detach())
-            x = layer(x)
-        return x, inputs
-
-    def _pulled_back(self, gradient: Tensor, inputs: list[Tensor]) -> Tensor:
-        """The gradient by x, given the one by the features."""
-        for layer, at in zip(reversed(self.trunk), reversed(inputs), strict=True):
-            gradient = _pull_back(layer, at, gradient)
-        return gradient.to(self.head.weight.dtype)
+    def _pulled_back(self, layers: Sequence[nn.Module], inputs: Sequence[Tensor], slope: Tensor) -> Tensor:
+        return pull_back(layers, inputs, slope).to(self.head.weight.dtype)
 
 
 class ClassCritic(Critic):
     """A critic that sorts samples into K + 1 classes, the last of them "real"; its score is the logit of that class."""
 
-    def __init__(self, trunk: Sequence[nn.Module], n_features: int, n_generators: int) -> None:
+    def __init__(self, trunk: nn.Module | Sequence[nn.Module], n_features: int, n_generators: int) -> None:
         super().__init__(trunk, n_features)
         self.head = nn.Linear(n_features, n_generators + 1)
 
@@ -94,17 +92,12 @@ class ClassCritic(Critic):
         return self.scores_and_gradient(x)[1]
 
 
-def _pull_back(layer: nn.Module, at: Tensor, gradient: Tensor) -> Tensor:
-    """The gradient by a layer's input, given the one by its output; `at` is the input, a constant."""
-    match layer:
-        case nn.LeakyReLU():
-            return torch.ops.aten.leaky_relu_backward(gradient, at, layer.negative_slope, False)
-        case nn.Linear():
-            return gradient @ layer.weight
-        case nn.Flatten():
-            return gradient.reshape(at.shape)
-        case nn.Conv2d(stride=(stride, _), padding=(padding, _), kernel_size=(kernel, _)):
-            rest = at.shape[-1] - ((gradient.shape[-1] - 1) * stride - 2 * padding + kernel)
-            return F.conv_transpose2d(gradient, layer.weight, None, stride, padding, rest)
-        case _:
-            raise TypeError(f"a critic's trunk holds Linear, Conv2d, LeakyReLU and Flatten, not {type(layer).__name__}")
+@torch.no_grad()
+def count_features(trunk: nn.Module, shape: tuple[int, ...]) -> int:
+    """f of a trunk that maps samples (n, *shape) to features (n, f): what a copy of it makes of one sample of zeros.
+
+    Neither the trunk nor torch's random state changes. `nn.checks.check_trunk` finds it too, and what is wrong.
+    """
+    with trial_copy(trunk, "system.critic_network") as network:
+        like = next(trunk.parameters(), torch.empty(0))
+        return network.eval()(like.new_zeros(1, *shape)).shape[1]

@@ -10,7 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-POINTWISE = (nn.ReLU, nn.LeakyReLU, nn.ELU, nn.Tanh, nn.Sigmoid)
+from toposampler.errors import UserError
+from toposampler.nn.layers import exact_type, plain_layers
+
+POINTWISE = {nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid}
 
 
 def home(c: Tensor, shards: int) -> Tensor:
@@ -33,19 +36,21 @@ WHOLE = Shard()
 class GeneratorEnsemble(nn.Module):
     """{G_c}, c in 1..K (Khayatkhoei et al. 2018): x_i = G_{c_i}(z_i).
 
-    The parameters of the K networks are stacked along a first axis of length K. A sample passes through its own
-    generator only: cost does not grow with K as it does where every generator sees the full batch (as in the authors'
-    program). Networks of `Linear` and pointwise layers run as one batched matrix product a layer; any other
-    (convolutions) as slices, one generator after the other, which measured as fast as grouped convolutions.
+    The parameters of the K networks are stacked along a first axis of length K, as `stacked.0`, `stacked.1`, ... in the
+    order of a network's `named_parameters`, and so are their buffers, as `stacked_buffers.0`, ...; buffers are not
+    trained. A sample passes through its own generator only: cost does not grow with K as it does where every generator
+    sees the full batch (as in the authors' program). Networks of `Linear` and pointwise layers run as one batched
+    matrix product a layer; any other as slices, one generator after the other, which for convolutions measured as fast
+    as grouped ones. A generator must make each sample from its latent alone (`nn.checks.check_generator`).
 
     Args:
-        make: makes one generator, freshly initialised; called K times.
+        make: makes one generator, freshly initialised; called K times. Of a module `copies` makes such a function.
         n_generators: K.
         shard: the generators that it holds, and is asked for samples of; the others are made and dropped one by one, so
             that those held start as they would in a whole ensemble.
     """
 
-    def __init__(self, make: Callable[[], nn.Sequential], n_generators: int, shard: Shard = WHOLE) -> None:
+    def __init__(self, make: Callable[[], nn.Module], n_generators: int, shard: Shard = WHOLE) -> None:
         super().__init__()
         self._shards = shard.size
         members = []
@@ -53,28 +58,48 @@ class GeneratorEnsemble(nn.Module):
             member = make()
             if k % shard.size == shard.rank:
                 members.append(member)
+        _check_alike(members)
+        first = members[0]
         self.n_held = len(members)
-        self._packs = all(isinstance(layer, (nn.Linear, *POINTWISE)) for layer in members[0])
-        self._template = (copy.deepcopy(members[0]).to("meta"),)  # in a tuple: its weights are not this module's
-        self._names = [name for name, _ in members[0].named_parameters()]
+        self._template = (copy.deepcopy(first).to("meta"),)  # in a tuple: its weights are not this module's
+        self._packed_layers = _packed_layers(self._template[0])
+        self._names = [name for name, _ in first.named_parameters()]
+        self._buffer_names = [name for name, _ in first.named_buffers()]
         self.stacked = nn.ParameterList(
             torch.stack([member.get_parameter(name).detach() for member in members]) for name in self._names
         )
+        self.stacked_buffers = nn.Module()
+        kept = first.state_dict().keys()
+        for i, name in enumerate(self._buffer_names):
+            stack = torch.stack([member.get_buffer(name) for member in members])
+            self.stacked_buffers.register_buffer(str(i), stack, persistent=name in kept)
+
+    def train(self, mode: bool = True) -> GeneratorEnsemble:
+        """See `nn.Module.train`."""
+        self._template[0].train(mode)
+        return super().train(mode)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape), in the same order.
 
         Ids on the CPU, where the work is laid out, save the wait for a GPU.
         """
-        if self.n_held == 1 or len(z) == 0:
-            return self._member(z, [weights[0] for weights in self.stacked])
+        if len(z) == 0:  # no row of some networks can be viewed in another shape
+            return self._member(z.new_zeros(1, *z.shape[1:]), 0, [weights[0] for weights in self.stacked])[:0]
+        if self.n_held == 1:
+            return self._member(z, 0, [weights[0] for weights in self.stacked])
         held = c.cpu() // self._shards
-        return self._packed(z, held) if self._packs else self._sliced(z, held)
+        return self._sliced(z, held) if self._packed_layers is None else self._packed(z, held, self._packed_layers)
 
-    def _member(self, z: Tensor, weights: Sequence[Tensor]) -> Tensor:
-        return functional_call(self._template[0], dict(zip(self._names, weights, strict=True)), z)
+    def _member(self, z: Tensor, k: int, weights: Sequence[Tensor]) -> Tensor:
+        """The samples of the held generator k, whose parameters are `weights`."""
+        state = dict(zip(self._names, weights, strict=True))
+        if self._buffer_names:
+            buffers = self.stacked_buffers.buffers()
+            state |= {name: stack[k] for name, stack in zip(self._buffer_names, buffers, strict=True)}
+        return functional_call(self._template[0], state, z)
 
-    def _packed(self, z: Tensor, c: Tensor) -> Tensor:
+    def _packed(self, z: Tensor, c: Tensor, layers: Sequence[nn.Module]) -> Tensor:
         """All generators at once: samples are packed to (generators in use, largest count, d), zeros elsewhere."""
         counts = torch.bincount(c, minlength=self.n_held)
         in_use = counts.nonzero().squeeze(1)
@@ -91,12 +116,15 @@ class GeneratorEnsemble(nn.Module):
         if len(in_use) < self.n_held:
             in_use = in_use.to(z.device, non_blocking=True)
             stacked = [weights.index_select(0, in_use) for weights in stacked]
-        for layer in self._template[0]:
-            if isinstance(layer, nn.Linear):
+        for layer in layers:
+            if not isinstance(layer, nn.Linear):
+                h = layer(h)
+            elif layer.bias is None:
+                weight, *stacked = stacked
+                h = torch.bmm(h, weight.transpose(1, 2))
+            else:
                 weight, bias, *stacked = stacked
                 h = torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
-            else:
-                h = layer(h)
         return h.flatten(0, 1).index_select(0, index)
 
     def _sliced(self, z: Tensor, c: Tensor) -> Tensor:
@@ -104,5 +132,54 @@ class GeneratorEnsemble(nn.Module):
         order = c.argsort()
         slices = z[order.to(z.device, non_blocking=True)].split(torch.bincount(c, minlength=self.n_held).tolist())
         members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
-        x = torch.cat([self._member(s, w) for s, w in zip(slices, members, strict=True) if len(s)])
+        x = torch.cat([self._member(s, k, w) for k, (s, w) in enumerate(zip(slices, members, strict=True)) if len(s)])
         return x.index_select(0, order.argsort().to(z.device, non_blocking=True))
+
+
+def copies(prototype: nn.Module, key: str = "system.generator_network") -> Callable[[], nn.Module]:
+    """A function that makes copies of `prototype`, each freshly initialised on torch's global random state.
+
+    That is done by `reset_parameters` of every submodule that has it, inner ones first. Raises UserError, naming `key`,
+    if a submodule has parameters of its own and no such method: all copies would start alike.
+    """
+    for name, module in prototype.named_modules():
+        if next(module.parameters(recurse=False), None) is not None and _reset(module) is None:
+            where = f"its {name}, a {type(module).__name__}," if name else "it"
+            raise UserError(
+                f"{key}: {type(prototype).__name__} cannot be copied with fresh weights, as {where} has parameters and "
+                "no method reset_parameters(); give a function that makes a generator instead"
+            )
+
+    def make() -> nn.Module:
+        copied = copy.deepcopy(prototype)
+        for module in reversed(list(copied.modules())):
+            if (reset := _reset(module)) is not None:
+                reset()
+        return copied
+
+    return make
+
+
+def _reset(module: nn.Module) -> Callable[[], None] | None:
+    """The method that initialises a module; those of attention and transformers have an underscore."""
+    return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
+
+
+def _packed_layers(network: nn.Module) -> list[nn.Module] | None:
+    """The layers of a network that can run for all generators at once, or None: some other layer is among them."""
+    layers = plain_layers(network)
+    if layers is None or len({id(layer) for layer in layers}) < len(layers):
+        return None
+    return layers if all(exact_type(layer) in {nn.Linear, *POINTWISE} for layer in layers) else None
+
+
+def _check_alike(members: Sequence[nn.Module]) -> None:
+    """Raises UserError unless all have parameters and buffers of the same names and shapes, and some parameter."""
+    kinds = [{name: x.shape for name, x in (*m.named_parameters(), *m.named_buffers())} for m in members]
+    if next(members[0].parameters(), None) is None:
+        raise UserError(f"a generator needs parameters to train; {type(members[0]).__name__} has none")
+    for kind in kinds:
+        if different := sorted(kind.items() ^ kinds[0].items()):
+            raise UserError(
+                f"the generators of an ensemble are of one architecture; two of these differ in {different[0][0]}"
+            )

@@ -31,32 +31,41 @@ def xavier_(network: Network) -> Network:
 
 def default_generator_width(shape: Shape, n_generators: int) -> int:
     """The paper's width: 64 for points, 32 for images up to 32x32, 128 above; a quarter of it for ensembles."""
-    single = 64 if len(shape) == 1 else 32 if shape[-1] <= 32 else 128
+    single = 64 if len(shape) == 1 else 32 if max(shape[1:]) <= 32 else 128
     return single if n_generators == 1 else single // 4
 
 
 def generator(shape: Shape, latent_dim: int, width: int, norm: bool = False) -> nn.Sequential:
-    """G: latents (n, latent_dim) to samples (n, *shape).
+    """G: latents (n, latent_dim) to samples (n, *shape): `mlp_generator` for points, `conv_generator` for images."""
+    return (
+        mlp_generator(shape, latent_dim, width) if len(shape) == 1 else conv_generator(shape, latent_dim, width, norm)
+    )
 
-    Points: latent_dim - 2 width - width - d, ReLU. Images in (-1, 1): a linear layer to 4 width maps of about an eighth
-    of the side, then three nearest-neighbour enlargements, each with a 5x5 convolution, to 2 width, width and C maps;
-    ReLU between, tanh at the end. With `norm` each sample's hidden maps are brought to mean 0 and variance 1 together.
-    """
-    if len(shape) == 1:
-        return nn.Sequential(
-            nn.Linear(latent_dim, 2 * width),
-            nn.ReLU(),
-            nn.Linear(2 * width, width),
-            nn.ReLU(),
-            nn.Linear(width, *shape),
-        )
-    channels, side, _ = shape
-    base, *sides = (max(4, math.ceil(side / 2**halvings)) for halvings in (3, 2, 1, 0))
+
+def mlp_generator(shape: Shape, latent_dim: int, width: int, depth: int = 2) -> nn.Sequential:
+    """G: latent_dim - 2 width - ... - 2 width - width - d with `depth` >= 1 hidden layers, ReLU between; images, whose
+    pixels are the d dimensions, end with tanh. Of two layers the paper's for points."""
+    widths = [latent_dim, *[2 * width] * (depth - 1), width]
+    layers: list[nn.Module] = []
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.ReLU()]
+    layers.append(nn.Linear(width, math.prod(shape)))
+    if len(shape) > 1:
+        layers += [nn.Unflatten(1, shape), nn.Tanh()]
+    return nn.Sequential(*layers)
+
+
+def conv_generator(shape: Shape, latent_dim: int, width: int, norm: bool = False) -> nn.Sequential:
+    """G for images in (-1, 1) of any size: a linear layer to 4 width maps of about an eighth of each side, then three
+    nearest-neighbour enlargements, each with a 5x5 convolution, to 2 width, width and C maps; ReLU between, tanh at the
+    end. With `norm` each sample's hidden maps are brought to mean 0 and variance 1 together."""
+    channels, *sides = shape
+    base, *sizes = ([max(4, math.ceil(side / 2**halvings)) for side in sides] for halvings in (3, 2, 1, 0))
     maps = (4 * width, 2 * width, width, channels)
-    layers: list[nn.Module] = [nn.Linear(latent_dim, maps[0] * base**2), nn.Unflatten(1, (maps[0], base, base))]
-    for (n_in, n_out), enlarged in zip(itertools.pairwise(maps), sides, strict=True):
+    layers: list[nn.Module] = [nn.Linear(latent_dim, maps[0] * math.prod(base)), nn.Unflatten(1, (maps[0], *base))]
+    for (n_in, n_out), size in zip(itertools.pairwise(maps), sizes, strict=True):
         norms = [nn.GroupNorm(1, n_in)] if norm else []
-        layers += [*norms, nn.ReLU(), nn.Upsample(enlarged), nn.Conv2d(n_in, n_out, 5, padding=2)]
+        layers += [*norms, nn.ReLU(), nn.Upsample(tuple(size)), nn.Conv2d(n_in, n_out, 5, padding=2)]
     return nn.Sequential(*layers, nn.Tanh())
 
 
@@ -69,6 +78,17 @@ def critic(shape: Shape, width: int) -> Critic:
     """D: points d - width - 2 width - 1, slope .2; images: 5x5 stride-2 convolutions to width, 2 width and 4 width
     maps, slope .1, and 1."""
     return Critic(*_trunk(shape, width))
+
+
+def mlp_trunk(shape: Shape, width: int, depth: int = 2) -> nn.Sequential:
+    """A critic's trunk: d - width - 2 width - ... - 2 width with `depth` >= 1 hidden layers, slope .2; images as the d
+    dimensions of their pixels."""
+    return nn.Sequential(*_perceptron(shape, width, depth)[0])
+
+
+def conv_trunk(shape: Shape, width: int) -> nn.Sequential:
+    """A critic's trunk for images: 5x5 stride-2 convolutions to width, 2 width and 4 width maps, slope .1."""
+    return nn.Sequential(*_convolutions(shape, width)[0])
 
 
 def pair_critic(shape: Shape, latent_dim: int, width: int) -> Critic:
@@ -89,9 +109,16 @@ def latent_encoder(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
 
 def _trunk(shape: Shape, width: int) -> tuple[list[nn.Module], int]:
     """The critic's layers up to its features, and how many features come out."""
-    if len(shape) == 1:
-        return [nn.Linear(*shape, width), nn.LeakyReLU(0.2), nn.Linear(width, 2 * width), nn.LeakyReLU(0.2)], 2 * width
-    return _convolutions(shape, width)
+    return _perceptron(shape, width, 2) if len(shape) == 1 else _convolutions(shape, width)
+
+
+def _perceptron(shape: Shape, width: int, depth: int) -> tuple[list[nn.Module], int]:
+    """See `mlp_trunk`; and how many features come out."""
+    layers: list[nn.Module] = [] if len(shape) == 1 else [nn.Flatten()]
+    widths = [math.prod(shape), width, *[2 * width] * (depth - 1)]
+    for n_in, n_out in itertools.pairwise(widths):
+        layers += [nn.Linear(n_in, n_out), nn.LeakyReLU(0.2)]
+    return layers, widths[-1]
 
 
 def classifier(shape: Shape, n_classes: int) -> nn.Sequential:
@@ -103,11 +130,11 @@ def classifier(shape: Shape, n_classes: int) -> nn.Sequential:
 
 def _convolutions(shape: Shape, width: int) -> tuple[list[nn.Module], int]:
     """5x5 stride-2 convolutions to width, 2 width and 4 width maps, slope .1, and how many features come out."""
-    channels, side, _ = shape
+    channels, *sides = shape
     layers: list[nn.Module] = []
     for n_in, n_out in itertools.pairwise((channels, width, 2 * width, 4 * width)):
         layers += [nn.Conv2d(n_in, n_out, 5, stride=2, padding=2), nn.LeakyReLU(0.1)]
-    return [*layers, nn.Flatten()], 4 * width * math.ceil(side / 8) ** 2
+    return [*layers, nn.Flatten()], 4 * width * math.prod(math.ceil(side / 8) for side in sides)
 
 
 def encoder(n_features: int, n_generators: int, batch_norm: bool) -> nn.Sequential:

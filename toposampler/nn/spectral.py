@@ -7,12 +7,15 @@ generator's step and in evaluation too, twice in a pass that also takes the inpu
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from toposampler.nn.critic import Critic
+Network = TypeVar("Network", bound=nn.Module)
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 class SpectralNorm(nn.Module):
@@ -39,16 +42,19 @@ class SpectralNorm(nn.Module):
         self.v = F.normalize((W.mT * self.u).sum(dim=1), dim=0)
 
 
-def spectrally_normalised(critic: Critic) -> Critic:
-    """`critic` with every layer's weight divided by its spectral norm, biases free."""
-    for layer in [*critic.trunk, critic.head]:
-        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+def spectrally_normalised(network: Network) -> Network:
+    """`network` with the weight of every linear layer and convolution divided by its spectral norm, biases free.
+
+    A weight that is parametrized already stays as it is.
+    """
+    for layer in list(network.modules()):
+        if isinstance(layer, LAYERS) and not parametrize.is_parametrized(layer, "weight"):
             parametrize.register_parametrization(layer, "weight", SpectralNorm(layer.weight))
-    return critic
+    return network
 
 
-def advance(critic: Critic) -> None:
-    """One power iteration of every layer of `critic` that is spectrally normalised; nothing, if none is."""
-    for layer in [*critic.trunk, critic.head]:
-        if parametrize.is_parametrized(layer):
-            layer.parametrizations.weight[0].advance(layer.parametrizations.weight.original)
+def advance(network: nn.Module) -> None:
+    """One power iteration of every layer of `network` that is spectrally normalised; nothing, if none is."""
+    for layer in network.modules():
+        if isinstance(layer, parametrize.ParametrizationList) and isinstance(layer[0], SpectralNorm):
+            layer[0].advance(layer.original)

@@ -77,7 +77,7 @@ class MADGAN(UniformSystem):
     def build_critic(self, shape: tuple[int, ...], width: int) -> ClassCritic:
         """D, with a logit for each generator and one for "real"."""
         plain = networks.critic(shape, width)
-        return ClassCritic([*plain.trunk], plain.head.in_features, self.K)
+        return ClassCritic(plain.trunk, plain.head.in_features, self.K)
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D_{K+1} - sum_c E ln D_c(G_c) / K, or the sum itself."""

@@ -62,8 +62,8 @@ class Placement:
 
 
 def _map_ensemble(state: State, system: System, change: Callable[[Tensor], Tensor]) -> State:
-    """`state` with `change` made to all it holds of the ensemble: weights, moving average and Adam's moments, each as
-    rows, one for each generator."""
+    """`state` with `change` made to all it holds of the ensemble: weights, buffers, moving average and Adam's moments,
+    each as rows, one for each generator."""
     assert isinstance(system.generators, GeneratorEnsemble)
     shapes = [weights.shape[1:] for weights in system.generators.stacked]
     sizes = [shape.numel() for shape in shapes]
@@ -79,12 +79,14 @@ def _map_ensemble(state: State, system: System, change: Callable[[Tensor], Tenso
     n_changed = len(ensemble) // sum(sizes)
     parts = ensemble.split([n_changed * size for size in sizes])
     stacked = {name: x.view(n_changed, *shape) for name, x, shape in zip(names, parts, shapes, strict=True)}
+    prefix = f"{ENSEMBLE}.stacked_buffers."
+    buffers = {name: change(x) for name, x in state["system"].items() if name.startswith(prefix)}
     own, others = state["average"].tensor_split([n_members * sum(sizes)])
     average = changed(own)
     generator = state["moments"]["generator"]
     moments = {key: changed(x) if x.dim() else x for key, x in generator[ENSEMBLE].items()}  # Adam's step is a number
     return state | {
-        "system": state["system"] | stacked,
+        "system": state["system"] | stacked | buffers,
         "average": torch.cat([average, others.to(average.device)]),
         "moments": state["moments"] | {"generator": generator | {ENSEMBLE: moments}},
     }

@@ -14,7 +14,7 @@ FLOORS = [
     ["data", "metrics", "priors"],
     ["systems"],
     ["training", "tracking", "rejection", "sampling", "evaluation"],
-    ["distributed"],
+    ["distributed", "api", "fitted"],
     ["tuning"],
     ["commands"],
 ]

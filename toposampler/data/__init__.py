@@ -1,7 +1,9 @@
 """Data sets, one page each. A new one is a page with a DataConfig, named in DATA."""
 
+from toposampler.data.array import ArrayConfig
 from toposampler.data.base import DataConfig, Dataset, Manifold
 from toposampler.data.circles import CirclesConfig
+from toposampler.data.describe import describe
 from toposampler.data.digits import DigitsConfig
 from toposampler.data.face_bed import FaceBedConfig
 from toposampler.data.folder import FolderConfig
@@ -24,7 +26,8 @@ DATA: tuple[type[DataConfig], ...] = (
     FaceBedConfig,
     NpyConfig,
     FolderConfig,
+    ArrayConfig,
 )
 """every data section, told apart by its `name`"""
 
-__all__ = ["DATA", "DataConfig", "Dataset", "Manifold", "Sampler"]
+__all__ = ["DATA", "DataConfig", "Dataset", "Manifold", "Sampler", "describe"]

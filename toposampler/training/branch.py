@@ -10,7 +10,7 @@ from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.records import drop_records_after
 from toposampler.training.checkpoint import checkpoint_name, checkpoints, read_checkpoint, save_checkpoint
-from toposampler.training.config import MAY_CHANGE, RunConfig, run_folder
+from toposampler.training.config import MAY_CHANGE, RunConfig, of_earlier_version, run_folder
 
 ADOPTABLE = re.compile(
     r"system\.((generator|critic|encoder|prior|noise)\.learning_rate|information_weight|penalty\.weight"
@@ -27,7 +27,8 @@ def branch(config: RunConfig, donor: Path) -> None:
     if `config` differs from the donor's in keys that are not `ADOPTABLE` (seed, name and where it runs aside).
     """
     state = read_checkpoint(donor)
-    before, after = (flatten(c.model_dump(mode="json")) for c in (validate(RunConfig, state["config"]), config))
+    stored = validate(RunConfig, of_earlier_version(state["config"]))
+    before, after = (flatten(c.model_dump(mode="json")) for c in (stored, config))
     fixed = [
         f"{key}: {before.get(key, '(absent)')} -> {value}"
         for key, value in after.items()

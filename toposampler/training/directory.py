@@ -4,7 +4,8 @@
 |---|---|
 | `model.json` | the manifest: schema, licence, data and digest, system, step, evaluation, SHA-256 of the other files |
 | `config.json` | the resolved configuration of the run |
-| `weights.safetensors` | `system.NAME`: the last weights; `average`: the moving average of the generators', flat |
+| `weights.safetensors` | `system.NAME`: the last weights; `average`: the moving average of the generators', flat;
+`transform.mean`, `transform.scale`: of the points it was trained on, if they were standardised |
 | `samples.png` | samples of a fixed seed: a row of images of each generator, or points coloured by their generators |
 """
 
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
 
 SCHEMA = 1
@@ -44,6 +46,8 @@ class Weights:
     """the last weights"""
     average: Tensor
     """the moving average of the parameters of the averaged modules, flat"""
+    transform: Standardisation | None = None
+    """of the points it was trained on; None: they were in the user's units"""
 
 
 def write_directory(
@@ -60,6 +64,8 @@ def write_directory(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"system.{name}": x for name, x in weights.system.items()} | {"average": weights.average}
+    if weights.transform is not None:
+        tensors |= {f"transform.{name}": x for name, x in weights.transform.state().items()}
     content = {
         CONFIG: json.dumps(weights.config, indent=2).encode(),
         WEIGHTS: save({name: x.detach().clone().contiguous() for name, x in tensors.items()}),
@@ -112,7 +118,8 @@ def read_directory(folder: Path) -> Weights:
     content = {name: _read_file(folder, name, sha256) for name, sha256 in manifest["files"].items()}
     try:
         tensors = load(content[WEIGHTS])
-        system = {name.removeprefix("system."): x for name, x in tensors.items() if name != "average"}
+        system = {name.removeprefix("system."): x for name, x in tensors.items() if name.startswith("system.")}
+        transform = {n.removeprefix("transform."): x for n, x in tensors.items() if n.startswith("transform.")}
         return Weights(
             config=json.loads(content[CONFIG]),
             shape=tuple(manifest["shape"]),
@@ -120,6 +127,7 @@ def read_directory(folder: Path) -> Weights:
             step=manifest["step"],
             system=system,
             average=tensors["average"],
+            transform=standardisation_from(transform or None),
         )
     except SafetensorError as error:
         raise UserError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from None

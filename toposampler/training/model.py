@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -13,10 +14,11 @@ from torch.nn.utils import vector_to_parameters
 from toposampler import plots
 from toposampler.config import validate
 from toposampler.data import Dataset
+from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
 from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
-from toposampler.training.config import RunConfig
+from toposampler.training.config import RunConfig, of_earlier_version
 from toposampler.training.directory import MANIFEST, Weights, read_directory, read_manifest, write_directory
 from toposampler.training.figures import POINTS, generator_images
 from toposampler.training.process_group import ONE_PROCESS
@@ -32,18 +34,38 @@ class Model:
         step: generator steps it was trained for.
         shape: of one sample.
         data: SHA-256 of the data it was trained on.
+        transform: of the points it was trained on; None: they were in the user's units.
     """
 
-    def __init__(self, config: RunConfig, system: System, step: int, shape: tuple[int, ...], data: str) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        system: System,
+        step: int,
+        shape: tuple[int, ...],
+        data: str,
+        transform: Standardisation | None = None,
+    ) -> None:
         self.config, self.system, self.step, self.shape, self.data = config, system, step, shape, data
+        self.transform = transform
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of samples in files: float32, or float64 where the user's units need it."""
+        return torch.float32 if self.transform is None else self.transform.dtype
+
+    def to_units(self, x: Tensor) -> Tensor:
+        """What the system generates, (n, *shape), in the user's units. All samples of a model go through here."""
+        return x if self.transform is None else self.transform.to_units(x)
 
     def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
-        """Samples (n, *shape) and the generators (n,) that made them; the same for the same seed.
+        """Samples (n, *shape) in the user's units and the generators (n,) that made them; the same for the same seed.
 
         `generator` in [0, K) asks one generator alone; None draws them from the learned prior. Raises as `check`.
         """
         self.check(n, seed, generator)
-        return draw_samples(self.system, n, seed, generator)
+        x, ids = draw_samples(self.system, n, seed, generator)
+        return self.to_units(x), ids
 
     def check(self, n: int, seed: int, generator: int | None) -> None:
         """Raise UserError if n is not positive, the seed no 63-bit number, or there is no such generator."""
@@ -72,10 +94,19 @@ def read_weights(place: str | Path) -> Weights:
     """What the model at `place`, which is as for `load_model`, is built from."""
     path = Path(place)
     if (path / MANIFEST).exists():
-        return read_directory(path)
+        weights = read_directory(path)
+        return replace(weights, config=of_earlier_version(weights.config))
     state = read_checkpoint(checkpoint_at(path))
     loop = state["loop"]
-    return Weights(state["config"], tuple(state["shape"]), state["data"], loop["step"], loop["system"], loop["average"])
+    return Weights(
+        of_earlier_version(state["config"]),
+        tuple(state["shape"]),
+        state["data"],
+        loop["step"],
+        loop["system"],
+        loop["average"],
+        standardisation_from(state.get("transform")),  # absent from checkpoints of earlier versions
+    )
 
 
 def data_of(config: RunConfig, digest: str) -> Dataset:
@@ -125,7 +156,8 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
             vector_to_parameters(weights.average, averaged)
     except RuntimeError as error:  # torch: a name or a shape of the weights
         raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
-    return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape, weights.data)
+    system = system.to(device).requires_grad_(False)
+    return Model(config, system, weights.step, weights.shape, weights.data, weights.transform)
 
 
 def _evaluation(checkpoint: Path, step: int) -> dict[str, float] | None:
@@ -144,7 +176,9 @@ def _picture(model: Model) -> bytes:
             [(label, images.float()) for label, images in generator_images(model.system, ONE_PROCESS)], title
         )
     else:
-        figure = plots.samples_scatter(x.float(), ids, title, "generator: share")
+        if model.transform is not None and x.shape[1] > 2:  # as `figures.as_seen`
+            x, title = model.transform.from_units(x), f"{title}, columns standardised"
+        figure = plots.samples_scatter(x, ids, title, "generator: share")
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,15 +38,22 @@ def _values(dataset: Dataset) -> list[str]:
         deviation, mean = torch.std_mean(dataset.x, correction=0)
         return [f"values {low:.3g} to {high:.3g} (black -1, white 1), mean {mean:.3g}, deviation {deviation:.3g}"]
     columns = torch.stack(_statistics(dataset.to_units(dataset.x)), dim=1)
-    lines = [
-        f"column {k}: {low:.6g} to {high:.6g}, mean {mean:.6g}, standard deviation {deviation:.3g}"
-        for k, (low, high, mean, deviation) in enumerate(columns[:SHOWN].tolist())
-    ]
+    lines = []
+    for k, (*values, deviation) in enumerate(columns[:SHOWN].tolist()):
+        low, high, mean = (_short(value, deviation) for value in values)
+        lines.append(f"column {k}: {low} to {high}, mean {mean}, standard deviation {deviation:.3g}")
     if len(columns) > SHOWN:
         low, high = columns[:, 0].min(), columns[:, 1].max()
         lines.append(f"and {len(columns) - SHOWN} columns more; all values lie between {low:.6g} and {high:.6g}")
     how = "to mean 0 and standard deviation 1, samples come back in these units" if dataset.transform else "no"
     return [*lines, f"standardised: {how}"]
+
+
+def _short(value: float, deviation: float) -> str:
+    """`value` with as many digits as say something beside the standard deviation of its column."""
+    if deviation == 0:
+        return f"{value:.6g}"
+    return f"{round(value, 3 - math.floor(math.log10(deviation))) + 0.0:.15g}"  # + 0: no -0
 
 
 def _statistics(x: Tensor) -> Sequence[Tensor]:

@@ -56,7 +56,7 @@ def found_files(folder: Path) -> list[Path]:
 def by_suffix(paths: Iterable[Path]) -> str:
     """How many of `paths` have which ending, the most frequent first: "10 .jpg, 2 .tif, 1 without ending"."""
     counts = Counter(path.suffix.lower() or "without ending" for path in paths)
-    return ", ".join(f"{n:,} {ending}" for ending, n in counts.most_common())
+    return ", ".join(f"{n:,} {ending}" for ending, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _leads_back(link: Path) -> bool:

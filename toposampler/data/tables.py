@@ -113,8 +113,7 @@ def from_csv(what: str, path: Path, labels: str | None) -> Arrays:
             raise UserError(f"{what} has no single column {labels!r} (data.labels); its columns are {_listed(names)}")
         of_labels = None if labels is None else names.index(labels)
         used = [i for i in range(len(names)) if i != of_labels]
-        numbers = _numbers(path, used, delimiter, named) if used else np.empty((0, 0))
-        if numbers is None:
+        if (numbers := _numbers(path, names, used, delimiter, named)) is None:
             fault = next(_faults(path, names, used, delimiter, named), "is no table of numbers")
             raise UserError(f"{what} {fault}")
         columns = [Column(names[i], "numbers", numbers[:, k], 0) for k, i in enumerate(used)]
@@ -144,18 +143,24 @@ def _rows(path: Path, delimiter: str, named: bool) -> Iterator[tuple[int, list[s
         yield from rows
 
 
-def _numbers(path: Path, used: Sequence[int], delimiter: str, named: bool) -> np.ndarray | None:
-    """The columns `used`: (N, len(used)) float64; None if a cell of them is no number."""
+def _numbers(path: Path, names: Sequence[str], used: Sequence[int], delimiter: str, named: bool) -> np.ndarray | None:
+    """The columns `used` of all `names`: (N, len(used)) float64; None if a cell is no number or rows differ."""
+    whole = len(used) == len(names)
+    if not whole and any(len(row) != len(names) for _, row in _rows(path, delimiter, named)):
+        return None  # which loadtxt does not mind if it is told which columns to use
     with warnings.catch_warnings(), path.open(encoding="utf-8-sig", newline="") as file:
         warnings.simplefilter("ignore")  # of a file without rows, which is refused as such
         lines = (line for line in file if line.strip())
         if named:
             next(lines, None)
+        chosen = None if whole else used
         try:
-            found = np.loadtxt(lines, delimiter=delimiter, quotechar='"', comments=None, ndmin=2, usecols=used)
+            found = np.loadtxt(lines, delimiter=delimiter, quotechar='"', comments=None, ndmin=2, usecols=chosen)
         except ValueError:
             return None
-    return found if found.size else np.empty((0, len(used)))
+    if not found.size:
+        return np.empty((0, len(used)))
+    return found if found.shape[1] == len(used) else None
 
 
 def _faults(path: Path, names: Sequence[str], used: Sequence[int], delimiter: str, named: bool) -> Iterator[str]:

@@ -75,7 +75,8 @@ def standardisation_of(x: np.ndarray) -> Standardisation:
     unit = np.where(largest > 0, largest, 1.0)
     y = x / unit
     constant = y.max(axis=0) - y.min(axis=0) <= CONSTANT
-    center = np.where(constant, y[0], y.mean(axis=0))
+    center = y.mean(axis=0)
+    center = np.where(constant, y[0], center + (y - center).mean(axis=0))  # twice, for large offsets
     scale = np.where(constant, 0.0, np.sqrt(np.square(y - center).mean(axis=0)))
     mean = np.where(constant, x[0], center * unit)
     return Standardisation(torch.from_numpy(mean), torch.from_numpy(scale * unit))

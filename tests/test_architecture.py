@@ -14,7 +14,7 @@ FLOORS = [
     ["data", "metrics", "priors"],
     ["systems"],
     ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
-    ["distributed", "lookup", "evaluate_model"],
+    ["distributed", "lookup", "evaluate_model", "api", "fitted"],
     ["tuning"],
     ["commands", "__main__"],
 ]

@@ -15,7 +15,7 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-DATA_NAMES = "one of lines, circles, spheres, gaussians, digits, mnist, stacked_mnist, face_bed, npy, folder"
+DATA_NAMES = "one of lines, circles, spheres, gaussians, digits, mnist, stacked_mnist, face_bed, npy, folder, array"
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 from toposampler.data import face_bed
 from toposampler.data.face_bed import FaceBedConfig
 from toposampler.data.folder import FolderConfig
+from toposampler.data.images import COMMON
 from toposampler.data.npy import NpyConfig
 from toposampler.errors import UserError
 from toposampler.metrics.classifier import classifier_of
@@ -103,9 +104,7 @@ def test_what_is_absent_is_named_with_what_is_needed(root: Path, monkeypatch: py
         return str(caught.value)
 
     shutil.rmtree(root / "bedrooms" / "a")
-    assert refused() == (
-        f"{root / 'bedrooms'} holds 1 images (.bmp, .jpeg, .jpg, .png, .webp), fewer than data.n_each, 3: {needed}"
-    )
+    assert refused() == (f"{root / 'bedrooms'} holds 1 images ({COMMON}), fewer than data.n_each, 3: {needed}")
     (celeba / "img_align_celeba" / "000001.jpg").unlink()
     assert refused() == f"{celeba}/img_align_celeba/000001.jpg is absent, and CelebA's list names it: {needed}"
     archive = pack(root, monkeypatch)

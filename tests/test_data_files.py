@@ -27,7 +27,7 @@ def saved(folder: Path, array: object, name: str = "x.npy") -> Path:
 
 def test_npy_points(tmp_path: Path) -> None:
     points = RNG.normal(size=(7, 3)).astype(">f8")  # as another machine might have written them
-    data = NpyConfig(path=saved(tmp_path, points)).load()
+    data = NpyConfig(path=saved(tmp_path, points), standardise=False).load()
     assert data.x.dtype == torch.float32
     assert torch.equal(data.x, torch.from_numpy(points.astype(np.float32)))
     assert data.labels is None
@@ -68,14 +68,13 @@ def test_npy_labels_are_numbered_from_zero(tmp_path: Path) -> None:
         (np.zeros((2, 0)), "points without coordinates"),
         (np.zeros((1, 2)), "holds 1 samples; at least 2"),
         (np.array([[0.0, 1.0], [np.nan, 0.0]]), "NaN or infinite values in 1 samples, the first at index 1"),
-        (np.array([[0.0, 1.0], [1e300, 0.0]]), "NaN or infinite values in 1 samples, the first at index 1"),
         (np.full((2, 8, 8), np.inf), "NaN or infinite"),
-        (np.zeros((2, 8, 9)), "8 x 9 pixels; they must be square with sides of 8 to 64"),
+        (np.zeros((2, 7, 9)), "7 x 9 pixels; their sides must be of 8 to 512"),
         (np.zeros((2, 7, 7)), "7 x 7 pixels"),
-        (np.zeros((2, 3, 65, 65)), "65 x 65 pixels"),
+        (np.zeros((2, 1, 8, 513)), "8 x 513 pixels"),
         (np.full((2, 8, 8), 255.0), r"values from 255 to 255; they must be uint8, or numbers in \[-1, 1\]"),
         (np.zeros((2, 2), dtype=complex), "integers or floats, found type complex128"),
-        (np.array([[{}], [{}]], dtype=object), r"is not a \.npy array of numbers: .*allow_pickle"),
+        (np.array([[{}], [{}]], dtype=object), r"is not a \.npy array of numbers: it holds Python objects"),
     ],
 )
 def test_npy_refuses(tmp_path: Path, array: np.ndarray, message: str) -> None:
@@ -83,6 +82,7 @@ def test_npy_refuses(tmp_path: Path, array: np.ndarray, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
         NpyConfig(path=path).load()
     assert str(path) in str(caught.value)
+    assert "allow_pickle" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"no array"])
@@ -91,12 +91,6 @@ def test_npy_refuses_a_file_of_another_kind(tmp_path: Path, content: bytes) -> N
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.npy is not a \.npy array of numbers"):
         NpyConfig(path=path).load()
-
-
-def test_npy_refuses_an_archive_of_arrays(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", a=np.zeros((2, 2)))
-    with pytest.raises(UserError, match=r"x\.npz must hold one array .* found several arrays"):
-        NpyConfig(path=tmp_path / "x.npz").load()
 
 
 def test_npy_refuses_a_missing_file(tmp_path: Path) -> None:
@@ -220,7 +214,7 @@ def test_folder_with_one_sub_folder_has_no_labels(tmp_path: Path) -> None:
 def test_folder_refuses(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="absent does not exist or is not a folder"):
         FolderConfig(path=tmp_path / "absent").load()
-    with pytest.raises(UserError, match=r"holds no images \(\.bmp, \.jpeg, \.jpg, \.png, \.webp\)"):
+    with pytest.raises(UserError, match=r"holds no images \(\.png, \.jpg, .* that Pillow reads\)"):
         FolderConfig(path=tmp_path).load()
     paint(tmp_path / "a.png", (0, 0, 0))
     with pytest.raises(UserError, match="holds 1 samples; at least 2"):

@@ -209,7 +209,7 @@ def test_digits() -> None:
         ({"name": "spheres", "distance": 2}, r"data: spheres 0 and 1 touch: .* 2 apart .* 1 and 1; raise distance"),
         ({"name": "spheres", "layout": "moor"}, r"data: spheres .* touch: .* 5 and .*; raise dimension"),
         ({"name": "gaussians", "sd": 0}, r"data\.sd: .*greater than 0"),
-        ({"name": "folder", "path": "x", "size": 65}, r"data\.size: .*less than or equal to 64"),
+        ({"name": "folder", "path": "x", "size": 513}, r"data\.size: sides must be of 8 to 512 pixels \(got 513\)"),
         ({"name": "folder", "path": "x", "channels": 2}, r"data\.channels: .*1 or 3"),
         ({"name": "npy"}, r"data\.path: a value is required"),
         ({"name": "moons"}, r"data\.name: 'moons' is not known"),

@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toposampler.api import fit as fit
     from toposampler.commands.systems import list_systems as list_systems
     from toposampler.evaluate_model import evaluate as evaluate
     from toposampler.lookup import load as load
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "fit": "toposampler.api",
     "evaluate": "toposampler.evaluate_model",
     "list_systems": "toposampler.commands.systems",
     "load": "toposampler.lookup",

@@ -6,10 +6,11 @@ Pages of others are registered (`toposampler.register`) or found by entry points
 from __future__ import annotations
 
 from toposampler.data.base import DataConfig, Dataset, Manifold
+from toposampler.data.describe import describe
 from toposampler.data.sampler import Sampler
 from toposampler.registry import Pages
 
-__all__ = ["DATA", "SETS", "DataConfig", "Dataset", "Manifold", "Sampler"]
+__all__ = ["DATA", "SETS", "DataConfig", "Dataset", "Manifold", "Sampler", "describe"]
 
 SETS: Pages[DataConfig] = Pages("data set", "toposampler.data", DataConfig, __name__)
 """all data sets, told apart by `name`"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from toposampler.config import Section, Seed
+from toposampler.data.transform import Standardisation, standardisation_of
 from toposampler.errors import UserError
 from toposampler.files import local_path
 
@@ -37,26 +38,60 @@ class Dataset:
     """A data set in memory."""
 
     x: Tensor
-    """(N, *shape) float32; images are (N, C, H, W) in [-1, 1]"""
+    """(N, *shape) float32, what networks are trained on; images are (N, C, H, W) in [-1, 1]"""
     labels: Tensor | None = None
     """(N,) int64 in [0, M): the component each point belongs to"""
     weights: Tensor | None = None
     """(M,) float64, sums to 1: the true mass of each component"""
     manifold: Manifold | None = None
-    """the exact support, where it is known"""
+    """the exact support, in the user's units, where it is known"""
+    transform: Standardisation | None = None
+    """how `x` was made from points in the user's units; None: these are the same"""
+    notes: tuple[str, ...] = ()
+    """what was read, what was left out, and warnings: a line each, for the user"""
+    source: str | None = None
+    """the digest, where `x` alone does not say it: that of the data before they were standardised"""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of one sample: (d,) for points, (C, H, W) for images."""
         return tuple(self.x.shape[1:])
 
+    def to_units(self, x: Tensor) -> Tensor:
+        """Points (n, *shape), such as networks are trained on and make, in the user's units."""
+        return x if self.transform is None else self.transform.to_units(x)
+
+    def from_units(self, x: Tensor) -> Tensor:
+        """Points (n, *shape) in the user's units as networks see them, of the type and on the device of `self.x`."""
+        return (x if self.transform is None else self.transform.from_units(x)).to(self.x)
+
+    def without_mean(self, x: Tensor) -> Tensor:
+        """Points (n, *shape), such as networks see, in the user's units less their mean: for distances."""
+        return x if self.transform is None else self.transform.without_mean(x)
+
     def digest(self) -> str:
-        """SHA-256 of points and labels: a run goes on only with the data it was begun with."""
+        """SHA-256 of points and labels: a run goes on only with the data it was begun with.
+
+        Standardising the data does not change it.
+        """
+        if self.source is not None:
+            return self.source
         sha = hashlib.sha256(repr(self.x.shape).encode())
         for tensor in (self.x, self.labels):
             if tensor is not None:
                 sha.update(tensor.flatten().numpy().data)  # read where it lies, not copied
         return sha.hexdigest()
+
+
+def standardised(dataset: Dataset, transform: Standardisation, notes: tuple[str, ...] = ()) -> Dataset:
+    """`dataset`, whose points x (N, d) are in the user's units, float32 or float64, in those of `transform`.
+
+    Its digest is that of the float32 points, as it is without standardising; of x where float32 cannot hold them.
+    """
+    single = dataset.x.float()
+    plain = dataset if transform.merged.any() or single.isinf().any() else replace(dataset, x=single)
+    x = transform.from_units(dataset.x)
+    return replace(dataset, x=x, transform=transform, notes=dataset.notes + notes, source=plain.digest())
 
 
 class DataConfig(Section):
@@ -82,6 +117,17 @@ class SyntheticConfig(DataConfig):
     """points to draw"""
     seed: Seed = 0
     """seed the data is drawn with (not the run's seed: every run sees the same data)"""
+
+
+class PointsConfig(SyntheticConfig):
+    """Base of points that are drawn, in the units of their paper."""
+
+    standardise: bool = False
+    """train on points with mean 0 and standard deviation 1 in each column; samples have the data's units in any case"""
+
+    def drawn(self, dataset: Dataset) -> Dataset:
+        """`dataset` as it is asked for: as it was drawn, or standardised."""
+        return standardised(dataset, standardisation_of(dataset.x.numpy())) if self.standardise else dataset
 
 
 def checked_weights(weights: tuple[float, ...] | None, n_components: int) -> tuple[float, ...]:

@@ -8,14 +8,14 @@ from typing import Literal
 import torch
 from pydantic import field_validator
 
-from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
+from toposampler.data.base import Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Spheres
 
 CENTRES = torch.tensor([[-2.0, 0.0], [2.0, 0.0]])
 
 
-class CirclesConfig(SyntheticConfig):
+class CirclesConfig(PointsConfig):
     """Points spread evenly over two unit circles: left, right."""
 
     name: Literal["circles"] = "circles"
@@ -34,4 +34,4 @@ class CirclesConfig(SyntheticConfig):
         labels, weights = draw_components(self.n, self.weights, len(CENTRES), generator)
         angle = 2 * math.pi * torch.rand(self.n, generator=generator)
         x = CENTRES[labels] + torch.stack((angle.cos(), angle.sin()), dim=1)
-        return Dataset(x, labels, weights, Spheres(CENTRES, torch.ones(2)))
+        return self.drawn(Dataset(x, labels, weights, Spheres(CENTRES, torch.ones(2))))

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from toposampler.data.base import DataConfig, Dataset
 from toposampler.data.components import label_frequencies
-from toposampler.data.images import MAX_SIDE, MIN_SIDE, SUFFIXES, from_bytes, image_paths, read_square
+from toposampler.data.images import COMMON, MAX_SIDE, MIN_SIDE, from_bytes, image_paths, read_image
 from toposampler.errors import UserError
 from toposampler.keys import may
 
@@ -42,7 +42,7 @@ class FaceBedConfig(DataConfig):
         paths = [*self._faces(), *self._bedrooms()]
         images = torch.empty(len(paths), 3, self.size, self.size, dtype=torch.uint8)
         for image, path in zip(images, paths, strict=True):
-            image.copy_(read_square(path, self.size, channels=3))
+            image.copy_(read_image(path, self.size, self.size, channels=3))
         labels = torch.arange(2).repeat_interleave(self.n_each)
         return Dataset(from_bytes(images), labels, label_frequencies(labels))
 
@@ -67,7 +67,7 @@ class FaceBedConfig(DataConfig):
         paths = image_paths(folder)
         if len(paths) < self.n_each:
             raise UserError(
-                f"{folder} holds {len(paths):,} images ({', '.join(SUFFIXES)}), fewer than data.n_each, "
+                f"{folder} holds {len(paths):,} images ({COMMON}), fewer than data.n_each, "
                 f"{self.n_each:,}: {self._needed()}"
             )
         return [folder / path for path in paths[: self.n_each]]

@@ -9,12 +9,12 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
+from toposampler.data.base import Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Discs
 
 
-class GaussiansConfig(SyntheticConfig):
+class GaussiansConfig(PointsConfig):
     """Isotropic Gaussians in the plane. The support of a mode is its disc of 3 standard deviations.
 
     That disc is VEEGAN's "high quality"; a perfect sampler puts 1 - exp(-9/2) = 98.9 % of its mass there.
@@ -58,4 +58,4 @@ class GaussiansConfig(SyntheticConfig):
         sd = self.sd or {"ring": 0.02, "grid": 0.05}[self.layout]
         labels, weights = draw_components(self.n, self.weights, len(centres), generator)
         x = centres[labels] + sd * torch.randn(self.n, 2, generator=generator)
-        return Dataset(x, labels, weights, Discs(centres, radius=3 * sd))
+        return self.drawn(Dataset(x, labels, weights, Discs(centres, radius=3 * sd)))

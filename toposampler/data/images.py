@@ -1,10 +1,14 @@
-"""What every page of images shares: which sides the networks can make, reading, and bytes as numbers."""
+"""What every page of images shares: which sides there may be, reading, and bytes as numbers."""
 
 from __future__ import annotations
 
 import os
+import warnings
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +21,32 @@ from toposampler.errors import UserError
 if TYPE_CHECKING:
     from PIL import Image
 
-MIN_SIDE, MAX_SIDE = 8, 64
-"""smallest and largest side, in pixels, of the square images the networks can make"""
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
+MIN_SIDE, MAX_SIDE = 8, 512
+"""smallest and largest side of an image, in pixels; which of them a network can make, it says itself"""
+FORMATS = frozenset({"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"})
+FORMATS |= {"WEBP"}
+"""Pillow's formats of pictures; the others it knows are icons, documents that run other programs, and stubs"""
+COMMON = ".png, .jpg, .tif, .gif, .webp and others that Pillow reads"
+"""for messages, as all endings take two lines"""
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """The endings of the images that this Pillow reads, sorted: of several images in one file, the first."""
+    from PIL import Image  # here, as data without images needs none of it
+
+    return tuple(
+        sorted(ending for ending, of in Image.registered_extensions().items() if of in FORMATS & Image.OPEN.keys())
+    )
 
 
 def image_paths(folder: Path) -> list[Path]:
-    """The images anywhere below `folder`, relative to it and sorted; hidden files and folders are passed over.
+    """The images anywhere below `folder`, relative to it and sorted; see `found_files`."""
+    return [path for path in found_files(folder) if path.suffix.lower() in suffixes()]
+
+
+def found_files(folder: Path) -> list[Path]:
+    """The files anywhere below `folder`, relative to it and sorted; hidden files and folders are passed over.
 
     Links to folders are followed, unless they lead back to a folder they are in.
     """
@@ -32,7 +55,13 @@ def image_paths(folder: Path) -> list[Path]:
         here = Path(place)
         folders[:] = [f for f in folders if not f.startswith(".") and not _leads_back(here / f)]
         found += [here / name for name in names if not name.startswith(".")]
-    return sorted(path.relative_to(folder) for path in found if path.suffix.lower() in SUFFIXES)
+    return sorted(path.relative_to(folder) for path in found)
+
+
+def by_suffix(paths: Iterable[Path]) -> str:
+    """How many of `paths` have which ending, the most frequent first: "10 .jpg, 2 .tif, 1 without ending"."""
+    counts = Counter(path.suffix.lower() or "without ending" for path in paths)
+    return ", ".join(f"{n:,} {ending}" for ending, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _leads_back(link: Path) -> bool:
@@ -40,20 +69,28 @@ def _leads_back(link: Path) -> bool:
     return link.is_symlink() and any(passed.resolve().is_relative_to(link.resolve()) for passed in link.parents)
 
 
-def read_square(path: Path | zipfile.Path, size: int, channels: int) -> Tensor:
-    """The image in `path`, upright, its central square resized: (channels, size, size) uint8.
+def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int) -> Tensor:
+    """The image in `path`, upright, its largest central part of these proportions resized: (channels, height, width)
+    uint8.
 
     What is transparent shows white. Raises UserError, naming `path`, if it cannot be read.
     """
     from PIL import Image, ImageOps  # here, as data without images needs none of it
 
     try:
-        with path.open("rb") as file, Image.open(file) as image:
-            upright = _opaque_bytes(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
-    except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, zlib.error, Image.DecompressionBombError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
+            with path.open("rb") as file, Image.open(file) as image:
+                upright = _opaque_bytes(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+    except Image.DecompressionBombError:
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, beyond which a small file can fill the memory
+        raise UserError(
+            f"image {path} has more than {most:,} pixels, the most that are read: save it smaller"
+        ) from None
+    except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"image {path} cannot be read: {error}") from None
-    square = ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(square)).view(size, size, channels).permute(2, 0, 1)
+    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
 
 
 def _opaque_bytes(image: Image.Image) -> Image.Image:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from pydantic import field_validator
 
-from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
+from toposampler.data.base import Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Segments
 
@@ -16,7 +16,7 @@ STARTS = torch.tensor([[0.25, 0.75], [-0.25, -0.75], [0.25, -0.75], [-0.25, 0.75
 ENDS = torch.tensor([[0.75, 0.25], [-0.75, -0.25], [0.75, -0.25], [-0.75, 0.25]])
 
 
-class LinesConfig(SyntheticConfig):
+class LinesConfig(PointsConfig):
     """Points spread evenly over four segments: top right, bottom left, bottom right, top left."""
 
     name: Literal["lines"] = "lines"
@@ -35,4 +35,4 @@ class LinesConfig(SyntheticConfig):
         labels, weights = draw_components(self.n, self.weights, len(STARTS), generator)
         t = torch.rand(self.n, 1, generator=generator)
         x = torch.lerp(STARTS[labels], ENDS[labels], t)
-        return Dataset(x, labels, weights, Segments(STARTS, ENDS))
+        return self.drawn(Dataset(x, labels, weights, Segments(STARTS, ENDS)))

@@ -1,103 +1,62 @@
-"""A user's own points or images in a NumPy file."""
+"""A user's own points or images in a file."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
-import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, ValidationInfo, field_validator
 
-from toposampler.data.base import DataConfig, Dataset, checked_points
-from toposampler.data.components import label_frequencies
-from toposampler.data.images import MAX_SIDE, MIN_SIDE, from_bytes
+from toposampler.data.arrays import dataset_of
+from toposampler.data.base import DataConfig, Dataset
+from toposampler.data.reading import SUFFIXES, TABLES, read_file
 from toposampler.errors import UserError
 from toposampler.keys import may
 
 
 class NpyConfig(DataConfig):
-    """An array of numbers on disk."""
+    """An array of numbers on disk, or the columns of a table."""
 
     name: Literal["npy"] = "npy"
     path: Path = Field(json_schema_extra=may(resume=True))
-    """.npy file of points (N, d), or of square images (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3,
-    as bytes or as numbers in [-1, 1]"""
-    labels: Path | None = Field(None, json_schema_extra=may(resume=True))
-    """.npy file of N integers, the component of each sample; they are numbered anew from 0 in rising order"""
+    """.npy, .npz, .csv, .parquet or .pt (torch.save) file of points (N, d), or of images (N, H, W), (N, C, H, W) or
+    (N, H, W, C) with C 1 or 3, as bytes or as numbers in [-1, 1]"""
+    key: str | None = Field(None, min_length=1)
+    """which array of a .npz or .pt file; default: x, or the only one"""
+    labels: Path | str | None = Field(None, json_schema_extra=may(resume=True))
+    """the component of each sample: a file of N integers, or the name of a column of a table at `path`; they are
+    numbered anew from 0 in rising order. Default: the array `labels` of a .npz or .pt file that also holds x"""
+    standardise: bool = True
+    """train on points with mean 0 and standard deviation 1 in each column, and bring samples back to the units of the
+    file; images stay as they are"""
+
+    @field_validator("labels")
+    @classmethod
+    def _file_or_column(cls, labels: Path | str | None, info: ValidationInfo) -> Path | str | None:
+        """A column's name as text, a file's as a path, which a worker in another folder needs absolute."""
+        if labels is None:
+            return None
+        table = isinstance(path := info.data.get("path"), Path) and path.suffix.lower() in TABLES
+        return str(labels) if table and Path(labels).suffix.lower() not in SUFFIXES else Path(labels)
 
     def load(self) -> Dataset:
         """Read the arrays. Raises UserError, naming the file, if one is absent or cannot be trained on."""
-        array = _read(self.path)
-        x = _points(array, self.path) if array.ndim == 2 else _images(array, self.path)
-        if self.labels is None:
-            return Dataset(x)
-        labels = _labels(_read(self.labels), len(x), self.labels)
-        return Dataset(x, labels, label_frequencies(labels))
+        column = self.labels if isinstance(self.labels, str) else None
+        arrays = read_file(self.path, self.key, column)
+        what, of_labels, labels = f"data file {self.path}", f"the labels of {self.path}", arrays.labels
+        if isinstance(self.labels, Path):
+            labels, of_labels = _read_labels(self.labels), f"data.labels file {self.labels}"
+        return dataset_of(what, arrays.x, labels, of_labels, self.standardise)
 
 
-def _read(path: Path) -> np.ndarray:
-    """The array of numbers in `path`."""
+def _read_labels(path: Path) -> np.ndarray:
+    """The labels in a file of their own, as they are there."""
     try:
-        array = np.load(path, allow_pickle=False)  # a pickle can run code
-    except FileNotFoundError:
-        raise UserError(f"data file {path} does not exist") from None
-    except (OSError, EOFError, ValueError, MemoryError, BadZipFile) as error:
-        raise UserError(f"data file {path} is not a .npy array of numbers: {error}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "iuf":
-        found = f"type {array.dtype}" if isinstance(array, np.ndarray) else "several arrays"
-        raise UserError(f"data file {path} must hold one array of integers or floats, found {found}")
-    return array
-
-
-def _points(array: np.ndarray, path: Path) -> Tensor:
-    """Points (N, d) as float32."""
-    if array.shape[1] == 0:
-        raise UserError(f"data file {path} holds points without coordinates: shape {array.shape}")
-    return checked_points(_as_float32(array), str(path))
-
-
-def _images(array: np.ndarray, path: Path) -> Tensor:
-    """Images of any accepted shape and type as (N, C, H, W) float32 in [-1, 1]."""
-    if array.ndim == 3:
-        array = array[:, None]
-    elif array.ndim == 4 and array.shape[1] not in (1, 3):
-        array = np.moveaxis(array, 3, 1)
-    if array.ndim != 4 or array.shape[1] not in (1, 3):
-        raise UserError(
-            f"data file {path} must hold points (N, d) or images (N, H, W), (N, C, H, W) or (N, H, W, C) "
-            f"with C 1 or 3, found shape {array.shape}"
-        )
-    height, width = array.shape[2:]
-    if height != width or not MIN_SIDE <= height <= MAX_SIDE:
-        raise UserError(
-            f"data file {path} holds images of {height} x {width} pixels; "
-            f"they must be square with sides of {MIN_SIDE} to {MAX_SIDE}"
-        )
-    if array.dtype == np.uint8:
-        return checked_points(from_bytes(torch.from_numpy(np.ascontiguousarray(array))), str(path))
-    x = checked_points(_as_float32(array), str(path))
-    if x.abs().max() > 1:
-        raise UserError(
-            f"data file {path} holds images with values from {x.min():g} to {x.max():g}; "
-            "they must be uint8, or numbers in [-1, 1]"
-        )
-    return x
-
-
-def _as_float32(array: np.ndarray) -> Tensor:
-    """The numbers of `array` in this machine's order of bytes; those too large for float32 become infinite."""
-    with np.errstate(over="ignore"):
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
-
-
-def _labels(array: np.ndarray, n: int, path: Path) -> Tensor:
-    """The component of each of `n` samples: (n,) int64 in [0, M), each of which occurs."""
-    if array.shape != (n,) or array.dtype.kind not in "iu":
-        raise UserError(
-            f"data.labels file {path} must hold {n} integers, one per sample, "
-            f"found shape {array.shape} of {array.dtype}"
-        )
-    return torch.from_numpy(np.unique(array, return_inverse=True)[1])
+        read = read_file(path)
+    except UserError as error:
+        raise UserError(f"data.labels: {error}") from None
+    if read.columns is not None and len(read.columns) == 1:  # a table of one column
+        whole = np.trunc(read.x[:, 0])
+        return whole.astype(np.int64) if np.array_equal(whole, read.x[:, 0]) else read.x[:, 0]
+    return read.x

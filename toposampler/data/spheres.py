@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
-from toposampler.data.base import Dataset, SyntheticConfig, checked_weights
+from toposampler.data.base import Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Spheres
 
@@ -16,7 +16,7 @@ MOOR_RADII = (*[5.0] * 10, 25.0)
 MOOR_WEIGHTS = (*[1 / 20] * 10, 1 / 2)
 
 
-class SpheresConfig(SyntheticConfig):
+class SpheresConfig(PointsConfig):
     """Points uniform on each of several spheres of one dimension d, in d + 1 dimensions.
 
     `line` is the target of TopoSampler: spheres of one size in a row, along the first axis and around the origin.
@@ -82,4 +82,4 @@ class SpheresConfig(SyntheticConfig):
         labels, weights = draw_components(self.n, masses, len(radii), generator)
         direction = torch.nn.functional.normalize(torch.randn(self.n, self.dimension + 1, generator=generator))
         x = centres[labels] + radii[labels, None] * direction
-        return Dataset(x, labels, weights, Spheres(centres, radii))
+        return self.drawn(Dataset(x, labels, weights, Spheres(centres, radii)))

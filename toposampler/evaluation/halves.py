@@ -34,7 +34,13 @@ def halves(dataset: Dataset, n: int, seed: int) -> tuple[Dataset, Dataset]:
     order = torch.randperm(len(dataset.x), generator=torch.Generator().manual_seed(seed))
     labels = dataset.labels
     first, second = (
-        Dataset(dataset.x[rows], None if labels is None else labels[rows], dataset.weights, dataset.manifold)
+        Dataset(
+            dataset.x[rows],
+            None if labels is None else labels[rows],
+            dataset.weights,
+            dataset.manifold,
+            dataset.transform,
+        )
         for rows in (order[:n], order[n : 2 * n])
     )
     return first, second

@@ -50,7 +50,7 @@ class Sampled:
     """Samples of a subject."""
 
     samples: Tensor
-    """(n, *shape) float32"""
+    """(n, *shape) in the user's units"""
     ids: Tensor
     """(n,) int64: the generators that made them"""
     prior: Tensor | None
@@ -134,7 +134,7 @@ def sampled(subject: Subject, n: int, seed: int) -> Sampled:
         prior = prior if sampler.keeps_prior else None
     if not torch.isfinite(samples).all():
         raise UserError(f"{subject.place}: its samples are not finite")
-    return Sampled(samples.float(), ids, prior, rate)
+    return Sampled(samples.to(model.dtype), ids, prior, rate)
 
 
 @lru_cache(maxsize=8)

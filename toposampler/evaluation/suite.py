@@ -53,20 +53,22 @@ class Suite:
         self._real_features = inception and lru_cache(maxsize=1)(inception.features)  # one for all subjects of a draw
 
     def of_samples(self, samples: Tensor, ids: Tensor, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
-        """Samples (n, *shape) in any order, and the generators (n,) that made them, against the n points of `real`."""
+        """Samples (n, *shape), in the user's units and any order, and the generators (n,) that made them, against the n
+        points of `real`."""
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))  # some look at the first
         return self._find(samples[order], ids[order], prior, real, seed)
 
     def of_data(self, others: Dataset, real: Dataset, seed: int) -> Findings:
         """The n points of `others`, which are none of `real`, as if they were samples of a model."""
-        return self._find(others.x, None, None, real, seed)
+        return self._find(others.to_units(others.x), None, None, real, seed)
 
     def _find(self, samples: Tensor, ids: Tensor | None, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
         """`ids` None: the samples are training points themselves."""
+        metrics = evaluate(real, samples, ids, prior, seed, max_real=len(samples))
+        samples = real.from_units(samples)
         n, x, y = len(samples), samples.flatten(1), real.x.flatten(1)
         m = min(n, N_ASSIGNED)
-        metrics = evaluate(real, samples, ids, prior, seed, max_real=n)
-        metrics[f"wasserstein_2_{m}"] = wasserstein_2(x[:m], y[:m])
+        metrics[f"wasserstein_2_{m}"] = wasserstein_2(real.without_mean(x[:m]), real.without_mean(y[:m]))
         if (bandwidth := median_distance(y[:m])) > 0:
             metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], bandwidth)
         nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)

@@ -48,31 +48,34 @@ def evaluate(
     seed: int,
     max_real: int = 10_000,
 ) -> dict[str, float]:
-    """How well `samples` (n, *shape) match `dataset`: each metric by its name, which says the protocol.
+    """How well `samples` (n, *shape), in the user's units, match `dataset`: each metric by its name, the protocol.
 
+    Distances are in the user's units. What has no unit (neighbours, components, coverage) is measured, where the data
+    were standardised, on standardised points, in which every column counts as much.
     generator_ids (n,) and prior (K,) are judged where the system has them. Samples are compared with at most
     `max_real` real points, chosen by `seed`. What the data cannot tell is absent from the result.
     Raises ValueError if a sample is not finite.
     """
-    x = samples.to(dataset.x).flatten(1)
+    x = dataset.from_units(samples).flatten(1)
     bad = ~torch.isfinite(x).all(dim=1)
     if bad.any():
         raise ValueError(f"{int(bad.sum())} of {len(x)} samples are not finite")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(dataset.x), generator=generator)[:max_real].to(x.device)
     real = dataset.x[chosen].flatten(1)
-    as_many = real[: len(x)]
+    x_units, real_units = dataset.without_mean(x), dataset.without_mean(real)
+    as_many = real_units[: len(x)]
     scores = {
-        "energy_distance_root": math.sqrt(energy_distance(x, as_many)),
-        "sliced_wasserstein_2": sliced_wasserstein(x, as_many, N_PROJECTIONS, generator),
+        "energy_distance_root": math.sqrt(energy_distance(x_units, as_many)),
+        "sliced_wasserstein_2": sliced_wasserstein(x_units, as_many, N_PROJECTIONS, generator),
     }
-    some = x[torch.randperm(len(x), generator=generator).to(x.device)]  # samples may be in the order of their makers
-    scores |= _by_topology(some, real)
+    some = torch.randperm(len(x), generator=generator).to(x.device)  # samples may be in the order of their makers
+    scores |= _by_topology(x[some], real, x_units[some], real_units)
 
     weights = dataset.weights
     components: Tensor | None
     if dataset.manifold is not None and weights is not None:
-        found, components = _by_geometry(x, dataset.manifold, weights)
+        found, components = _by_geometry(samples.to(x.device).float().flatten(1), dataset.manifold, weights)
         attribution = ""
     else:
         labels = None if dataset.labels is None else dataset.labels[chosen]
@@ -101,19 +104,20 @@ def evaluate(
     return scores | registered_metrics(*shaped, scores, seed, **known)
 
 
-def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:
-    """Metrics of the shape of x (n, d) against that of real points (N, d), both in random order."""
+def _by_topology(x: Tensor, real: Tensor, x_units: Tensor, real_units: Tensor) -> dict[str, float]:
+    """Metrics of the shape of x (n, d) against that of real points (N, d), both in random order; _units: for lengths,
+    in the user's units."""
     from toposampler.topology import estimate_components  # here, as numba takes half a second
 
     n = min(N_TOPOLOGY, len(x), len(real))  # bars are more and shorter the more the points: as many of both
-    x, real = x[:n], real[:n]
+    x, real, x_units, real_units = x[:n], real[:n], x_units[:n], real_units[:n]
     scores = {
         "components_found": float(estimate_components(x).count),
         "components_found_real": float(estimate_components(real).count),
-        f"diagram0_w1_{n}": diagram0_w1(x, real),
+        f"diagram0_w1_{n}": diagram0_w1(x_units, real_units),
     }
     if _has_gudhi():
-        scores[f"mtop_div_{min(MTOP_BATCH, n)}_{n}"] = mtop_div(x, real, MTOP_BATCH, repeats=2)
+        scores[f"mtop_div_{min(MTOP_BATCH, n)}_{n}"] = mtop_div(x_units, real_units, MTOP_BATCH, repeats=2)
     return scores
 
 

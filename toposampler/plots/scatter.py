@@ -11,6 +11,8 @@ from toposampler.plots.style import colour, new_figure, outside_legend
 
 MARGIN = 0.3
 """room around the real points, as a share of their larger extent"""
+ONE_SCALE = 8.0
+"""ratio of the extents of two columns up to which both axes have one scale: beyond, a figure would be a line"""
 
 
 def generators_scatter(real: Tensor, fake: Tensor, generator_ids: Tensor, prior: Tensor | None, title: str) -> Figure:
@@ -22,7 +24,8 @@ def generators_scatter(real: Tensor, fake: Tensor, generator_ids: Tensor, prior:
     basis, names = plane(real)
     real_xy, fake_xy = real.flatten(1) @ basis, fake.flatten(1) @ basis
     low, high = real_xy.amin(dim=0), real_xy.amax(dim=0)
-    room = MARGIN * (high - low).max()
+    one_scale = _one_scale(real_xy)
+    room = (MARGIN * (high - low).max()).expand(2) if one_scale else MARGIN * (high - low)
     outside = float(((fake_xy < low - room) | (fake_xy > high + room)).any(dim=1).double().mean())
     shares = torch.bincount(generator_ids) / len(generator_ids) if prior is None else prior
 
@@ -31,12 +34,12 @@ def generators_scatter(real: Tensor, fake: Tensor, generator_ids: Tensor, prior:
     left.scatter(real_xy[:, 0], real_xy[:, 1], s=3, color="0.4", alpha=0.4, linewidths=0)
     _scatter_by_id(right, fake_xy, generator_ids, shares)
     outside_legend(figure, right, "generator: share" if prior is None else "generator: prior r(c)")
-    left.set_xlim(float(low[0] - room), float(high[0] + room))
-    left.set_ylim(float(low[1] - room), float(high[1] + room))
+    left.set_xlim(float(low[0] - room[0]), float(high[0] + room[0]))
+    left.set_ylim(float(low[1] - room[1]), float(high[1] + room[1]))
     left.set_title(f"{len(real):,} real", fontsize=10)
     right.set_title(f"{len(fake):,} generated" + (f", {outside:.1%} out of view" if outside else ""), fontsize=10)
     for axes in (left, right):
-        _name_axes(axes, names)
+        _name_axes(axes, names, one_scale)
     return figure
 
 
@@ -45,9 +48,10 @@ def samples_scatter(fake: Tensor, ids: Tensor, title: str, legend: str) -> Figur
     basis, names = plane(fake)
     figure = new_figure(6.0, 4.4, title)
     axes = figure.subplots()
-    _scatter_by_id(axes, fake.flatten(1) @ basis, ids, torch.bincount(ids) / len(ids))
+    xy = fake.flatten(1) @ basis
+    _scatter_by_id(axes, xy, ids, torch.bincount(ids) / len(ids))
     outside_legend(figure, axes, legend)
-    _name_axes(axes, names)
+    _name_axes(axes, names, _one_scale(xy))
     return figure
 
 
@@ -59,7 +63,7 @@ def plane(points: Tensor) -> tuple[Tensor, tuple[str, str]]:
     x = points.flatten(1)
     d = x.shape[1]
     if d <= 2:
-        return torch.eye(d, 2), ("x1", "x2" if d == 2 else "")
+        return torch.eye(d, 2, dtype=x.dtype), ("x1", "x2" if d == 2 else "")
     some = x[:: 1 + len(x) // 1000]  # enough for two directions, and quick on images
     basis = torch.linalg.svd(some - some.mean(dim=0), full_matrices=False).Vh[:2].T
     return basis, (f"principal component 1 of {d}", f"principal component 2 of {d}")
@@ -73,8 +77,15 @@ def _scatter_by_id(axes: Axes, xy: Tensor, ids: Tensor, shares: Tensor) -> None:
         axes.scatter(mine[:, 0], mine[:, 1], s=3, color=colour(k), alpha=0.6, linewidths=0, label=label)
 
 
-def _name_axes(axes: Axes, names: tuple[str, str]) -> None:
-    """Name both axes and give them one scale."""
+def _one_scale(xy: Tensor) -> bool:
+    """Whether points (n, 2) extend about as far in both directions, or in one alone."""
+    least, most = sorted((xy.amax(dim=0) - xy.amin(dim=0)).tolist())
+    return least == 0 or most <= ONE_SCALE * least
+
+
+def _name_axes(axes: Axes, names: tuple[str, str], one_scale: bool) -> None:
+    """Name both axes, and give them one scale if they are to have it."""
     axes.set_xlabel(names[0])
     axes.set_ylabel(names[1])
-    axes.set_aspect("equal", adjustable="box")
+    if one_scale:
+        axes.set_aspect("equal", adjustable="box")

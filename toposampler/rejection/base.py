@@ -58,7 +58,7 @@ class Drawn:
     """Accepted samples and their cost."""
 
     samples: Tensor
-    """(n, *shape), on the model's device"""
+    """(n, *shape) in the user's units, on the model's device"""
     ids: Tensor
     """(n,) int64 on the CPU: the generators that made them"""
     cost: Cost
@@ -155,6 +155,6 @@ class Rejection(ABC):
             accepted += len(rows)
             proposed += len(noise["c"]) if accepted < n else int(rows[-1]) + 1
             kept = self.refine({name: x[rows.to(x.device)] for name, x in noise.items()})
-            samples += [self.system.generate(piece) for piece in pieces(kept, self.at_once)]
+            samples += [self.model.to_units(self.system.generate(piece)) for piece in pieces(kept, self.at_once)]
             ids.append(kept["c"])
         return torch.cat(samples), torch.cat(ids), proposed, passes

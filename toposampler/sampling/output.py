@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -30,14 +31,14 @@ Block = tuple[int, Tensor, Tensor]
 
 
 class Output(ABC):
-    """Where `n` samples of `shape` go, and in what format.
+    """Where `n` samples of `shape` go, and in what format; numbers are of `dtype`, float32 or float64.
 
     One process calls `check`, `begin` and, in the end, `finish`; in between any process calls `write`. All but `check`
     raise OSError, for a full disk say.
     """
 
-    def __init__(self, path: Path, n: int, shape: tuple[int, ...]) -> None:
-        self.path, self.n, self.shape = path.absolute(), n, shape
+    def __init__(self, path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+        self.path, self.n, self.shape, self.dtype = path.absolute(), n, shape, dtype
         self.draft = self.path.with_name(f".{self.path.name}.new")
         self.ready = self.draft / self.path.name
         """what gets the name that was asked for"""
@@ -56,7 +57,7 @@ class Output(ABC):
 
     def bytes_per_sample(self) -> int:
         """What a sample takes on the disk, at least."""
-        return 4 * math.prod(self.shape) + 8
+        return self.dtype.itemsize * math.prod(self.shape) + 8
 
     @abstractmethod
     def begin(self) -> None:
@@ -72,10 +73,10 @@ class Output(ABC):
 
 
 class Npy(Output):
-    """One array (n, *shape) of float32, and beside it the ids (n,) int64 in NAME_ids.npy; replaces older ones."""
+    """One array (n, *shape), and beside it the ids (n,) int64 in NAME_ids.npy; replaces older ones."""
 
-    def __init__(self, path: Path, n: int, shape: tuple[int, ...]) -> None:
-        super().__init__(path, n, shape)
+    def __init__(self, path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(path, n, shape, dtype)
         self.ids = self.path.with_name(f"{path.stem}_ids.npy")
         self._ready_ids = self.draft / self.ids.name
 
@@ -86,12 +87,13 @@ class Npy(Output):
                 raise UserError(f"--out {self.path} cannot be written: {file} is a folder")
 
     def begin(self) -> None:
-        np.lib.format.open_memmap(self.ready, "w+", np.float32, (self.n, *self.shape))
+        numbers = np.float32 if self.dtype == torch.float32 else np.float64
+        np.lib.format.open_memmap(self.ready, "w+", numbers, (self.n, *self.shape))
         np.lib.format.open_memmap(self._ready_ids, "w+", np.int64, (self.n,))
 
     def write(self, part: int, blocks: Iterable[Block]) -> None:
         for index, samples, ids in blocks:
-            _write_rows(self.ready, index * BLOCK, samples.float().cpu().numpy())
+            _write_rows(self.ready, index * BLOCK, samples.to("cpu", self.dtype).numpy())
             _write_rows(self._ready_ids, index * BLOCK, ids.numpy())
 
     def finish(self) -> None:
@@ -131,14 +133,14 @@ class Parquet(_Folder):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        tensor = pa.fixed_shape_tensor(pa.float32(), self.shape)
+        tensor = pa.fixed_shape_tensor(pa.float32() if self.dtype == torch.float32 else pa.float64(), self.shape)
         schema = pa.schema({"sample": tensor, "generator": pa.int64()})
         # Random numbers neither repeat nor compress.
         with pq.ParquetWriter(
             self.ready / f"part-{part:05d}.parquet", schema, compression="none", use_dictionary=False
         ) as file:
             for _, samples, ids in blocks:
-                column = pa.FixedShapeTensorArray.from_numpy_ndarray(samples.float().cpu().numpy())
+                column = pa.FixedShapeTensorArray.from_numpy_ndarray(samples.to("cpu", self.dtype).numpy())
                 file.write_table(pa.table([column, ids.numpy()], schema))
 
 
@@ -206,12 +208,12 @@ def _check_images(path: Path, what: str, shape: tuple[int, ...]) -> None:
         )
 
 
-def output(path: Path, n: int, shape: tuple[int, ...]) -> Output:
-    """The output for the name `path`. Raises UserError if its ending is none that is known."""
+def output(path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Output:
+    """The output for the name `path`; see `Output`. Raises UserError if its ending is none that is known."""
     formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, ".png": Grid, "": Images}
     ending = "" if re.fullmatch(r"\.\d*", path.suffix) else path.suffix.lower()  # samples_v1.0 ends in no format
     if ending not in formats or not path.name:
         raise UserError(
             f"--out must end in .npy, .parquet or .png, or have no ending for a folder of images, got {path}"
         )
-    return formats[ending](path, n, shape)
+    return formats[ending](path, n, shape, dtype)

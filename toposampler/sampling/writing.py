@@ -52,7 +52,7 @@ class Writer:
         self.job = job
         self.model = load_model(job.model, job.ema, job.device, job.networks)
         self.model.check(job.n, job.seed, job.generator)
-        self.output = output(job.out, job.n, self.model.shape)
+        self.output = output(job.out, job.n, self.model.shape, self.model.dtype)
         self._rejection = rejection(job.rejection, self.model, job.keep, job.weights, job.cap)
 
     def write(self, part: int) -> Cost:
@@ -67,7 +67,8 @@ class Writer:
         for start in range(first, end, BLOCK):
             index, rows = start // BLOCK, min(BLOCK, end - start)
             if self._rejection is None:
-                yield index, *draw_block(self.model.system, index, seed, generator, rows)
+                samples, ids = draw_block(self.model.system, index, seed, generator, rows)
+                yield index, self.model.to_units(samples), ids
                 costs.append(Cost(rows, rows, rows))
             else:
                 drawn = self._rejection.draw(rows, block_seed(seed, index), generator)

@@ -137,7 +137,7 @@ def judge(place: Path, dataset: Dataset, protocol: Protocol, networks: Given = N
             f"{place} makes samples of shape {tuple(samples.shape[1:])}, and the data has {tuple(dataset.shape)}"
         )
     prior = model.system.prior()
-    scores = evaluate(dataset, samples.float(), ids, prior, protocol.seed, max_real=protocol.samples)
+    scores = evaluate(dataset, samples, ids, prior, protocol.seed, max_real=protocol.samples)
     if protocol.metric not in scores:
         raise UserError(f"there is no metric {protocol.metric} of this data; there are {', '.join(sorted(scores))}")
     return scores[protocol.metric]

@@ -16,14 +16,14 @@ from typing import Any
 
 import mlflow
 import numpy as np
+import torch
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from toposampler.errors import UserError
 from toposampler.rejection import TRUNCATIONS, Rejection, rejection
-from toposampler.training.manifest import read_manifest
-from toposampler.training.model import Model, load_model
+from toposampler.training.model import Model, load_model, read_weights
 
 DATA = "data"
 """where MLflow puts a model's own files, in the directory of the pyfunc model"""
@@ -52,7 +52,7 @@ class Sampler:
         self._lock = Lock()  # a server answers in threads, and torch's forward differentiation takes one at a time
 
     def predict(self, model_input: Any, params: dict[str, Any] | None = None) -> np.ndarray[Any, Any]:
-        """Samples (n, *shape) float32, those of `ray_jobs/sample.py` for the same params; the input is not looked at.
+        """Samples (n, *shape), those of `ray_jobs/sample.py` for the same params; the input is not looked at.
 
         Raises MlflowException, whose message the server passes on, if the params ask for what there is not.
         """
@@ -66,7 +66,7 @@ class Sampler:
                 samples, _ = sampler.sample(asked["n"], asked["seed"], asked["generator"])
         except UserError as error:
             raise MlflowException.invalid_parameter_value(f"params: {error}") from None
-        return samples.float().numpy()
+        return samples.to(self._models[asked["ema"]].dtype).numpy()
 
     def _sampler(self, ema: bool, name: str | None, keep: float | None) -> Model | Rejection:
         """The model, or the rejection `name` around it, made once: its first samples calibrate it, which takes long."""
@@ -94,13 +94,15 @@ def _load_pyfunc(folder: str) -> Sampler:
 
 def write_pyfunc(model: Path, folder: Path) -> None:
     """Write the model directory `model` as a pyfunc model to `folder`, which is made."""
-    shape = read_manifest(model).shape
+    weights = read_weights(model)
+    double = weights.transform is not None and weights.transform.dtype == torch.float64
+    numbers = TensorSpec(np.dtype(np.float64 if double else np.float32), (-1, *weights.shape))
     os.environ.setdefault("MLFLOW_SKIP_PIP_REQUIREMENTS_CHECK", "true")  # MLflow's takes 5 s
     mlflow.pyfunc.save_model(
         str(folder),
         loader_module=__name__,
         data_path=str(model),
-        signature=ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]), params=PARAMS),
+        signature=ModelSignature(outputs=Schema([numbers]), params=PARAMS),
         input_example=(np.zeros(1), {"n": 4, "seed": 0}),
         pip_requirements=[f"toposampler=={version('toposampler')}"],
     )

@@ -10,7 +10,7 @@ from toposampler.files import write_atomically
 from toposampler.keys import may_branch
 from toposampler.records import drop_records_after
 from toposampler.training.checkpoint import checkpoint_name, checkpoints, read_checkpoint, save_checkpoint
-from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.config import RunConfig, of_earlier_version, run_folder
 
 
 def branch(config: RunConfig, donor: Path) -> None:
@@ -21,7 +21,8 @@ def branch(config: RunConfig, donor: Path) -> None:
     if `config` differs from the donor's in keys that do not say that they may (`toposampler.keys`).
     """
     state = read_checkpoint(donor)
-    before, after = (flatten(c.model_dump(mode="json")) for c in (validate(RunConfig, state["config"]), config))
+    stored = validate(RunConfig, of_earlier_version(state["config"]))
+    before, after = (flatten(c.model_dump(mode="json")) for c in (stored, config))
     fixed = [
         f"{key}: {before.get(key, '(absent)')} -> {value}"
         for key, value in after.items()

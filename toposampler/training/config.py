@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 else:
     AnyData = Annotated[DataConfig, OneOf(SETS)]
     AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
+
+
+STANDARDISED = ("npy",)
+"""names of the data that were there before `data.standardise`, and are standardised since unless told otherwise"""
 
 
 class RunConfig(Section):
@@ -121,9 +125,42 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in the YAML file `path` with `--key value` overrides. Raises UserError naming what is wrong."""
     content = merge_overrides(read_yaml(path), parse_overrides(overrides))
     try:
-        return validate(RunConfig, content)
+        return as_begun(validate(RunConfig, content))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def of_earlier_version(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored `content` of a RunConfig with what a key says that was not there when it was stored.
+
+    Points of one's own were not standardised before `data.standardise` was.
+    """
+    data = content.get("data")
+    if not isinstance(data, Mapping) or data.get("name") not in STANDARDISED:
+        return dict(content)
+    return {**content, "data": {"standardise": False, **data}}
+
+
+def stored_config(folder: Path) -> RunConfig:
+    """The configuration that the run in `folder` was begun with. Raises UserError as `load_config`."""
+    path = folder / "config.yaml"
+    try:
+        return validate(RunConfig, of_earlier_version(read_yaml(path)))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def as_begun(config: RunConfig) -> RunConfig:
+    """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
+
+    So the command that a run was begun with still goes on with it.
+    """
+    path, key = run_folder(config) / "config.yaml", "standardise"
+    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or not path.is_file():
+        return config
+    if key in (read_yaml(path).get("data") or {}):
+        return config
+    return config.model_copy(update={"data": config.data.model_copy(update={key: False})})
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:

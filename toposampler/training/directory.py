@@ -4,7 +4,8 @@
 |---|---|
 | `model.json` | the manifest: schema, licence, data, system, step, evaluation, networks, SHA-256 of the other files |
 | `config.json` | the resolved configuration of the run |
-| `weights.safetensors` | `system.NAME`: the last weights; `average.NAME`: of the averaged modules, to sample from |
+| `weights.safetensors` | `system.NAME`: the last weights; `average.NAME`: of the averaged modules, to sample from;
+| | `transform.mean`, `transform.scale`: of the points it was trained on, if they were standardised |
 | `samples.png` | samples of a fixed seed: a row of images of each generator, or points coloured by their generators |
 
 In schema 1, which is still read, the moving average is one tensor, `average`: the parameters alone, flat, in the order
@@ -25,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
 from toposampler.training.manifest import (
     CONFIG,
@@ -60,6 +62,8 @@ class Weights:
     """of the averaged modules"""
     networks: Mapping[str, OwnNetwork] = field(default_factory=dict)
     """by role, those that are not the package's"""
+    transform: Standardisation | None = None
+    """of the points it was trained on; None: they were in the user's units"""
 
 
 def write_directory(
@@ -78,6 +82,8 @@ def write_directory(
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"system.{name}": x for name, x in weights.system.items()}
     tensors |= {f"average.{name}": x for name, x in weights.average.items()}
+    if weights.transform is not None:
+        tensors |= {f"transform.{name}": x for name, x in weights.transform.state().items()}
     content = {
         CONFIG: json.dumps(weights.config, indent=2).encode(),
         WEIGHTS: save({name: x.detach().clone().contiguous() for name, x in tensors.items()}),
@@ -113,7 +119,7 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
         tensors = load(content[WEIGHTS])
     except (SafetensorError, KeyError, ValueError) as error:  # the second: a kind of numbers that torch has not
         raise UserError(f"{folder / WEIGHTS} is not a safetensors file: {error}") from None
-    parts: dict[str, dict[str, Tensor]] = {"system": {}, "average": {}}
+    parts: dict[str, dict[str, Tensor]] = {"system": {}, "average": {}, "transform": {}}
     for name, x in tensors.items():
         part, dot, rest = name.partition(".")
         if part in parts and dot:
@@ -131,6 +137,7 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
             system=parts["system"],
             average=tensors["average"] if manifest.version == 1 else parts["average"],
             networks=manifest.networks,
+            transform=standardisation_from(parts["transform"] or None),
         ),
         manifest,
     )

@@ -35,7 +35,7 @@ def draw_figures(
         folder: for the PNGs.
         system: its prior and encoder are asked; its generators are not, as other processes may hold them.
         dataset: the real data.
-        samples: (n, *shape), and the generators (n,) that made them.
+        samples: (n, *shape) in the user's units, and the generators (n,) that made them.
         images: of each generator, as `generator_images` gives them; none for points.
         records: all records of the run.
         title: of the run, on every figure.
@@ -43,18 +43,19 @@ def draw_figures(
     from toposampler import plots  # here, as matplotlib takes half a second
 
     folder.mkdir(parents=True, exist_ok=True)
-    x, ids = (tensor[:POINTS] for tensor in samples)
+    ids = samples[1][:POINTS]
+    x, real = dataset.from_units(samples[0][:POINTS]), dataset.x[:POINTS]
     prior = None if (p := system.prior()) is None else p.cpu()
-    real = dataset.x[:POINTS].flatten(1)
+    (seen, about), (seen_real, _) = (as_seen(dataset, points) for points in (x, real))
     figures = {
-        "samples_by_generator": plots.generators_scatter(real, x.flatten(1), ids, prior, title),
-        "barcodes": plots.barcodes({"real": real, "generated": x.flatten(1)}, title),
+        "samples_by_generator": plots.generators_scatter(seen_real, seen, ids, prior, title + about),
+        "barcodes": plots.barcodes({"real": real.flatten(1), "generated": x.flatten(1)}, title),
     }
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
         likeliest = posterior.argmax(dim=1).cpu()
-        figures["samples_by_encoder"] = plots.samples_scatter(x.flatten(1), likeliest, title, "argmax q(c|x): share")
+        figures["samples_by_encoder"] = plots.samples_scatter(seen, likeliest, title + about, "argmax q(c|x): share")
     if images:
         figures["samples_grid"] = plots.image_grid(images, title)
     for name, prefixes in (("losses", [*system.players()]), ("evaluation", ["eval"])):
@@ -68,6 +69,18 @@ def draw_figures(
         figures["prior"] = plots.prior_over_steps(steps, priors, dataset.weights, title)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
+
+
+def as_seen(dataset: Dataset, x: Tensor) -> tuple[Tensor, str]:
+    """Points x (n, *shape), such as networks make, as a scatter plot shows them (n, d), and what its title adds.
+
+    One or two columns are in the user's units. More are seen along principal components, and those of columns of many
+    units would show the one of the largest numbers alone: they stay standardised.
+    """
+    x = x.flatten(1)
+    if dataset.transform is None or x.shape[1] <= 2:
+        return dataset.to_units(x), ""
+    return x, ", columns standardised"
 
 
 def _columns(records: Sequence[Record], prefixes: Sequence[str]) -> tuple[list[int], dict[str, list[float]]]:

@@ -14,14 +14,15 @@ from torch.nn.utils import vector_to_parameters
 
 from toposampler.config import validate
 from toposampler.data import Dataset
+from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
 from toposampler.nn.size import no_larger_than
 from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
-from toposampler.training.config import RunConfig
+from toposampler.training.config import RunConfig, of_earlier_version
 from toposampler.training.directory import Average, Weights, check_finite, read_directory, write_directory
 from toposampler.training.figures import POINTS, generator_images
-from toposampler.training.manifest import MANIFEST, OwnNetwork
+from toposampler.training.manifest import MANIFEST, Manifest, OwnNetwork
 from toposampler.training.networks import Given, matched
 from toposampler.training.process_group import ONE_PROCESS
 from toposampler.training.sampling import draw_samples
@@ -36,18 +37,38 @@ class Model:
         step: generator steps it was trained for.
         shape: of one sample.
         data: SHA-256 of the data it was trained on.
+        transform: of the points it was trained on; None: they were in the user's units.
     """
 
-    def __init__(self, config: RunConfig, system: System, step: int, shape: tuple[int, ...], data: str) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        system: System,
+        step: int,
+        shape: tuple[int, ...],
+        data: str,
+        transform: Standardisation | None = None,
+    ) -> None:
         self.config, self.system, self.step, self.shape, self.data = config, system, step, shape, data
+        self.transform = transform
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of samples in files: float32, or float64 where the user's units need it."""
+        return torch.float32 if self.transform is None else self.transform.dtype
+
+    def to_units(self, x: Tensor) -> Tensor:
+        """What the system generates, (n, *shape), in the user's units. All samples of a model go through here."""
+        return x if self.transform is None else self.transform.to_units(x)
 
     def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
-        """Samples (n, *shape) and the generators (n,) that made them; the same for the same seed.
+        """Samples (n, *shape) in the user's units and the generators (n,) that made them; the same for the same seed.
 
         `generator` in [0, K) asks one generator alone; None draws them from the learned prior. Raises as `check`.
         """
         self.check(n, seed, generator)
-        return draw_samples(self.system, n, seed, generator)
+        x, ids = draw_samples(self.system, n, seed, generator)
+        return self.to_units(x), ids
 
     def check(self, n: int, seed: int, generator: int | None) -> None:
         """Raise UserError if n is not positive, the seed no 63-bit number, or there is no such generator."""
@@ -79,7 +100,7 @@ def read_weights(place: str | Path) -> Weights:
     """What the model at `place`, which is as for `load_model`, is built from."""
     path = Path(place)
     if _is_directory(path):
-        return read_directory(path)[0]
+        return _of_directory(path)[0]
     return _of_checkpoint(checkpoint_state(path))
 
 
@@ -88,11 +109,23 @@ def _is_directory(path: Path) -> bool:
     return (path / MANIFEST).is_symlink() or (path / MANIFEST).exists()
 
 
+def _of_directory(path: Path) -> tuple[Weights, Manifest]:
+    weights, manifest = read_directory(path)
+    return replace(weights, config=of_earlier_version(weights.config)), manifest
+
+
 def _of_checkpoint(state: dict[str, Any]) -> Weights:
     loop = state["loop"]
-    networks = {role: OwnNetwork(**content) for role, content in state.get("networks", {}).items()}
-    shape, data = tuple(state["shape"]), state["data"]
-    return Weights(state["config"], shape, data, loop["step"], loop["system"], loop["average"], networks)
+    return Weights(
+        config=of_earlier_version(state["config"]),
+        shape=tuple(state["shape"]),
+        data=state["data"],
+        step=loop["step"],
+        system=loop["system"],
+        average=loop["average"],
+        networks={role: OwnNetwork(**content) for role, content in state.get("networks", {}).items()},
+        transform=standardisation_from(state.get("transform")),  # absent from checkpoints of earlier versions
+    )
 
 
 def data_of(config: RunConfig, digest: str) -> Dataset:
@@ -124,7 +157,7 @@ def save_model(place: str | Path, folder: Path, licence: str | None = None, netw
     """
     path = Path(place)
     if _is_directory(path):
-        weights, manifest = read_directory(path)
+        weights, manifest = _of_directory(path)
         evaluation, licence = manifest.evaluation, licence or manifest.licence
     else:
         weights = _of_checkpoint(checkpoint_state(path))
@@ -152,7 +185,8 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
             _take_average(system, weights.average)
     except (RuntimeError, MemoryError) as error:  # torch: a name or a shape of the weights
         raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
-    return Model(config, system.to(device).requires_grad_(False), weights.step, weights.shape, weights.data)
+    system = system.to(device).requires_grad_(False)
+    return Model(config, system, weights.step, weights.shape, weights.data, weights.transform)
 
 
 def _is_averaged(system: System, name: str) -> bool:
@@ -204,7 +238,9 @@ def _picture(model: Model) -> bytes:
             [(label, images.float()) for label, images in generator_images(model.system, ONE_PROCESS)], title
         )
     else:
-        figure = plots.samples_scatter(x.float(), ids, title, "generator: share")
+        if model.transform is not None and x.shape[1] > 2:  # as `figures.as_seen`
+            x, title = model.transform.from_units(x), f"{title}, columns standardised"
+        figure = plots.samples_scatter(x, ids, title, "generator: share")
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

@@ -21,6 +21,7 @@ from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserEr
 from toposampler.files import write_atomically
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.masses import active_generators
+from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
@@ -28,7 +29,14 @@ from toposampler.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
-from toposampler.training.config import RunConfig, check_workers, differences, load_config, run_folder
+from toposampler.training.config import (
+    RunConfig,
+    as_begun,
+    check_workers,
+    differences,
+    run_folder,
+    stored_config,
+)
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
@@ -51,7 +59,7 @@ def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
     Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
     with a configuration that differs in more than where it runs and is recorded.
     """
-    dataset = dataset or config.data.load()
+    dataset = config.data.load() if dataset is None else dataset
     config.system.check_data(dataset)
     folder = run_folder(config)
     try:
@@ -61,7 +69,7 @@ def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
     except OSError as error:
         raise UserError(f"output: the run's folder {folder} cannot be written to: {error.strerror}") from None
     if (folder / "config.yaml").exists():
-        begun = load_config(folder / "config.yaml")
+        begun = stored_config(folder)
         if changed := differences(begun, config):
             lines = "\n".join(f"  {line}" for line in changed)
             raise UserError(
@@ -71,7 +79,11 @@ def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
 
 
 def train(
-    config: RunConfig, on_checkpoint: OnCheckpoint | None = None, should_stop: ShouldStop = lambda: None
+    config: RunConfig,
+    on_checkpoint: OnCheckpoint | None = None,
+    should_stop: ShouldStop = lambda: None,
+    dataset: Dataset | None = None,
+    networks: Networks | None = None,
 ) -> dict[str, Any] | None:
     """Train to the end, from the newest good checkpoint of the run if there is one.
 
@@ -82,6 +94,8 @@ def train(
         config: of the run.
         on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
         should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
+        dataset: trained on in place of what `config.data` would load; the same on every rank.
+        networks: in place of those that `config.system` names; the same on every rank.
 
     Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
     rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
@@ -89,7 +103,7 @@ def train(
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
-    with begin(config, on_checkpoint, should_stop) as run:
+    with begin(config, on_checkpoint, should_stop, dataset, networks) as run:
         return run.train()
 
 
@@ -98,14 +112,15 @@ def begin(
     on_checkpoint: OnCheckpoint | None = None,
     should_stop: ShouldStop = lambda: None,
     dataset: Dataset | None = None,
+    networks: Networks | None = None,
 ) -> Run:
     """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
 
-    Args and errors are those of `train`; `dataset` is what `config.data` says, where that is loaded already. Close the
-    run at the end, or use it in a `with` block: until then other processes are kept off its folder.
+    Args and errors are those of `train`. Close the run at the end, or use it in a `with` block: until then other
+    processes are kept off its folder.
     """
     group = ProcessGroup.current()
-    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset))
+    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
     try:
         digests = group.all_values(run.digest)
         for rank, digest in enumerate(digests):
@@ -151,16 +166,19 @@ class Run:
         on_checkpoint: OnCheckpoint | None,
         should_stop: ShouldStop,
         dataset: Dataset | None = None,
+        networks: Networks | None = None,
     ) -> None:
+        config = as_begun(config)
         self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
         self.stopping = Stopping(group, should_stop)
         check_workers(config, group.size)
         self.folder = run_folder(config)
-        self.dataset = check(config, dataset) if group.rank == 0 else dataset or config.data.load()
+        given = config.data.load() if dataset is None else dataset
+        self.dataset = check(config, given) if group.rank == 0 else given
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)
-        system = config.system.build(self.dataset.shape, shard=placement.shard)
+        system = config.system.build(self.dataset.shape, networks, placement.shard)
         self.networks = networks_of(config.system, system.networks)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
@@ -247,10 +265,11 @@ class Run:
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
 
     def _samples(self, n: int) -> tuple[Tensor, Tensor]:
-        """n samples of the averaged generators, and their makers: on the CPU, of rank 0; every rank calls it."""
+        """n samples of the averaged generators in the user's units, and their makers: on the CPU, of rank 0; every rank
+        calls it."""
         with self.loop.averaged() as system:
             samples, ids = draw_samples(system, n, self.config.seed, shards=self.shards)
-        samples = samples.float().cpu()
+        samples = self.dataset.to_units(samples.float().cpu())
         if not self.group.first(bool(torch.isfinite(samples).all())):
             raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
         return samples, ids
@@ -268,6 +287,7 @@ class Run:
             "config": self.config.model_dump(mode="json"),
             "shape": list(self.dataset.shape),
             "data": self.digest,
+            "transform": None if self.dataset.transform is None else self.dataset.transform.state(),
             "seconds": self.seconds,
             "networks": {role: network.model_dump() for role, network in self.networks.items()},
             "loop": self.loop.state_dict(),

@@ -212,7 +212,7 @@ def check_objectives(sweep: Sweep, dataset: Dataset) -> None:
 
 def _metric_names(dataset: Dataset, base: RunConfig, n: int) -> set[str]:
     """What an evaluation on n samples is made of: that of the data against itself."""
-    some = dataset.x[torch.arange(n) % len(dataset.x)]
+    some = dataset.to_units(dataset.x[torch.arange(n) % len(dataset.x)])
     prior = torch.ones(1) if base.system.K > 1 else None
     return set(evaluate(dataset, some, torch.zeros(n, dtype=torch.long), prior, seed=0, max_real=n))
 

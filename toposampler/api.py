@@ -1,0 +1,187 @@
+"""`toposampler.fit`: a generative model of an array, a table or a file, in one call."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from toposampler.background import Periodic
+from toposampler.config import flatten, merge_overrides, validate
+from toposampler.data import Dataset, describe
+from toposampler.data.array import keep
+from toposampler.data.arrays import dataset_of, number_labels
+from toposampler.data.reading import read_object
+from toposampler.data.tables import Arrays, as_labels
+from toposampler.errors import UserError
+from toposampler.fitted import Fitted, Form
+from toposampler.nn.custom import Networks
+from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.model import load_model
+from toposampler.training.progress import Progress
+from toposampler.training.run import check, train
+
+POINTS_STEPS, IMAGES_STEPS = 4000, 8000
+"""generator steps of a fit of points and of images, unless told otherwise"""
+LOOKS = 4
+"""checkpoints of a fit"""
+JUDGED = (1000, 5000)
+"""least and most samples that a fit is judged by; between, as many as there are data"""
+FADE, FAINT = 0.2, 1e-5
+"""share of a run in which the entropy bonus of a learned prior falls to this part of itself, after its hold: the
+default of 0.98 a step does so in runs of 3,000 steps and more, and leaves shorter ones no time to learn the prior"""
+SHOW_EVERY_S = 0.5
+
+
+def fit(
+    data: Any,
+    system: str = "dmgan_pl",
+    generator: Any = None,
+    critic: Any = None,
+    output: str | Path | None = None,
+    seed: int = 0,
+    **overrides: Any,
+) -> Fitted:
+    """Train a generative model of `data` in this process, and return it. Progress is shown on stderr.
+
+    Points are standardised on the way in, and samples come back in the units of the data. Nothing is overwritten: each
+    call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
+    short goes on when it is called again with the same data and configuration, and other ones are refused.
+
+    Args:
+        data: points (N, d) or images, as a NumPy array, a torch tensor, a list of lists, a pandas or Arrow table with
+            columns of numbers, or a dict of x and labels; or the path of a .npy, .npz, .csv, .parquet or .pt file, or
+            of a folder of images. Objects are kept in the run's folder, up to a GiB.
+        system: the method, by the name of its page.
+        generator: the network in place of the system's own: a module or a function (shape, latent_dim) to a module, of
+            which each generator is a fresh copy; the name of a family; or `module:function`.
+        critic: the same for the critic's trunk: a module, a function (shape) to a module, or a name.
+        output: the folder that holds runs; default: `runs`.
+        seed: of the initialisation, the noise and the order of the data.
+        overrides: any key of a configuration, with `__` for each dot (`training__generator_steps=2000`), or in a dict
+            (`**{"system.n_generators": 20}`). `data__labels` may also be the labels themselves.
+
+    Raises UserError, before training, for data or a configuration that cannot be used, and TrainingStoppedError if
+    training diverges.
+    """
+    asked = flatten({key.replace("__", "."): value for key, value in overrides.items()})
+    asked |= {f"system.{key}_network": n for key, n in (("generator", generator), ("critic", critic)) if _named(n)}
+    networks = Networks(*(None if _named(network) else network for network in (generator, critic)))
+    content, arrays = _content(data, system, output, seed), None
+    if not _is_path(data):
+        arrays = _arrays(data, asked.pop("data.labels", None))
+    dataset = _load(validate(RunConfig, merge_overrides(content, asked)), arrays, data)
+    steps = asked.get("training.generator_steps", POINTS_STEPS if len(dataset.shape) == 1 else IMAGES_STEPS)
+    config = validate(RunConfig, merge_overrides(content, {"training.generator_steps": steps, **asked}))
+    chosen = {key: value for key, value in _constants(config, dataset).items() if key not in asked}
+    config = validate(RunConfig, merge_overrides(content, {"training.generator_steps": steps, **chosen, **asked}))
+    if arrays is not None:
+        config = _kept(config, dataset, arrays)
+    given = None if networks == Networks() else networks
+    result = _train(config, dataset, given)
+    model = load_model(run_folder(config)) if given is None else load_model(run_folder(config), networks=given)
+    columns = None if arrays is None else arrays.columns
+    return Fitted(run_folder(config), model, result, describe(dataset)[0], columns, _form(data))
+
+
+def _named(network: Any) -> bool:
+    return isinstance(network, str)
+
+
+def _is_path(data: Any) -> bool:
+    return isinstance(data, (str, Path))
+
+
+def _form(data: Any) -> Form:
+    """In what form samples are wanted."""
+    package = type(data).__module__.partition(".")[0]
+    return "pandas" if package == "pandas" else "arrow" if package == "pyarrow" else "numpy"
+
+
+def _content(data: Any, system: str, output: str | Path | None, seed: int) -> dict[str, Any]:
+    """The configuration, as far as the arguments say it."""
+    runs = Path(RunConfig.model_fields["output"].default if output is None else output)
+    section: dict[str, Any] = {"name": "array", "path": "data.npz"}
+    if _is_path(data):
+        images = Path(data).is_dir() and Path(data).suffix.lower() != ".parquet"
+        section = {"name": "folder" if images else "npy", "path": str(Path(data).absolute())}
+    names = ("fit" if i == 1 else f"fit-{i}" for i in range(1, 10**6))
+    name = next(name for name in names if not (runs / name).exists())
+    return {"name": name, "output": str(runs), "seed": seed, "data": section, "system": {"name": system}}
+
+
+def _arrays(data: Any, labels: Any) -> Arrays:
+    """The object `data`, with `labels`: a column's name, or the labels themselves."""
+    if labels is None or isinstance(labels, str):
+        arrays = read_object(data, labels)
+    else:
+        arrays = replace(read_object(data), labels=as_labels(np.asarray(labels)))
+    if arrays.labels is None:
+        return arrays
+    numbered = number_labels(arrays.labels, len(arrays.x), "labels")
+    return replace(arrays, labels=numbered.numpy())
+
+
+def _load(config: RunConfig, arrays: Arrays | None, data: Any) -> Dataset:
+    """The data set of `config`, whose objects are `arrays`."""
+    if arrays is None:
+        return config.data.load()
+    standardise: bool = getattr(config.data, "standardise", False)
+    return dataset_of(f"data of type {type(data).__name__}", arrays.x, arrays.labels, "labels", standardise)
+
+
+def _constants(config: RunConfig, dataset: Dataset) -> Mapping[str, Any]:
+    """What a fit of so many steps needs otherwise than a run of the default length."""
+    steps = config.training.generator_steps
+    least, most = JUDGED
+    constants: dict[str, Any] = {
+        "training.checkpoint_every": max(1, steps // LOOKS),
+        "training.evaluate_every": steps,
+        "training.log_every": max(1, min(50, steps // 20)),
+        "training.evaluation_samples": min(max(least, len(dataset.x)), most),
+    }
+    prior = getattr(config.system, "prior", None)
+    if getattr(prior, "entropy_schedule", None) == "exponential":
+        constants["system.prior.entropy_decay"] = min(prior.entropy_decay, FAINT ** (1 / (FADE * steps)))
+    return constants
+
+
+def _kept(config: RunConfig, dataset: Dataset, arrays: Arrays) -> RunConfig:
+    """`config` with its data in the run's folder, where they are kept unless they are there already.
+
+    Raises UserError if the folder holds other data, or another run.
+    """
+    path = run_folder(config) / "data.npz"
+    config = config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    check(config, dataset)
+    if path.exists():
+        if config.data.load().digest() != dataset.digest():
+            raise UserError(f"{run_folder(config)} holds a run on other data: give another name")
+        return config
+    try:
+        keep(arrays, path)
+    except OSError as error:
+        raise UserError(f"output: the data cannot be written to {path}: {error.strerror or error}") from None
+    return config
+
+
+def _train(config: RunConfig, dataset: Dataset, networks: Networks | None) -> Mapping[str, Any]:
+    """Train, and show how far it is."""
+    steps = config.training.generator_steps
+    for line in describe(dataset):
+        print(line, file=sys.stderr)
+    print(f"training {config.system.name} for {steps:,} generator steps in {run_folder(config)}", file=sys.stderr)
+
+    def on_checkpoint(step: int, _: Path) -> None:
+        if step == steps:
+            print("trained; judging the samples and drawing figures", file=sys.stderr)
+
+    metrics = run_folder(config) / "metrics.jsonl"
+    with Progress(metrics, steps, sys.stderr) as progress, Periodic(progress.refresh, SHOW_EVERY_S):
+        result = train(config, on_checkpoint, dataset=dataset, networks=networks)
+    assert result is not None  # as this is the only process
+    return result

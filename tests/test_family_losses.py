@@ -161,7 +161,7 @@ def test_bigan_terms(make_config: MakeConfig) -> None:
 def test_a_critic_of_image_pairs_sees_image_and_latent() -> None:
     torch.manual_seed(0)
     x, z, alone = torch.rand(5, 1, 8, 8), torch.randn(5, 3), torch.randn(5, 3)
-    critic = networks.pair_critic((1, 8, 8), 3, 4)
+    critic = networks.pair_critic(networks.conv_trunk((1, 8, 8), 4), 16, (1, 8, 8), 3)
     beside, first, _ = critic.trunk
     features = torch.cat([beside.features(x), z], dim=1)
     assert torch.allclose(critic(pairs(x, z)), critic.head(F.leaky_relu(first(features), 0.1)).squeeze(1), atol=1e-6)

@@ -16,7 +16,7 @@ from toposampler.data import SETS
 from toposampler.data.base import DataConfig
 from toposampler.errors import UserError
 from toposampler.metrics.registered import METRICS
-from toposampler.nn.registered import NETWORKS
+from toposampler.nn.families import NETWORKS
 from toposampler.registry import Entry, Registry
 from toposampler.systems import PAGES
 from toposampler.systems.base import SystemConfig
@@ -41,7 +41,7 @@ def register(thing: T, *, network: str | None = None, metric: str | None = None)
 
     Args:
         thing: a subclass of `SystemConfig` with `build`, a subclass of `DataConfig` with `load`, or a function.
-        network: the name of a function that makes networks; see `toposampler.nn.registered`.
+        network: the name of a function that makes networks; see `toposampler.nn.families`.
         metric: the name of a function that measures samples; see `toposampler.metrics.registered`.
 
     Raises UserError if it is none of these, or if the name is taken.

@@ -1,9 +1,10 @@
 """Networks by name: the package's families, those of installed packages, and functions of the user's own.
 
-A name is `default` (the papers' networks for the data's shape), a family (`mlp`, `conv`, `resnet`), an entry point of
-the group `toposampler.networks`, or `module:function`. An entry point refers to an object with the functions
-`generator(shape, latent_dim)` or `critic(shape)`, or both: a module, or a `nn.custom.Networks`. Options (width, depth,
-blocks) reach a function that has a parameter of their name; of one that has not they are refused, never ignored.
+A name is `default` (the papers' networks for the data's shape), a family (`mlp`, `conv`, `resnet`), one that was
+registered (`toposampler.register(..., network="name")`), an entry point of the group `toposampler.networks`, or
+`module:function`. What is registered is a function, or an object with functions `generator(shape, latent_dim)` and
+`critic(shape)`, or one of them: a module, or a `nn.custom.Networks`. Options (width, depth) reach a function
+that has a parameter of their name; of one that has not they are refused, never ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import importlib
 import inspect
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from torch import nn
@@ -20,9 +20,9 @@ from torch import nn
 from toposampler.errors import UserError
 from toposampler.nn import networks, resnet
 from toposampler.nn.custom import MakeGenerator, MakeTrunk, Networks, Shape
+from toposampler.registry import Registry, function_name
 
-GROUP = "toposampler.networks"
-"""the group of entry points"""
+PARTS = ("generator", "critic")
 
 
 def _default_generator(shape: Shape, latent_dim: int, width: int | None = None, norm: bool = False) -> nn.Module:
@@ -67,9 +67,18 @@ FAMILIES = {
 """the package's own"""
 
 
-def names() -> list[str]:
-    """Every name but `module:function`: the package's families, then those of installed packages."""
-    return [*FAMILIES, *sorted({point.name for point in _points()} - FAMILIES.keys())]
+class Families(Registry[Any]):
+    """Functions that make networks, and objects with such functions."""
+
+    def checked(self, thing: object, name: str | None) -> tuple[str, Any]:
+        """See `Registry.checked`."""
+        if not callable(thing) and not any(callable(getattr(thing, part, None)) for part in PARTS):
+            raise UserError("is no function, and has no function `generator` or `critic`, as a network must")
+        return function_name(self.noun, name), thing
+
+
+NETWORKS = Families("network", "toposampler.networks", FAMILIES.items)
+"""all networks that have a name"""
 
 
 def generator_family(name: str, key: str = "system.generator_network", **options: Any) -> MakeGenerator:
@@ -90,9 +99,7 @@ def trunk_family(name: str, key: str = "system.critic_network", **options: Any) 
 def _function(
     name: str, key: str, part: str, arguments: tuple[str, ...], options: dict[str, Any]
 ) -> Callable[..., nn.Module]:
-    function = _imported(name, key) if ":" in name else _of_family(name, key, part)
-    if not callable(function):
-        raise UserError(f"{key}: {name} is a {type(function).__name__}, not a function ({', '.join(arguments)})")
+    function = imported(name, key) if ":" in name else _of_family(name, key, part)
     options = {option: value for option, value in options.items() if value is not None}
     try:
         signature = inspect.signature(function)
@@ -122,33 +129,25 @@ def _made(function: Callable[..., Any], key: str, name: str, *arguments: Any) ->
     return network
 
 
-def _of_family(name: str, key: str, part: str) -> object:
-    family: object = FAMILIES.get(name)
-    if family is None:
-        family = _loaded(name, key)
-    function = getattr(family, part, None)
+def _of_family(name: str, key: str, part: str) -> Callable[..., Any]:
+    try:
+        family = NETWORKS.find(name)
+    except UserError as error:
+        raise UserError(f"{key}: {error}, and module:function") from None
+    function = family if inspect.isroutine(family) or isinstance(family, type) else getattr(family, part, None)
     if function is None:
         raise UserError(f"{key}: the networks {name} have no {part}")
     return function
 
 
-def _loaded(name: str, key: str) -> object:
-    """What the entry point `name` refers to."""
-    point = next((point for point in _points() if point.name == name), None)
-    if point is None:
-        raise UserError(f"{key}: there are no networks {name!r}; there are {', '.join(names())}, and module:function")
-    try:
-        return point.load()
-    except Exception as error:  # whatever a foreign module does when it is imported
-        raise UserError(
-            f"{key}: {name}, an entry point of {GROUP}, cannot be loaded from {point.value}: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+def imported(name: str, key: str) -> Callable[..., Any]:
+    """The function that `module:function` refers to; dots after the colon are attributes.
 
-
-def _imported(name: str, key: str) -> object:
-    """What `module:function` refers to; dots after the colon are attributes."""
+    Call it for names that a user gives, never for one that a stored model holds. Raises UserError, naming `key`, if
+    there is none.
+    """
     module, _, attribute = name.partition(":")
+    found: Any
     try:
         found = importlib.import_module(module)
     except Exception as error:  # whatever a foreign module does when it is imported
@@ -160,8 +159,6 @@ def _imported(name: str, key: str) -> object:
         if not hasattr(found, part):
             raise UserError(f"{key}: {name}: {module} has no {attribute or 'function of an empty name'}")
         found = getattr(found, part)
+    if not callable(found):
+        raise UserError(f"{key}: {name} is a {type(found).__name__}, not a function")
     return found
-
-
-def _points() -> list[EntryPoint]:
-    return list(entry_points(group=GROUP))

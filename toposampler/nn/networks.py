@@ -91,20 +91,16 @@ def conv_trunk(shape: Shape, width: int) -> nn.Sequential:
     return nn.Sequential(*_convolutions(shape, width)[0])
 
 
-def pair_critic(shape: Shape, latent_dim: int, width: int) -> Critic:
-    """D(x, z) of `pairs`: for points the critic of d + latent_dim dimensions; for images its convolutions, whose
-    features meet z in one hidden layer of 128, slope .1."""
-    if len(shape) == 1:
-        return critic((shape[0] + latent_dim,), width)
-    trunk, n_features = _convolutions(shape, width)
+def pair_critic(trunk: nn.Module, n_features: int, shape: Shape, latent_dim: int) -> Critic:
+    """D(x, z) of `pairs` for images: a trunk, whose features of x meet z in one hidden layer of 128, slope .1."""
     joint = [nn.Linear(n_features + latent_dim, 128), nn.LeakyReLU(0.1)]
-    return Critic([PairFeatures(nn.Sequential(*trunk), shape), *joint], 128)
+    return Critic([PairFeatures(trunk, shape), *joint], 128)
 
 
-def latent_encoder(shape: Shape, latent_dim: int, width: int) -> nn.Sequential:
-    """E: samples (n, *shape) to latents (n, latent_dim), a critic with as many outputs."""
-    trunk, n_features = _trunk(shape, width)
-    return nn.Sequential(*trunk, nn.Linear(n_features, latent_dim))
+def latent_encoder(trunk: nn.Module, n_features: int, latent_dim: int) -> nn.Sequential:
+    """E: samples (n, *shape) to latents (n, latent_dim), a critic's trunk with as many outputs."""
+    layers = trunk if isinstance(trunk, nn.Sequential) else [trunk]
+    return nn.Sequential(*layers, nn.Linear(n_features, latent_dim))
 
 
 def _trunk(shape: Shape, width: int) -> tuple[list[nn.Module], int]:

@@ -137,16 +137,16 @@ class SharedTrunkGenerators(nn.Module):
         latent_dim: of z.
         n_generators: K.
         width: maps of every stage.
-        blocks: residual blocks of a stage.
+        depth: residual blocks of a stage.
     """
 
     def __init__(
-        self, shape: Shape, latent_dim: int, n_generators: int, width: int = WIDTH, blocks: int = BLOCKS
+        self, shape: Shape, latent_dim: int, n_generators: int, width: int = WIDTH, depth: int = BLOCKS
     ) -> None:
         super().__init__()
         self.maps = nn.Parameter(torch.randn(n_generators, width, *sizes(shape)[0]))
         self.scales = Scales(latent_dim, width)
-        self.trunk = _generator_trunk(shape, width, blocks)
+        self.trunk = _generator_trunk(shape, width, depth)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape)."""
@@ -154,30 +154,30 @@ class SharedTrunkGenerators(nn.Module):
         return self.trunk(maps * self.scales(z))
 
 
-def resnet_generator(shape: Shape, latent_dim: int, width: int = WIDTH, blocks: int = BLOCKS) -> nn.Sequential:
-    """G: latents (n, latent_dim) to images (n, C, H, W), `blocks` residual blocks of `width` maps a stage."""
-    return nn.Sequential(Basis(latent_dim, width, sizes(shape)[0]), *_generator_trunk(shape, width, blocks))
+def resnet_generator(shape: Shape, latent_dim: int, width: int = WIDTH, depth: int = BLOCKS) -> nn.Sequential:
+    """G: latents (n, latent_dim) to images (n, C, H, W), `depth` residual blocks of `width` maps a stage."""
+    return nn.Sequential(Basis(latent_dim, width, sizes(shape)[0]), *_generator_trunk(shape, width, depth))
 
 
-def resnet_trunk(shape: Shape, width: int = WIDTH, blocks: int = BLOCKS) -> nn.Sequential:
+def resnet_trunk(shape: Shape, width: int = WIDTH, depth: int = BLOCKS) -> nn.Sequential:
     """A critic's trunk: images (n, C, H, W) to features (n, width), the mirror image of `resnet_generator`: the last
     layer weighs each map with learned maps as the generator's first layer scales them."""
     *below, _ = sizes(shape)
     layers: list[nn.Module] = [nn.Conv2d(shape[0], width, 1)]
     for size in reversed(below):
-        layers += [*_stage(width, blocks, len(below) + 1), Resample(size)]
-    layers += _stage(width, blocks, len(below) + 1)
+        layers += [*_stage(width, depth, len(below) + 1), Resample(size)]
+    layers += _stage(width, depth, len(below) + 1)
     return nn.Sequential(*layers, nn.Conv2d(width, width, below[0], groups=width, bias=False), nn.Flatten())
 
 
-def _generator_trunk(shape: Shape, width: int, blocks: int) -> nn.Sequential:
+def _generator_trunk(shape: Shape, width: int, depth: int) -> nn.Sequential:
     """Maps (n, width, *smallest size) to images (n, *shape)."""
     _, *stages = sizes(shape)
-    layers = _stage(width, blocks, len(stages) + 1)
+    layers = _stage(width, depth, len(stages) + 1)
     for size in stages:
-        layers += [Resample(size), *_stage(width, blocks, len(stages) + 1)]
+        layers += [Resample(size), *_stage(width, depth, len(stages) + 1)]
     return nn.Sequential(*layers, nn.Conv2d(width, shape[0], 1), nn.Tanh())
 
 
-def _stage(width: int, blocks: int, n_stages: int) -> list[nn.Module]:
-    return [ResidualBlock(width, blocks * n_stages) for _ in range(blocks)]
+def _stage(width: int, depth: int, n_stages: int) -> list[nn.Module]:
+    return [ResidualBlock(width, depth * n_stages) for _ in range(depth)]

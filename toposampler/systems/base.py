@@ -9,25 +9,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig, Section
 from toposampler.data.base import Dataset
 from toposampler.keys import may
 from toposampler.losses.reduction import Terms
-from toposampler.nn import networks
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
-from toposampler.nn.networks import Network, default_critic_width
+from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.batch import Batch, Noise
-
-GeneratorNorm = Literal["none", "layer"]
+from toposampler.systems.building import GeneratorNorm, initialised, make_generator, make_trunk, shared_generators
 
 
 @dataclass(frozen=True)
@@ -63,9 +61,15 @@ class SystemConfig(Section):
     """which system"""
     latent: LatentConfig = LatentConfig()
     generator_width: int | None = Field(None, ge=1, le=65_536)
-    """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K"""
+    """width of the generators' last hidden layer; default: the DMGAN paper's for the data's shape and K, of mlp and
+    resnet 64"""
     critic_width: int | None = Field(None, ge=1, le=65_536)
-    """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images"""
+    """width of the critic's first hidden layer; default: the DMGAN paper's, 64 for points and 32 for images, of mlp and
+    resnet 64"""
+    generator_depth: int | None = Field(None, ge=1, le=1000)
+    """hidden layers of a generator of the family mlp, residual blocks a stage of resnet; default: 2; others: refused"""
+    critic_depth: int | None = Field(None, ge=1, le=1000)
+    """as generator_depth, of the critic"""
     generator_network: str = Field("default", min_length=1, max_length=255)
     """the generators' network: default, the name of a family, or module:function of your own, called with (shape,
     latent_dim)"""
@@ -129,6 +133,28 @@ class EnsembleConfig(SystemConfig):
         return self.n_generators
 
 
+class SeparateGeneratorsConfig(EnsembleConfig):
+    """The keys of a system whose K generators are a network each, or one network behind K learned bases."""
+
+    shared_trunk: bool = False
+    """true: the generators have all layers in common but a learned basis each, the maps that they start from; of the
+    family resnet"""
+
+    @model_validator(mode="after")
+    def _bases_need_resnet(self) -> Self:
+        if self.shared_trunk and self.generator_network != "resnet":
+            raise ValueError(
+                f"shared_trunk true needs generator_network resnet, whose generators start from learned maps, and it "
+                f"is {self.generator_network}"
+            )
+        return self
+
+    @property
+    def has_ensemble(self) -> bool:
+        """See `SystemConfig.has_ensemble`."""
+        return not self.shared_trunk
+
+
 class System(nn.Module, ABC):
     """Base of every system: generators {G_c} on one latent z against a critic D. Pages add losses, and more players."""
 
@@ -149,25 +175,35 @@ class System(nn.Module, ABC):
         self.shard = shard
         self.K = config.K
         self.latent = config.latent
+        self._checked = False
         self.generators = self.build_generators(shape)
-        self.critic = self.initialised(self.build_critic(shape, config.critic_width or default_critic_width(shape)))
+        self.critic = self.initialised(self.build_critic(shape))
 
     def initialised(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
-        return networks.xavier_(network) if self.config.initialisation == "xavier" else network
+        return initialised(self.config, network)
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
+        if isinstance(self.config, SeparateGeneratorsConfig) and self.config.shared_trunk:
+            return shared_generators(self.config, self.networks.generator, shape, self.latent.dim, self.K)
         return GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim, self.K), self.K, self.shard)
 
-    def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
-        """The data's generator network, (n, n_inputs) to (n, *shape), of the width of one among `n_networks`."""
-        width = self.config.generator_width or networks.default_generator_width(shape, n_networks)
-        return self.initialised(networks.generator(shape, n_inputs, width, self.config.generator_norm == "layer"))
+    def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
+        """A generator network, (n, n_inputs) to (n, *shape): the caller's own, or the one that `generator_network`
+        names, by default of the width of one among `n_networks`."""
+        own, checked = self.networks.generator, self._checked
+        self._checked = True
+        return make_generator(self.config, own, shape, n_inputs, n_networks, checked)
 
-    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
+    def build_trunk(self, shape: tuple[int, ...]) -> tuple[nn.Module, int]:
+        """A critic's trunk, samples (n, *shape) to features (n, f), and f: the caller's own, or the one that
+        `critic_network` names."""
+        return make_trunk(self.config, self.networks.critic, shape)
+
+    def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D: a critic of samples, or of what `judge` gives it."""
-        return networks.critic(shape, width)
+        return Critic(*self.build_trunk(shape))
 
     def players(self) -> dict[str, Player]:
         """The players in the order they move; the first is the critic, which moves `critic_steps` times."""

@@ -37,9 +37,10 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.nn.networks import default_critic_width, latent_encoder, pair_critic
+from toposampler.nn.networks import latent_encoder, pair_critic
 from toposampler.nn.pairs import pairs
-from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
+from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch, Noise
 
 
@@ -70,12 +71,13 @@ class BiGAN(System):
         self, config: BiGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        width = config.critic_width or default_critic_width(shape)
-        self.encoder = self.initialised(latent_encoder(shape, config.latent.dim, width))
+        self.encoder = self.initialised(latent_encoder(*self.build_trunk(shape), config.latent.dim))
 
-    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
-        """D(x, z)."""
-        return pair_critic(shape, self.latent.dim, width)
+    def build_critic(self, shape: tuple[int, ...]) -> Critic:
+        """D(x, z): for points a critic of d + latent.dim dimensions."""
+        if len(shape) == 1:
+            return super().build_critic((shape[0] + self.latent.dim,))
+        return pair_critic(*self.build_trunk(shape), shape, self.latent.dim)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generator and encoder together."""

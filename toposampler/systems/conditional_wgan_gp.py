@@ -93,9 +93,9 @@ class ConditionalWGANGP(System):
         """G(z, y)."""
         return CodedGenerator(self.build_network(shape, self.latent.dim + self.K), self.K)
 
-    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
+    def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D(x, y), of samples with K further coordinates, or maps of an image."""
-        return super().build_critic((shape[0] + self.K, *shape[1:]), width)
+        return super().build_critic((shape[0] + self.K, *shape[1:]))
 
     def prior(self) -> Tensor:
         """The frequencies of the labels seen in training, uniform before: (K,)."""

@@ -38,7 +38,8 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
-from toposampler.systems.base import GeneratorNorm, SystemConfig
+from toposampler.systems.base import SystemConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 

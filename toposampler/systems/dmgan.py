@@ -49,13 +49,13 @@ from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import encoder
 from toposampler.priors.mixture import Draw, draw_generators, share_out
 from toposampler.systems import game
-from toposampler.systems.base import EnsembleConfig, Player
+from toposampler.systems.base import Player, SeparateGeneratorsConfig
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.game import GameConfig
 from toposampler.systems.uniform import UniformSystem
 
 
-class DMGANConfig(GameConfig, EnsembleConfig):
+class DMGANConfig(GameConfig, SeparateGeneratorsConfig):
     """DMGAN (Khayatkhoei et al. 2018): K generators told apart by an encoder, uniform prior."""
 
     name: Literal["dmgan"] = "dmgan"
@@ -67,11 +67,6 @@ class DMGANConfig(GameConfig, EnsembleConfig):
     encoder_norm: Literal["none", "batch"] = "none"
     """batch: the authors' batch norm in Q, for one worker only"""
     encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
-
-    @property
-    def has_ensemble(self) -> bool:
-        """See `SystemConfig.has_ensemble`."""
-        return True
 
     @property
     def couples_samples(self) -> bool:

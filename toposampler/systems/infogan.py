@@ -39,7 +39,8 @@ from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import encoder
-from toposampler.systems.base import GeneratorNorm, Player, SystemConfig
+from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 

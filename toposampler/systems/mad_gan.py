@@ -36,16 +36,16 @@ from torch.nn import functional as F
 from toposampler.config import OptimiserConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
-from toposampler.nn import networks
 from toposampler.nn.critic import ClassCritic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.systems.base import EnsembleConfig, GeneratorNorm
+from toposampler.systems.base import SeparateGeneratorsConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
 
-class MADGANConfig(EnsembleConfig):
+class MADGANConfig(SeparateGeneratorsConfig):
     """MAD-GAN (Ghosh et al. 2018): K generators that the critic tells apart."""
 
     name: Literal["mad_gan"] = "mad_gan"
@@ -56,11 +56,6 @@ class MADGANConfig(EnsembleConfig):
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-
-    @property
-    def has_ensemble(self) -> bool:
-        """See `SystemConfig.has_ensemble`."""
-        return True
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MADGAN:
         """See `SystemConfig.build`."""
@@ -74,9 +69,9 @@ class MADGAN(UniformSystem):
 
     config: MADGANConfig
 
-    def build_critic(self, shape: tuple[int, ...], width: int) -> ClassCritic:
+    def build_critic(self, shape: tuple[int, ...]) -> ClassCritic:
         """D, with a logit for each generator and one for "real"."""
-        plain = networks.critic(shape, width)
+        plain = super().build_critic(shape)
         return ClassCritic(plain.trunk, plain.head.in_features, self.K)
 
     def critic_loss(self, batch: Batch) -> Terms:

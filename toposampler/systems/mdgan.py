@@ -36,8 +36,9 @@ from toposampler.losses import gan, reconstruction
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.nn.networks import critic, default_critic_width, latent_encoder
-from toposampler.systems.base import GeneratorNorm, Player, System, SystemConfig
+from toposampler.nn.networks import latent_encoder
+from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
 
 _ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
@@ -70,9 +71,8 @@ class MDGAN(System):
         self, config: MDGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        width = config.critic_width or default_critic_width(shape)
-        self.manifold_critic = self.initialised(critic(shape, width))
-        self.encoder = self.initialised(latent_encoder(shape, config.latent.dim, width))
+        self.manifold_critic = self.initialised(self.build_critic(shape))
+        self.encoder = self.initialised(latent_encoder(*self.build_trunk(shape), config.latent.dim))
 
     def players(self) -> dict[str, Player]:
         """Both critics together, then generator and encoder together."""

@@ -32,11 +32,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
+from toposampler.errors import UserError
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
-from toposampler.systems.base import EnsembleConfig, GeneratorNorm, Player
+from toposampler.systems.base import EnsembleConfig, Player
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
 from toposampler.systems.uniform import UniformSystem
 
@@ -82,10 +84,18 @@ class MGAN(UniformSystem):
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}."""
-        common = self.build_network(shape, self.latent.dim)[1:]
-        return BranchedGenerator(
-            common, GeneratorEnsemble(lambda: self.build_network(shape, self.latent.dim)[:1], self.K)
-        )
+
+        def network() -> nn.Sequential:
+            made = self.build_network(shape, self.latent.dim)
+            if not isinstance(made, nn.Sequential):
+                raise UserError(
+                    "system.name mgan: its generators have all layers in common but the first, so that a generator "
+                    f"must be a torch.nn.Sequential, not a {type(made).__name__}"
+                )
+            return made
+
+        common = network()[1:]
+        return BranchedGenerator(common, GeneratorEnsemble(lambda: network()[:1], self.K))
 
     def players(self) -> dict[str, Player]:
         """Critic and classifier together, then the generators."""

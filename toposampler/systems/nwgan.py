@@ -39,21 +39,16 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior, draw_generators, share_out
 from toposampler.systems import game
-from toposampler.systems.base import EnsembleConfig, Player, System
+from toposampler.systems.base import Player, SeparateGeneratorsConfig, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.game import GameConfig
 
 
-class NWGANConfig(GameConfig, EnsembleConfig):
+class NWGANConfig(GameConfig, SeparateGeneratorsConfig):
     """NWGAN (Balaji et al. 2019): K generators, and weights that follow the critic."""
 
     name: Literal["nwgan"] = "nwgan"
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
-
-    @property
-    def has_ensemble(self) -> bool:
-        """See `SystemConfig.has_ensemble`."""
-        return True
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> NWGAN:
         """See `SystemConfig.build`."""

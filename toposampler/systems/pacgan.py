@@ -33,11 +33,11 @@ from toposampler.config import OptimiserConfig
 from toposampler.errors import UserError
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
-from toposampler.nn import networks
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.systems.base import GeneratorNorm, System, SystemConfig
+from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch, Noise
 
 
@@ -72,9 +72,9 @@ class PacGAN(System):
         super().__init__(config, shape, networks, shard)
         self.judges_samples = config.n_packed == 1
 
-    def build_critic(self, shape: tuple[int, ...], width: int) -> Critic:
+    def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D, of m samples side by side."""
-        return networks.critic((self.config.pack_size * shape[0], *shape[1:]), width)
+        return super().build_critic((self.config.pack_size * shape[0], *shape[1:]))
 
     def scores(self, x: Tensor) -> Tensor:
         """The critic's scores of the packs of x: (n, *shape) to (n / m,)."""

@@ -34,7 +34,8 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.spectral import advance, spectrally_normalised
-from toposampler.systems.base import GeneratorNorm, System, SystemConfig
+from toposampler.systems.base import System, SystemConfig
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
 
 

@@ -41,6 +41,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from toposampler.errors import UserError
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
@@ -100,6 +101,11 @@ class TopoSampler(NoisySystem):
         """G, of the kind that `network` asks for."""
         if self.config.network.kind == "plain":
             return SharedGenerator(self.build_network(shape, self.latent.dim))
+        if self.networks.generator is not None or self.config.generator_network != "default":
+            raise UserError(
+                f"system.network.kind {self.config.network.kind} makes the generator itself: set it to plain for "
+                "another system.generator_network"
+            )
         return SharedGenerator(isometric_generator(self.config.network, shape, self.latent.dim))
 
     def players(self) -> dict[str, Player]:

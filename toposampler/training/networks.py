@@ -7,17 +7,18 @@ if the caller gives them, or names the same `module:function`.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from toposampler.errors import UserError
 from toposampler.nn.custom import Networks
+from toposampler.nn.families import imported
 from toposampler.systems import SystemConfig
+from toposampler.training.config import RunConfig
 from toposampler.training.manifest import OwnNetwork
 
 ROLES = ("generator", "critic")
@@ -32,18 +33,26 @@ def is_own(name: str) -> bool:
     return ":" in name
 
 
-def imported(name: str, key: str) -> Callable[..., Any]:
-    """The function `module:function`, which `key` names. Raises UserError if there is none."""
-    module, _, function = name.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in function.split("."):
-            found = getattr(found, part)
-    except Exception as error:  # whatever a foreign module raises while it is imported
-        raise UserError(f"{key}: {name!r} cannot be imported: {type(error).__name__}: {error}") from None
-    if not callable(found):
-        raise UserError(f"{key}: {name!r} is no function, but {type(found).__name__}")
-    return found  # type: ignore[no-any-return]
+def given_or_named(config: RunConfig, networks: Networks | None) -> tuple[RunConfig, Networks]:
+    """The run of `config` with the networks that a caller gives, and functions for those that it names.
+
+    The configuration names what is given, so that a run says what it was trained with. Its own names, which the user
+    wrote, are imported here. Raises UserError if that fails, or if another network is given than is named.
+    """
+    names, found = {}, {}
+    for role in ROLES:
+        key, thing, name = f"{role}_network", getattr(networks, role, None), _named(config.system, role)
+        if isinstance(thing, str):
+            raise UserError(f"networks: {role} is the name {thing!r}: give it as system.{key}")
+        if thing is None:
+            found[role] = imported(name, f"system.{key}") if is_own(name) else None
+        elif name not in ("default", _name_of(thing)):
+            raise UserError(f"system.{key} is {name}, and {_name_of(thing)} is given: leave one of them out")
+        else:
+            found[role], names[key] = thing, _name_of(thing)
+    if names:
+        config = config.model_copy(update={"system": config.system.model_copy(update=names)})
+    return config, Networks(**found)
 
 
 def source_digest(thing: object) -> str | None:
@@ -55,21 +64,17 @@ def source_digest(thing: object) -> str | None:
         return None
 
 
-def networks_of(config: SystemConfig, networks: Networks | None) -> dict[str, OwnNetwork]:
+def networks_of(config: SystemConfig, networks: Networks) -> dict[str, OwnNetwork]:
     """What a model records, by role, of the networks that are not the package's.
 
     Args:
-        config: of the system, whose keys may name some.
-        networks: those that were given in the place of the ones named, if any.
+        config: of the system, whose keys name them.
+        networks: those that it was built with, in place of the package's.
     """
     found = {}
     for role in ROLES:
-        thing, name = getattr(networks, role, None), _named(config, role)
-        if thing is not None:
-            found[role] = OwnNetwork(name=_name_of(thing), sha256=source_digest(thing))
-        elif is_own(name):
-            function = imported(name, f"system.{role}_network")
-            found[role] = OwnNetwork(name=name, sha256=source_digest(function))
+        if (thing := getattr(networks, role)) is not None:
+            found[role] = OwnNetwork(name=_named(config, role), sha256=source_digest(thing))
     return found
 
 

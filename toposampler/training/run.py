@@ -40,7 +40,7 @@ from toposampler.training.config import (
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
-from toposampler.training.networks import networks_of
+from toposampler.training.networks import given_or_named, networks_of
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
@@ -53,14 +53,16 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
+def check(config: RunConfig, dataset: Dataset | None = None, networks: Networks | None = None) -> Dataset:
     """Refuse what can be refused before anything starts, and return the data: `dataset`, or else what is loaded here.
 
-    Raises UserError if the data cannot be used, the run's folder cannot be written to, or a run of this name was begun
-    with a configuration that differs in more than where it runs and is recorded.
+    Raises UserError if the data or the system's networks cannot be used, the run's folder cannot be written to, or a
+    run of this name was begun with a configuration that differs in more than where it runs and is recorded.
     """
     dataset = config.data.load() if dataset is None else dataset
+    config, networks = given_or_named(config, networks)
     config.system.check_data(dataset)
+    _check_networks(config, dataset, networks)
     folder = run_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,6 +78,16 @@ def check(config: RunConfig, dataset: Dataset | None = None) -> Dataset:
                 f"{folder} holds a run with another configuration; give another --name, or remove the folder:\n{lines}"
             )
     return dataset
+
+
+def _check_networks(config: RunConfig, dataset: Dataset, networks: Networks) -> None:
+    """Build the system once, if its networks are not the papers': what is wrong with them is told before a cluster
+    starts. Torch's random state stays as it was."""
+    system = config.system
+    if (system.generator_network, system.critic_network) == ("default", "default"):
+        return
+    with torch.random.fork_rng(devices=()):
+        system.build(dataset.shape, networks)
 
 
 def train(
@@ -168,13 +180,13 @@ class Run:
         dataset: Dataset | None = None,
         networks: Networks | None = None,
     ) -> None:
-        config = as_begun(config)
+        config, networks = given_or_named(as_begun(config), networks)
         self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
         self.stopping = Stopping(group, should_stop)
         check_workers(config, group.size)
         self.folder = run_folder(config)
         given = config.data.load() if dataset is None else dataset
-        self.dataset = check(config, given) if group.rank == 0 else given
+        self.dataset = check(config, given, networks) if group.rank == 0 else given
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         torch.manual_seed(config.seed)

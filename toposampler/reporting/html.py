@@ -22,12 +22,12 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
 th:first-child { text-align: left; font-weight: normal; } thead th { background: var(--soft); font-weight: 600; }
-.masses { display: grid; grid-template-columns: max-content 1fr max-content; gap: .2rem .8rem; align-items: center;
+.masses { display: grid; grid-template-columns: max-content max-content 1fr; gap: .2rem .8rem; align-items: center;
   max-width: 36rem; font-variant-numeric: tabular-nums; }
 .bar { height: .7rem; background: var(--bar); min-width: 1px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
 figure { margin: 0; } figcaption { font-size: .9rem; }
-img { width: 100%; height: auto; background: #fff; border-radius: .4rem; }
+img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
 pre { background: var(--soft); padding: 1rem; overflow-x: auto; border-radius: .4rem; }
 """
 
@@ -76,22 +76,25 @@ def _masses(runs: Sequence[FinishedRun]) -> Iterator[str]:
     for run in runs:
         yield f'<h3>{escape(run.label)}</h3>\n<div class="masses">'
         for k, mass in sorted(enumerate(run.masses), key=lambda one: -one[1]):
-            yield f'<span>G{k}</span><span class="bar" style="width: {mass:.2%}"></span><span>{mass:.3f}</span>'
+            yield f'<span>G{k}</span><span>{mass:.3f}</span><span class="bar" style="width: {mass:.2%}"></span>'
         yield "</div>"
 
 
 def _figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """Figures of one kind side by side, whichever runs have them."""
-    for name in sorted({path.name for run in runs for path in run.figures}):
-        kind = name.removesuffix(".png").replace("_", " ")
-        yield f'<h3>{escape(kind)}</h3>\n<div class="figures">'
-        for run in runs:
-            for path in run.figures:
-                if path.name == name:
-                    content, label = base64.b64encode(path.read_bytes()).decode(), escape(run.label)
-                    yield f'<figure><img alt="{escape(kind)} of {label}" src="data:image/png;base64,{content}">'
-                    yield f"<figcaption>{label}</figcaption></figure>"
-        yield "</div>"
+    """All figures of a single run; of several, those of one kind side by side, whichever runs have them."""
+    groups: dict[str, list[str]] = {}
+    for run in runs:
+        for path in run.figures:
+            kind = escape(path.stem.replace("_", " "))
+            caption = escape(run.label) if len(runs) > 1 else kind
+            content = base64.b64encode(path.read_bytes()).decode()
+            groups.setdefault(kind if len(runs) > 1 else "", []).append(
+                f'<figure><img alt="{kind} of {escape(run.label)}" src="data:image/png;base64,{content}">'
+                f"<figcaption>{caption}</figcaption></figure>"
+            )
+    for kind, figures in sorted(groups.items()):
+        yield f"<h3>{kind}</h3>" if kind else ""
+        yield "\n".join(['<div class="figures">', *figures, "</div>"])
 
 
 def _configurations(runs: Sequence[FinishedRun]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-DATA_NAMES = "one of lines, circles, spheres, gaussians, digits, mnist, stacked_mnist, face_bed, npy, folder, array"
+DATA_NAMES = "one of array, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, spheres, stacked_mnist"
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 
 
@@ -53,7 +53,10 @@ def test_overrides_are_typed() -> None:
         (["--data.n", "-1"], r"data.n: input should be greater than or equal to 2 \(got -1\)"),
         (["--data.weights", "[0.7,0.1,0.1,0.2]"], "data.weights: weights must .* sum to 1, .* with sum 1.1"),
         (["--data.weights", "[1]"], "data.weights: needs 4 weights, one per component, got 1"),
-        (["--data.name", "linez"], "data.name: 'linez' is not known. Choose one of 'lines', 'circles'"),
+        (
+            ["--data.name", "linez"],
+            r"data.name: 'linez' is not known. Did you mean 'lines'\? Choose one of 'circles', 'di",
+        ),
         (["--system.generator.betas", "[0.5,1.5]"], r"system.generator: betas must lie in \[0, 1\)"),
         (["--training.precision", "fp8"], "training.precision: input should be 'fp32', 'bf16' or 'fp64' .*got 'fp8'"),
         (["--system.penalty.weight", ".nan"], "system.penalty.weight: input should be .* finite number"),

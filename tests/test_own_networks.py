@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+import mlflow
 import pytest
 import torch
 from torch import nn
@@ -26,7 +27,7 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.plugins import KINDS
 from toposampler.systems.wgan_gp import WGANGP, WGANGPConfig
-from toposampler.tracking.pyfunc import Sampler
+from toposampler.tracking.pyfunc import DATA, Sampler, write_pyfunc
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
 from toposampler.training.model import save_model
@@ -152,6 +153,15 @@ def test_without_them_it_is_refused_and_nothing_is_imported(place: str, request:
             load_model(path, networks=given)
     with pytest.raises(UserError, match=re.escape(sentence)):
         Sampler(path)  # MLflow's server
+    assert "my_nets" not in sys.modules
+
+
+def test_it_can_be_registered_and_is_refused_where_it_is_served(model: Path, tmp_path: Path) -> None:
+    """MLflow stores what it cannot run; a version is one model directory like any other."""
+    write_pyfunc(model, tmp_path / "pyfunc")
+    assert (tmp_path / "pyfunc" / DATA / "model" / "model.json").read_bytes() == (model / "model.json").read_bytes()
+    with pytest.raises(UserError, match="this model needs networks of its own: generator my_nets:make"):
+        mlflow.pyfunc.load_model(str(tmp_path / "pyfunc"))
     assert "my_nets" not in sys.modules
 
 

@@ -144,13 +144,13 @@ class Pages(Registry[type[Page]]):
         self._base, self._package = base, package
 
     def own(self) -> tuple[type[Page], ...]:
-        """The pages of the package, found in its modules."""
+        """The pages of the package, found in its modules; by name, whatever was imported first."""
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         inside = f"{self._package}."
         pages = (page for page in _below(self._base) if page.__module__.startswith(inside))
-        return tuple(page for page in pages if not inspect.isabstract(page))
+        return tuple(sorted((page for page in pages if not inspect.isabstract(page)), key=name_of))
 
     def pages(self) -> tuple[type[Page], ...]:
         """All that there are now."""

@@ -167,6 +167,8 @@ def parse_parameter(key: str, content: Any) -> Parameter:
     if kind == "int":
         if low != int(low) or high != int(high):
             raise UserError(f"space.{key}.int: both ends must be whole numbers (got {shortened(repr(values))})")
+        if max(-low, high) > 2**53:
+            raise UserError(f"space.{key}.int: both ends must be within 2**53 of 0 (got {shortened(repr(values))})")
         return Whole(int(low), int(high), when)
     if kind == "loguniform" and low <= 0:
         raise UserError(f"space.{key}.loguniform: low must be positive (got {low!r})")

@@ -133,11 +133,13 @@ class _Builder:
 
     def _value(self, event: yaml.Event, depth: int) -> Any:
         if isinstance(event, yaml.AliasEvent):
+            assert event.anchor is not None
             if event.anchor not in self._anchors:
                 raise ValueError(f"*{event.anchor[:60]} names nothing that stands before it{_place(event)}")
             value, size = self._anchors[event.anchor]
             self._count(size, event)
             return value
+        assert isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent), "the parser gives no other here"
         if event.tag is not None and event.tag != "!":
             raise ValueError(f"tags such as {event.tag[:60]} are not read{_place(event)}")
         if depth > MAX_DEPTH:
@@ -149,6 +151,7 @@ class _Builder:
         elif isinstance(event, yaml.MappingStartEvent):
             value = self._mapping(depth)
         else:
+            assert isinstance(event, yaml.ScalarEvent)
             value = _scalar(event)
         if event.anchor is not None:
             self._anchors[event.anchor] = (value, self._values - before)

@@ -213,7 +213,7 @@ class OneOf(Generic[Page]):
     def _read(self, content: Any) -> Any:
         pages = self._registry.pages()
         if self._reader is None or self._reader[0] != pages:
-            union = Annotated[Union[pages], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
+            union: Any = Annotated[Union[pages], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
             self._reader = pages, TypeAdapter(union)
         return self._reader[1].validate_python(content)
 

@@ -124,7 +124,7 @@ def keys() -> Iterator[str]:
     for key, default, meaning in describe(SweepConfig):
         yield from described(f"--{key}", chosen.get(key, default), meaning)
     for page in PAGES.pages():
-        ranges = ready_ranges(page(), "system.")
+        ranges = ready_ranges(page(name=name_of(page)), "system.")
         space = {key: parse_parameter(key, written) for key, written in ranges.items()}
         yield f"\nready space of {name_of(page)}:"
         yield from (f"  {line}" for line in describe_space(space))

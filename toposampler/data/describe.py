@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -34,17 +33,19 @@ def _samples(dataset: Dataset) -> str:
 def _values(dataset: Dataset) -> list[str]:
     """Least, greatest, mean and standard deviation: of all pixels, or of each column."""
     if len(dataset.shape) == 3:
-        low, high = dataset.x.min(), dataset.x.max()
-        deviation, mean = torch.std_mean(dataset.x, correction=0)
-        return [f"values {low:.3g} to {high:.3g} (black -1, white 1), mean {mean:.3g}, deviation {deviation:.3g}"]
+        darkest, lightest = dataset.x.min(), dataset.x.max()
+        spread, middle = torch.std_mean(dataset.x, correction=0)
+        return [
+            f"values {darkest:.3g} to {lightest:.3g} (black -1, white 1), mean {middle:.3g}, deviation {spread:.3g}"
+        ]
     columns = torch.stack(_statistics(dataset.to_units(dataset.x)), dim=1)
     lines = []
     for k, (*values, deviation) in enumerate(columns[:SHOWN].tolist()):
         low, high, mean = (_short(value, deviation) for value in values)
         lines.append(f"column {k}: {low} to {high}, mean {mean}, standard deviation {deviation:.3g}")
     if len(columns) > SHOWN:
-        low, high = columns[:, 0].min(), columns[:, 1].max()
-        lines.append(f"and {len(columns) - SHOWN} columns more; all values lie between {low:.6g} and {high:.6g}")
+        least, greatest = columns[:, 0].min(), columns[:, 1].max()
+        lines.append(f"and {len(columns) - SHOWN} columns more; all values lie between {least:.6g} and {greatest:.6g}")
     how = "to mean 0 and standard deviation 1, samples come back in these units" if dataset.transform else "no"
     return [*lines, f"standardised: {how}"]
 
@@ -56,7 +57,7 @@ def _short(value: float, deviation: float) -> str:
     return f"{round(value, 3 - math.floor(math.log10(deviation))) + 0.0:.15g}"  # + 0: no -0
 
 
-def _statistics(x: Tensor) -> Sequence[Tensor]:
+def _statistics(x: Tensor) -> tuple[Tensor, ...]:
     """Of each column of x (n, d): least, greatest, mean, standard deviation, each (d,) float64."""
     x = x.double()
     return x.amin(dim=0), x.amax(dim=0), x.mean(dim=0), x.std(dim=0, correction=0)

@@ -99,9 +99,8 @@ def evaluate(
     told_apart = not attribution or len(real) >= LEAST_REAL
     scores |= {"score": score(scores)} if told_apart else {}
     labels = None if dataset.labels is None else dataset.labels[chosen]
-    known = {"labels": labels, "generators": generator_ids, "prior": prior}
     shaped = real.unflatten(1, dataset.shape), x.unflatten(1, dataset.shape)
-    return scores | registered_metrics(*shaped, scores, seed, **known)
+    return scores | registered_metrics(*shaped, scores, seed, labels=labels, generators=generator_ids, prior=prior)
 
 
 def _by_topology(x: Tensor, real: Tensor, x_units: Tensor, real_units: Tensor) -> dict[str, float]:

@@ -10,7 +10,7 @@ from toposampler.systems.base import Move, Player, System, SystemConfig
 
 __all__ = ["PAGES", "SYSTEMS", "Move", "Player", "System", "SystemConfig"]
 
-PAGES: Pages[SystemConfig] = Pages("system", "toposampler.systems", SystemConfig, __name__)
+PAGES: Pages[SystemConfig] = Pages("system", "toposampler.systems", SystemConfig, __name__)  # type: ignore[type-abstract]
 """all systems, told apart by `name`"""
 SYSTEMS: tuple[type[SystemConfig], ...] = PAGES.own()
 """the configuration classes of the package's own systems"""

@@ -40,8 +40,8 @@ from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import latent_encoder, pair_critic
 from toposampler.nn.pairs import pairs
 from toposampler.systems.base import Player, System, SystemConfig
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.building import GeneratorNorm
 
 
 class BiGANConfig(SystemConfig):

@@ -39,8 +39,8 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.base import SystemConfig
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.uniform import UniformSystem
 
 

@@ -40,8 +40,8 @@ from toposampler.nn.critic import ClassCritic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import SeparateGeneratorsConfig
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.uniform import UniformSystem
 
 

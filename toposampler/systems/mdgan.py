@@ -38,8 +38,8 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import latent_encoder
 from toposampler.systems.base import Player, System, SystemConfig
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
+from toposampler.systems.building import GeneratorNorm
 
 _ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 

@@ -38,8 +38,8 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.systems.base import EnsembleConfig, Player
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
+from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.uniform import UniformSystem
 
 

@@ -37,8 +37,8 @@ from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.base import System, SystemConfig
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.building import GeneratorNorm
 
 
 class PacGANConfig(SystemConfig):

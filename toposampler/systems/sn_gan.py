@@ -35,8 +35,8 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.spectral import advance, spectrally_normalised
 from toposampler.systems.base import System, SystemConfig
-from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.batch import Batch
+from toposampler.systems.building import GeneratorNorm
 
 
 class SNGANConfig(SystemConfig):

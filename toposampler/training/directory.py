@@ -136,7 +136,7 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
             step=manifest.step,
             system=parts["system"],
             average=tensors["average"] if manifest.version == 1 else parts["average"],
-            networks=manifest.networks,
+            networks={str(role): network for role, network in manifest.networks.items()},
             transform=standardisation_from(parts["transform"] or None),
         ),
         manifest,

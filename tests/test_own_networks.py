@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import mlflow
 import pytest
@@ -21,17 +21,14 @@ import torch
 from torch import nn
 
 import toposampler
-from toposampler.config import merge_overrides, validate
+from toposampler.config import validate
 from toposampler.errors import UserError
 from toposampler.nn.custom import Networks
-from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.plugins import KINDS
-from toposampler.systems.wgan_gp import WGANGP, WGANGPConfig
 from toposampler.tracking.pyfunc import DATA, Sampler, write_pyfunc
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
 from toposampler.training.model import save_model
-from toposampler.training.networks import networks_of, source_digest
+from toposampler.training.networks import given_or_named, networks_of, source_digest
 
 SOURCE = """
 from torch import nn
@@ -49,42 +46,14 @@ NUMBER = 3
 """
 
 
-class OpenConfig(WGANGPConfig):
-    """WGAN-GP whose generator may be the user's own."""
-
-    name: Literal["open_gan"] = "open_gan"  # type: ignore[assignment]
-
-    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> WGANGP:
-        """See the base."""
-        if networks is None or networks.generator is None:
-            assert self.generator_network == "default", "a name in a configuration is not imported here"
-        return OpenGAN(self, shape, networks, shard)
-
-
-class OpenGAN(WGANGP):
-    """Builds what it is given."""
-
-    def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Sequential:
-        """See the base."""
-        if self.networks.generator is None:
-            return super().build_network(shape, n_inputs, n_networks)
-        made = self.networks.generator(shape, n_inputs)
-        assert isinstance(made, nn.Sequential)
-        return made
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder of the user's, with a module in it that can be imported."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "my_nets.py").write_text(SOURCE)
-    before = {kind: dict(registry._registered) for kind, registry in KINDS.items()}
-    toposampler.register(OpenConfig)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
         yield folder
-    for kind, registry in KINDS.items():
-        registry._registered = before[kind]
 
 
 @pytest.fixture(autouse=True)
@@ -102,15 +71,11 @@ def run(folder: Path) -> Path:
         "name": "run",
         "output": str(folder),
         "data": {"name": "lines", "n": 200},
-        "system": {"name": "open_gan", "generator_network": "my_nets:make", "critic_width": 8},
+        "system": {"name": "wgan_gp", "generator_network": "my_nets:make", "critic_width": 8},
         "training": {"batch_size": 8, "generator_steps": 4, "evaluation_samples": 100},
     }
     config = validate(RunConfig, content)
-    build = OpenConfig.build
-    given = Networks(generator=importlib.import_module("my_nets").make)
-    with pytest.MonkeyPatch.context() as patch:  # what building by a configuration does, which loading must not do
-        patch.setattr(OpenConfig, "build", lambda self, shape, networks=None, shard=WHOLE: build(self, shape, given))
-        assert train(config) is not None
+    assert train(config) is not None
     return run_folder(config)
 
 
@@ -201,10 +166,10 @@ def test_another_source_is_a_warning_that_names_both(
     [
         (
             {"generator": "my_nets:absent"},
-            r"networks\['generator'\]: 'my_nets:absent' cannot be imported: Attribute",
+            r"networks\['generator'\]: my_nets:absent: my_nets has no absent",
         ),
-        ({"generator": "absent_nets:make"}, "cannot be imported: ModuleNotFoundError"),
-        ({"generator": "my_nets:NUMBER"}, "'my_nets:NUMBER' is no function, but int"),
+        ({"generator": "absent_nets:make"}, "absent_nets:make: the module .* cannot be imported: ModuleNotFoundError"),
+        ({"generator": "my_nets:NUMBER"}, "my_nets:NUMBER is a int, not a function"),
         ({"generators": "my_nets:make"}, "networks: generators: there are generator and critic"),
         (["my_nets"], "networks: 'my_nets' is not module:function"),
         ({"generator": "my_nets:make", "critic": "my_nets:make"}, "its critic is the package's own; none can be given"),
@@ -232,21 +197,41 @@ class Own(nn.Module):
     """A network that is given as an object."""
 
 
+def config_of(**system: Any) -> RunConfig:
+    return validate(RunConfig, {"name": "run", "data": {"name": "lines"}, "system": {"name": "wgan_gp", **system}})
+
+
 def test_what_is_recorded(mine: Callable[[], ModuleType]) -> None:
-    system = OpenConfig()
-    assert networks_of(system, None) == {}
-    assert networks_of(system, Networks()) == {}
-    given = networks_of(system, Networks(generator=Own(), critic=mine().make))
+    config, networks = given_or_named(config_of(), Networks(generator=Own(), critic=mine().make))
+    assert (config.system.generator_network, config.system.critic_network) == (f"{__name__}:Own", "my_nets:make")
+    given = networks_of(config.system, networks)
     assert given["generator"].name == f"{__name__}:Own"
     assert given["generator"].sha256 == hashlib.sha256(inspect.getsource(Own).encode()).hexdigest()
     assert given["critic"].name == "my_nets:make"
     assert source_digest(len) is None
     assert source_digest(eval("lambda shape: 3")) is None
-    with pytest.raises(UserError, match=r"system\.critic_network: 'absent_nets:make' cannot be imported"):
-        networks_of(OpenConfig(critic_network="absent_nets:make"), None)
 
 
-def test_a_key_of_a_family_is_the_packages() -> None:
-    content = {"name": "run", "data": {"name": "lines"}, "system": {"name": "open_gan"}}
-    named = validate(RunConfig, merge_overrides(content, {"system.generator_network": "resnet"}))
-    assert networks_of(named.system, None) == {}
+@pytest.mark.parametrize("name", ["default", "resnet"])
+def test_the_package_s_own_are_not_recorded(name: str) -> None:
+    config, networks = given_or_named(config_of(generator_network=name), None)
+    assert networks == Networks()
+    assert networks_of(config.system, networks) == {}
+
+
+def test_what_is_named_and_what_is_given_must_agree(mine: Callable[[], ModuleType]) -> None:
+    named = config_of(generator_network="my_nets:make")
+    assert given_or_named(named, None)[1].generator is mine().make
+    assert given_or_named(named, Networks(mine().make))[0] == named
+    with pytest.raises(UserError, match="generator_network is my_nets:make, and my_nets:other is given"):
+        given_or_named(named, Networks(mine().other))
+    with pytest.raises(UserError, match=r"system\.critic_network: absent_nets:make: the module .* cannot be imported"):
+        given_or_named(config_of(critic_network="absent_nets:make"), None)
+    with pytest.raises(UserError, match=r"give it as system\.generator_network"):
+        given_or_named(config_of(), Networks("my_nets:make"))  # type: ignore[arg-type]
+
+
+def test_a_system_imports_nothing_by_itself(mine: object) -> None:
+    with pytest.raises(UserError, match="my_nets:make is not the package's: give it, networks=Networks"):
+        config_of(generator_network="my_nets:make").system.build((2,))
+    assert "my_nets" not in sys.modules

@@ -25,7 +25,7 @@ from toposampler.keys import may, may_branch, ready_ranges
 from toposampler.metrics import registered
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.registered import METRICS
-from toposampler.nn.registered import NETWORKS
+from toposampler.nn.families import NETWORKS
 from toposampler.plugins import KINDS, Registered, datasets, systems
 from toposampler.systems import PAGES, SYSTEMS, SystemConfig
 from toposampler.systems.wgan_gp import WGANGPConfig

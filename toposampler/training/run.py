@@ -24,6 +24,7 @@ from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import sharded
 from toposampler.records import RecordWriter, read_records
+from toposampler.systems import System
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -151,8 +152,8 @@ class Run:
         self.shards = placement.shards
         torch.manual_seed(config.seed)
         with sharded(self.shards.rank, self.shards.size):
-            build, shape = config.system.build, self.dataset.shape
-            system = build(shape) if networks is None else build(shape, networks)
+            build: Callable[..., System] = config.system.build
+            system = build(self.dataset.shape, *([] if networks is None else [networks]))
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
         self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()

@@ -44,8 +44,9 @@ Fit = Callable[..., Fitted]
 
 
 @pytest.fixture
-def fit(tmp_path: Path) -> Fit:
-    """`toposampler.fit` of four steps, into a folder of the test's own."""
+def fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fit:
+    """`toposampler.fit` of four steps, into a folder of the test's own, without figures, most of its time."""
+    monkeypatch.setattr("toposampler.training.run.draw_figures", lambda *_: None)
     return lambda data, **keys: toposampler.fit(data, output=tmp_path, **{**TINY, **keys})
 
 
@@ -66,9 +67,10 @@ def test_every_blob_is_covered_with_its_mass_in_its_units(seed: int, tmp_path: P
         assert ((spread > 0.7) & (spread < 1.4)).all(), f"blob {k} has deviation 1 in each column, samples {spread}"
 
 
-def test_a_fit_is_a_run_and_its_result_speaks(fit: Fit, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_fit_is_a_run_and_its_result_speaks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     x, labels = blobs(0, 200)
-    fitted = fit(x, data__labels=labels)
+    fitted = toposampler.fit(x, output=tmp_path, data__labels=labels, **TINY)
+    assert (fitted.path / "figures" / "samples_by_generator.png").exists()
     assert fitted.path == tmp_path / "fit"
     samples = fitted.sample(50, seed=3)
     assert isinstance(samples, np.ndarray)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from toposampler.errors import UserError
 from toposampler.fitted import Fitted, Form
 from toposampler.nn.custom import Networks
 from toposampler.training.config import RunConfig, run_folder
-from toposampler.training.model import load_model
+from toposampler.training.model import Model, load_model
 from toposampler.training.progress import Progress
 from toposampler.training.run import check, train
 
@@ -83,7 +83,8 @@ def fit(
         config = _kept(config, dataset, arrays)
     given = None if networks == Networks() else networks
     result = _train(config, dataset, given)
-    model = load_model(run_folder(config)) if given is None else load_model(run_folder(config), networks=given)
+    load: Callable[..., Model] = load_model
+    model = load(run_folder(config), **({} if given is None else {"networks": given}))
     columns = None if arrays is None else arrays.columns
     return Fitted(run_folder(config), model, result, describe(dataset)[0], columns, _form(data))
 

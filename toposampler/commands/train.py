@@ -39,7 +39,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toposampler.commands.usage import WIDTH, called, command, described, usage
-from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.distributed.stop import StoppedBySignalError
+from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.extras import installed, require
 from toposampler.packaged import find, packaged
 
@@ -117,9 +118,9 @@ def main(arguments: list[str]) -> int:
     except TrainingStoppedError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
-    except RunInterruptedError as error:
+    except StoppedBySignalError as error:
         print(f"{error}\nthe same command goes on from there", file=sys.stderr)
-        return 128 + getattr(error, "number", signal.SIGTERM)
+        return 128 + error.number
     except KeyboardInterrupt:
         if typed is None or typed.address is None:
             print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)

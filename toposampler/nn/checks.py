@@ -6,7 +6,7 @@ Each check runs a copy: the network, its buffers, its mode and torch's random st
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -174,7 +174,7 @@ def _check_twice(network: nn.Module, x: Tensor, key: str) -> None:
         ) from error
 
 
-def _gradients(found: Tensor, by: list[Tensor]) -> list[Tensor | None]:
+def _gradients(found: Tensor, by: Sequence[Tensor]) -> list[Tensor | None]:
     """The gradients of the sum of `found`; None where it does not depend on one."""
     if not found.requires_grad:
         return [None] * len(by)

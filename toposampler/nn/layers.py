@@ -34,7 +34,7 @@ def exact_type(layer: nn.Module, pure: tuple[type[nn.Module], ...] = ()) -> type
     """
     if not parametrize.is_parametrized(layer):
         return type(layer)
-    chains = layer.parametrizations.values()  # type: ignore[operator, union-attr]
+    chains = layer.parametrizations.values()  # type: ignore[operator]
     known = all(type(step) in pure for chain in chains for step in chain)
     return parametrize.type_before_parametrizations(layer) if known else None
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ranks import on_ranks
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from toposampler.errors import UserError
@@ -118,6 +118,61 @@ def test_a_state_goes_on_with_any_number_of_workers_in_any_placement(make_config
     alone.load_state_dict(torch.load(half, weights_only=True))
     state, _ = stepped(alone, ITERATIONS // 2)
     assert (numbers(state) - numbers(uninterrupted)).abs().max() < 1e-10
+
+
+class Waves(nn.Module):
+    """A generator with frequencies of its own, in a buffer, and a skip connection."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(latent_dim, latent_dim), nn.Linear(latent_dim, 2)
+        self.register_buffer("frequencies", torch.randn(latent_dim))
+        self.register_buffer("order", torch.randperm(latent_dim))
+        self.frequencies: Tensor
+        self.order: Tensor
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.last(z + torch.sin(self.frequencies * self.first(z))[:, self.order])
+
+
+def make_loop_of_waves(config: RunConfig, placement: Placement, other_buffers: bool) -> Loop:
+    """A loop on generators that are no sequence; with `other_buffers` on all others than a run's own."""
+    dataset = config.data.load()
+    torch.manual_seed(config.seed)
+    system = config.system.build(dataset.shape)
+    dim = config.system.latent.dim
+    system.generators = GeneratorEnsemble(lambda: Waves(dim), K, placement.shard)
+    for buffer in system.generators.buffers():
+        if other_buffers:
+            buffer.zero_()
+    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), placement)
+
+
+def _waves_worker(config: RunConfig, folder: Path) -> None:
+    group = ProcessGroup.current()
+    for spread in (False, True):
+        placement = Placement(group, spread)
+        state, _ = stepped(make_loop_of_waves(config, placement, False), ITERATIONS // 2)
+        half = group.first(state)
+        resumed = make_loop_of_waves(config, placement, True)
+        resumed.load_state_dict(half)
+        state, _ = stepped(resumed, ITERATIONS // 2)
+        if group.rank == 0:
+            torch.save(state, folder / f"waves_{spread}.pt")
+
+
+def test_buffers_are_sharded_and_resumed_with_the_weights(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config("dmgan_pl", training__precision="fp64", system__n_generators=K, training__batch_size=12)
+    on_ranks(2, _waves_worker, config, tmp_path)
+    alone, _ = stepped(make_loop_of_waves(config, Placement(), False), ITERATIONS)
+    frequencies = alone["system"]["generators.stacked_buffers.0"]
+    assert len({tuple(row) for row in frequencies.tolist()}) == K
+    for spread in (False, True):
+        state = torch.load(tmp_path / f"waves_{spread}.pt", weights_only=True)
+        assert state["system"].keys() == alone["system"].keys()
+        for name in ("generators.stacked_buffers.0", "generators.stacked_buffers.1"):
+            assert torch.equal(state["system"][name], alone["system"][name])
+        assert (numbers(state) - numbers(alone)).abs().max() < 1e-10, spread
 
 
 @pytest.mark.parametrize("images", [False, True])

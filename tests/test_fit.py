@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_nets
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -21,6 +22,7 @@ from toposampler.api import FADE, FAINT
 from toposampler.data.array import ArrayConfig
 from toposampler.errors import UserError
 from toposampler.fitted import Fitted
+from toposampler.nn.custom import Networks
 from toposampler.training import load_config, load_model
 from toposampler.training.model import data_of
 
@@ -202,3 +204,15 @@ def test_a_fit_needs_neither_ray_nor_mlflow_nor_pandas(tmp_path: Path) -> None:
         assert fitted.sample(5).shape == (5, 2)
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], check=True, timeout=170)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_networks_of_one_s_own(named: bool, fit: Fit) -> None:
+    """By name or as objects; the result samples without being given them again, the run's folder does not."""
+    own = ("own_nets:generator", "own_nets:trunk") if named else (own_nets.generator, own_nets.trunk)
+    fitted = fit(np.random.default_rng(0).normal(size=(60, 3)), generator=own[0], critic=own[1])
+    assert fitted.sample(20).shape == (20, 3)
+    with pytest.raises(UserError, match="needs networks of its own"):
+        toposampler.load(fitted.path)
+    again = toposampler.load(fitted.path, networks=Networks(own_nets.generator, own_nets.trunk))
+    assert np.array_equal(again.sample(20)[0].numpy(), fitted.sample(20))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from toposampler.errors import UserError
 from toposampler.fitted import Fitted, Form
 from toposampler.nn.custom import Networks
 from toposampler.training.config import RunConfig, run_folder
-from toposampler.training.model import Model, load_model
+from toposampler.training.model import load_model
+from toposampler.training.networks import given_or_named
 from toposampler.training.progress import Progress
 from toposampler.training.run import check, train
 
@@ -79,12 +80,11 @@ def fit(
     config = validate(RunConfig, merge_overrides(content, {"training.generator_steps": steps, **asked}))
     chosen = {key: value for key, value in _constants(config, dataset).items() if key not in asked}
     config = validate(RunConfig, merge_overrides(content, {"training.generator_steps": steps, **chosen, **asked}))
+    config, networks = given_or_named(config, networks)
     if arrays is not None:
-        config = _kept(config, dataset, arrays)
-    given = None if networks == Networks() else networks
-    result = _train(config, dataset, given)
-    load: Callable[..., Model] = load_model
-    model = load(run_folder(config), **({} if given is None else {"networks": given}))
+        config = _kept(config, dataset, arrays, networks)
+    result = _train(config, dataset, networks)
+    model = load_model(run_folder(config), networks=networks)
     columns = None if arrays is None else arrays.columns
     return Fitted(run_folder(config), model, result, describe(dataset)[0], columns, _form(data))
 
@@ -151,14 +151,14 @@ def _constants(config: RunConfig, dataset: Dataset) -> Mapping[str, Any]:
     return constants
 
 
-def _kept(config: RunConfig, dataset: Dataset, arrays: Arrays) -> RunConfig:
+def _kept(config: RunConfig, dataset: Dataset, arrays: Arrays, networks: Networks) -> RunConfig:
     """`config` with its data in the run's folder, where they are kept unless they are there already.
 
     Raises UserError if the folder holds other data, or another run.
     """
     path = run_folder(config) / "data.npz"
     config = config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
-    check(config, dataset)
+    check(config, dataset, networks)
     if path.exists():
         if config.data.load().digest() != dataset.digest():
             raise UserError(f"{run_folder(config)} holds a run on other data: give another name")
@@ -170,7 +170,7 @@ def _kept(config: RunConfig, dataset: Dataset, arrays: Arrays) -> RunConfig:
     return config
 
 
-def _train(config: RunConfig, dataset: Dataset, networks: Networks | None) -> Mapping[str, Any]:
+def _train(config: RunConfig, dataset: Dataset, networks: Networks) -> Mapping[str, Any]:
     """Train, and show how far it is."""
     steps = config.training.generator_steps
     for line in describe(dataset):

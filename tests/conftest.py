@@ -100,6 +100,27 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
 
 
 @pytest.fixture
+def fused_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks start, to the last bit, as on a machine that multiplies and adds with one rounding.
+
+    torch draws float32 weights as r (b - a) + a, with r a multiple of 2^-24: the same everywhere, while the sum is
+    rounded once where processor and build have fused operations, and else twice. In float64 it is exact: r (b - a) has
+    48 bits, and a ends within the 53 below its first.
+    """
+    draw = torch.Tensor.uniform_
+
+    def uniform_(x: torch.Tensor, a: float = 0, b: float = 1, generator: torch.Generator | None = None) -> torch.Tensor:
+        draw(x, generator=generator)
+        if x.dtype != torch.float32 or (a, b) == (0, 1):
+            return x.mul_(b - a).add_(a)
+        low, high = torch.tensor([a, b], dtype=torch.float32)
+        with torch.no_grad():
+            return x.copy_(x.double() * (high - low).double() + low.double())
+
+    monkeypatch.setattr(torch.Tensor, "uniform_", uniform_)
+
+
+@pytest.fixture
 def environment() -> Iterator[dict[str, str]]:
     """An environment for processes; whatever was started with it is killed at the end."""
     environment = marked_environment()

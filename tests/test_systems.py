@@ -37,6 +37,7 @@ def parameters(loop: Loop) -> Tensor:
     return torch.cat([player.values for player in loop.players.values()])
 
 
+@pytest.mark.usefixtures("fused_start")
 @pytest.mark.parametrize("name", NAMES)
 def test_golden_losses(name: str, make_config: MakeConfig) -> None:
     """The loss terms of 20 steps in float64 are the recorded ones: a refactoring changes no number.

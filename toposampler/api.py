@@ -145,7 +145,7 @@ def _constants(config: RunConfig, dataset: Dataset) -> Mapping[str, Any]:
         "training.log_every": max(1, min(50, steps // 20)),
         "training.evaluation_samples": min(max(least, len(dataset.x)), most),
     }
-    prior = getattr(config.system, "prior", None)
+    prior: Any = getattr(config.system, "prior", None)
     if getattr(prior, "entropy_schedule", None) == "exponential":
         constants["system.prior.entropy_decay"] = min(prior.entropy_decay, FAINT ** (1 / (FADE * steps)))
     return constants

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -37,7 +37,7 @@ class ArrayConfig(NpyConfig):
 
 def keep(arrays: Arrays, path: Path) -> bool:
     """Write `arrays` where `ArrayConfig` reads them; whether they are small enough for that."""
-    content = {X: arrays.x} if arrays.labels is None else {X: arrays.x, LABELS: arrays.labels}
+    content: dict[str, Any] = {X: arrays.x} if arrays.labels is None else {X: arrays.x, LABELS: arrays.labels}
     if sum(array.nbytes for array in content.values()) > KEPT:
         return False
     draft = path.with_name(f".{path.name}.new")

@@ -37,11 +37,11 @@ def _values(dataset: Dataset) -> list[str]:
         low, high = dataset.x.min(), dataset.x.max()
         deviation, mean = torch.std_mean(dataset.x, correction=0)
         return [f"values {low:.3g} to {high:.3g} (black -1, white 1), mean {mean:.3g}, deviation {deviation:.3g}"]
-    columns = torch.stack(_statistics(dataset.to_units(dataset.x)), dim=1)
+    columns = torch.stack(list(_statistics(dataset.to_units(dataset.x))), dim=1)
     lines = []
     for k, (*values, deviation) in enumerate(columns[:SHOWN].tolist()):
-        low, high, mean = (_short(value, deviation) for value in values)
-        lines.append(f"column {k}: {low} to {high}, mean {mean}, standard deviation {deviation:.3g}")
+        least, most, center = (_short(value, deviation) for value in values)
+        lines.append(f"column {k}: {least} to {most}, mean {center}, standard deviation {deviation:.3g}")
     if len(columns) > SHOWN:
         low, high = columns[:, 0].min(), columns[:, 1].max()
         lines.append(f"and {len(columns) - SHOWN} columns more; all values lie between {low:.6g} and {high:.6g}")

@@ -41,8 +41,8 @@ def _values(dataset: Dataset) -> list[str]:
     columns = torch.stack(_statistics(dataset.to_units(dataset.x)), dim=1)
     lines = []
     for k, (*values, deviation) in enumerate(columns[:SHOWN].tolist()):
-        low, high, mean = (_short(value, deviation) for value in values)
-        lines.append(f"column {k}: {low} to {high}, mean {mean}, standard deviation {deviation:.3g}")
+        least, most, center = (_short(value, deviation) for value in values)
+        lines.append(f"column {k}: {least} to {most}, mean {center}, standard deviation {deviation:.3g}")
     if len(columns) > SHOWN:
         least, greatest = columns[:, 0].min(), columns[:, 1].max()
         lines.append(f"and {len(columns) - SHOWN} columns more; all values lie between {least:.6g} and {greatest:.6g}")

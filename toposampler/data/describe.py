@@ -44,8 +44,10 @@ def _values(dataset: Dataset) -> list[str]:
         least, most, center = (_short(value, deviation) for value in values)
         lines.append(f"column {k}: {least} to {most}, mean {center}, standard deviation {deviation:.3g}")
     if len(columns) > SHOWN:
-        least, greatest = columns[:, 0].min(), columns[:, 1].max()
-        lines.append(f"and {len(columns) - SHOWN} columns more; all values lie between {least:.6g} and {greatest:.6g}")
+        smallest, greatest = columns[:, 0].min(), columns[:, 1].max()
+        lines.append(
+            f"and {len(columns) - SHOWN} columns more; all values lie between {smallest:.6g} and {greatest:.6g}"
+        )
     how = "to mean 0 and standard deviation 1, samples come back in these units" if dataset.transform else "no"
     return [*lines, f"standardised: {how}"]
 

@@ -121,9 +121,9 @@ def run_folder(config: RunConfig) -> Path:
     return Path(config.output).absolute() / config.name
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in the YAML file `path` with `--key value` overrides. Raises UserError naming what is wrong."""
-    content = merge_overrides(read_yaml(path), parse_overrides(overrides))
+    content = merge_overrides(read_yaml(Path(path)), parse_overrides(overrides))
     try:
         return as_begun(validate(RunConfig, content))
     except UserError as error:

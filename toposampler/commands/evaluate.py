@@ -1,6 +1,6 @@
 """Evaluate trained models: every metric that their data allows, beside real data against real data.
 
-    toposampler evaluate MODEL [MODEL ...] [-n N] [--draws R] [--seed S] [--workers W] [--out FOLDER]
+    toposampler evaluate MODEL [MODEL ...] [-n N] [--draws R] [--workers W] [--out FOLDER]
     toposampler evaluate MODEL --rejection jacobian --keep 0.9 0.8 0.7
 
 MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on

@@ -1,4 +1,4 @@
-"""Search a space of configurations: many trainings on Ray Tune, tracked by MLflow, ending in a registered model.
+"""Search a space of configurations: many trainings on Ray Tune, ending in a registered model.
 
     toposampler sweep SWEEP [--key value ...] [--resume] [--dry-run]
 

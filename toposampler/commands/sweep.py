@@ -17,10 +17,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from toposampler.commands.usage import called, command, described, usage
+from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.errors import UserError
 from toposampler.extras import require
 from toposampler.packaged import find
@@ -122,4 +123,5 @@ def keys() -> Iterator[str]:
         yield from described(f"--{key}", chosen.get(key, default), meaning)
     for system, space in SPACES.items():
         yield f"\nready space of {system}:"
-        yield from (f"  {line}" for line in describe_space(space))
+        for line in describe_space(space):
+            yield from textwrap.wrap(f"  {line}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)

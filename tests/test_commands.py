@@ -35,6 +35,7 @@ LOOK = """
 import contextlib, io, sys
 from toposampler.commands.main import main
 for command in sys.argv[1:]:
+    sys.argv[0] = f"ray_jobs/{command.split()[0]}.py"  # the longest way to call one
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
         main(command.split())

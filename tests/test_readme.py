@@ -37,11 +37,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "configs").symlink_to(ROOT / "configs")
     fit, load_config = toposampler.fit, toposampler.training.load_config
-    short = [
-        "--data.n",
-        "200",
-        *(part for key, value in TINY.items() for part in (f"--{key.replace('__', '.')}", f"{value}")),
-    ]
+    short = ["--data.n=200", *(f"--{key.replace('__', '.')}={value}" for key, value in TINY.items())]
     monkeypatch.setattr(toposampler, "fit", lambda data, **keys: fit(data[:200], **TINY, **keys))
     monkeypatch.setattr(toposampler.training, "load_config", lambda path, keys: load_config(path, [*keys, *short]))
 

@@ -1,6 +1,6 @@
 """Evaluate trained models: every metric that their data allows, beside real data against real data.
 
-    toposampler evaluate MODEL [MODEL ...] [-n N] [--draws R] [--seed S] [--workers W] [--out FOLDER]
+    toposampler evaluate MODEL [MODEL ...] [-n N] [--draws R] [--workers W] [--out FOLDER]
     toposampler evaluate MODEL --rejection jacobian --keep 0.9 0.8 0.7
 
 MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on
@@ -45,7 +45,8 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--draws", type=int, default=5, metavar="R", help="draws, each judged by itself [5]")
     line.add_argument("--seed", type=int, default=SEED, help=f"of the first draw; the others' follow [{SEED}]")
     line.add_argument("--workers", type=int, default=2, metavar="W", help="processes; 1: this one, without Ray [2]")
-    line.add_argument("--rejection", choices=METHODS, help="judge what it keeps of each model, too")
+    line.add_argument("--rejection", choices=METHODS, metavar="METHOD",
+                      help=f"judge what it keeps of each model, too: {', '.join(METHODS)}")  # fmt: skip
     line.add_argument("--keep", type=float, nargs="+", metavar="SHARE",
                         help="shares that jacobian or density keeps, each a row")  # fmt: skip
     line.add_argument("--weights", type=Path, metavar="FILE.pt", help="of latent_rs, or where to train it; one MODEL")

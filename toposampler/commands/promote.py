@@ -1,9 +1,9 @@
 """Register a trained model on MLflow, and make it the champion if it beats the present one.
 
-    toposampler promote MODEL --name NAME                    register it; it is the candidate
-    toposampler promote MODEL --name NAME --alias champion   and the champion, if it is better
+    toposampler promote MODEL --name NAME                   register it; it is the candidate
+    toposampler promote MODEL --name NAME --alias champion  and champion, if it is better
     toposampler promote models:/NAME@candidate --alias champion
-    toposampler promote --list [--name NAME]                 what is registered
+    toposampler promote --list [--name NAME]                what is registered
 
 MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or what is
 registered already: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. Candidate and

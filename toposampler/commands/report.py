@@ -1,6 +1,6 @@
 """Show the results of finished runs side by side, on the terminal or as an HTML file with figures.
 
-    toposampler report RUN [RUN ...]             metrics, what differs in their configurations, masses
+    toposampler report RUN [RUN ...]             metrics, keys that differ, masses
     toposampler report RUN [RUN ...] --out FILE  the same as HTML, with the figures in it
     toposampler report RUN --out                 in the run's own folder: figures/report.html
 

@@ -49,7 +49,8 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--no-ema", action="store_true", help="use the last weights, not their moving average")
     line.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where to compute [cpu]")
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
-    line.add_argument("--rejection", choices=METHODS, help="keep a part of what the model proposes [all]")
+    line.add_argument("--rejection", choices=METHODS, metavar="METHOD",
+                      help=f"keep a part of what the model proposes [all]: {', '.join(METHODS)}")  # fmt: skip
     line.add_argument("--keep", type=float, metavar="SHARE", help="share of latents that jacobian or density keeps")
     line.add_argument("--weights", type=Path, metavar="FILE.pt", help="of --rejection latent_rs, or where to train it")
     line.add_argument("--cap", type=float, metavar="W", help="weight from which latent_rs accepts all [3]")

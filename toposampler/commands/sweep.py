@@ -1,4 +1,4 @@
-"""Search a space of configurations: many trainings on Ray Tune, tracked by MLflow, ending in a registered model.
+"""Search a space of configurations: many trainings on Ray Tune, ending in a registered model.
 
     toposampler sweep SWEEP [--key value ...] [--resume] [--dry-run]
 
@@ -17,10 +17,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from toposampler.commands.usage import called, command, described, usage
+from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.errors import UserError
 from toposampler.extras import require
 from toposampler.packaged import find
@@ -127,4 +128,5 @@ def keys() -> Iterator[str]:
         ranges = ready_ranges(page(name=name_of(page)), "system.")
         space = {key: parse_parameter(key, written) for key, written in ranges.items()}
         yield f"\nready space of {name_of(page)}:"
-        yield from (f"  {line}" for line in describe_space(space))
+        for line in describe_space(space):
+            yield from textwrap.wrap(f"  {line}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)

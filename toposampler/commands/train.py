@@ -279,8 +279,8 @@ def keys(config: RunConfig) -> Iterator[str]:
         for name, part in sections.items()
     }
     for title, part in {"the run": top, **rows}.items():
-        chosen = f" {here[f'{title}.name']}" if f"{title}.name" in here else ""
-        yield f"\n{title}{chosen}"
+        chosen = getattr(sections.get(title), "name", "")  # data and system have one
+        yield f"\n{title} {chosen}".rstrip()
         for key, default, meaning in part:
             yield from described(f"--{key}", default, meaning, as_text(here[key]) if key in here else None)
 

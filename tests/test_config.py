@@ -67,7 +67,7 @@ def test_overrides_are_typed() -> None:
         (["--cluster.resources_per_worker", '{"CPU": 2}'], "set CPUs by cpus_per_worker"),
         (["--cluster.resources_per_worker", '{"big": 0}'], "big must be positive, got 0"),
         (["--name", "a/b"], "name: a run's name holds letters, digits"),
-        (["--seed", "4294967296"], r"seed: a seed is less than 4294967296 .*repeat the run of another seed .got 4294967296"),
+        (["--seed", "4294967296"], r"seed: a seed is less than 4294967296 .*the run of another seed .got 4294967296"),
         (["--data.seed", "4294967296"], "data.seed: a seed is less than 4294967296"),
         (["--name", "x" * 300], r"name: a run's name has at most 200 .*this one has 300 \(got 'x{76}\.\.\.\)"),
         (["--training.batch_size", "9" * 400], r"batch_size: input .* integer, such as 64 \(got '9{76}\.\.\.\)"),

@@ -70,7 +70,7 @@ def test_overrides_are_typed() -> None:
         (["--cluster.resources_per_worker", '{"CPU": 2}'], "set CPUs by cpus_per_worker"),
         (["--cluster.resources_per_worker", '{"big": 0}'], "big must be positive, got 0"),
         (["--name", "a/b"], "name: a run's name holds letters, digits"),
-        (["--seed", "4294967296"], r"seed: a seed is less than 4294967296 .*repeat the run of another .got 4294967296"),
+        (["--seed", "4294967296"], r"seed: a seed is less than 4294967296 .*the run of another seed .got 4294967296"),
         (["--data.seed", "4294967296"], "data.seed: a seed is less than 4294967296"),
         (["--name", "x" * 300], r"name: a run's name has at most 200 .*this one has 300 \(got 'x{76}\.\.\.\)"),
         (["--training.batch_size", "9" * 400], r"batch_size: input .* integer, such as 64 \(got '9{76}\.\.\.\)"),
@@ -129,7 +129,7 @@ NUMBERS = [
     "value", ["true", "010", "1:30", "1_000", "'1'", "yes", ".inf", ".nan", "0x", "1e999", "1.2.3"]
 )
 def test_a_number_key_takes_numbers_only(value: str) -> None:
-    assert len(NUMBERS) > 20
+    assert len(NUMBERS) > 15
     for key in NUMBERS:
         with pytest.raises(UserError, match=rf"{key}: input should be "):
             load_config(LINES, [f"--{key}", value])
@@ -218,7 +218,7 @@ def test_an_absent_file_is_named(tmp_path: Path) -> None:
 def test_merging_leaves_the_original_alone() -> None:
     content = {"a": {"b": 1}}
     assert merge_overrides(content, parse_overrides(["--a.c", "2", "--d.e.f", "x"])) == {
-        "a": {"b": 1, "c": 2},
+        "a": {"b": 1, "c": "2"},
         "d": {"e": {"f": "x"}},
     }
     assert content == {"a": {"b": 1}}

@@ -9,8 +9,9 @@ import pydoc
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import EntryPoint, version
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,15 @@ def test_every_command_has_a_line_and_wrong_ones_are_told(capsys: pytest.Capture
     assert version("toposampler") == toposampler.__version__
 
 
+def test_the_console_script_takes_the_arguments_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]["toposampler"]
+    monkeypatch.setattr("sys.argv", ["toposampler", "--version"])
+    assert EntryPoint("toposampler", declared, "console_scripts").load()() == 0
+    assert capsys.readouterr().out == f"toposampler {toposampler.__version__}\n"
+
+
 def test_a_configuration_shows_the_keys_it_may_hold_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
     assert train.main([str(ROOT / "configs" / "lines_wgan_gp.yaml"), "--help"]) == 0
     shown = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  --")}
@@ -131,6 +141,7 @@ def test_systems_lists_all_and_shows_the_keys_of_each(capsys: pytest.CaptureFixt
 
 WITHOUT = """
 import sys
+import tomllib
 from importlib.abc import MetaPathFinder
 class Absent(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):

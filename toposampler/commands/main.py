@@ -25,9 +25,8 @@ COMMANDS = ("train", "sample", "evaluate", "promote", "sweep", "report", "system
 
 
 @command
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line `arguments` (default: those of this process) and return the exit code of the command."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def main(arguments: list[str]) -> int:
+    """Run the command line `arguments` and return the exit code of the command."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print("\n".join([__doc__ or "", *overview()]))
         return 0 if arguments else 2

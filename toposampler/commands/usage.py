@@ -57,14 +57,17 @@ def described(key: str, default: str, meaning: str, here: str | None = None) -> 
     yield from textwrap.wrap(meaning, WIDTH, initial_indent="      ", subsequent_indent="      ")
 
 
-def command(main: Main) -> Main:
-    """`main` that ends quietly, with exit code 141, once nobody reads its standard output any more."""
+def command(main: Main) -> Callable[..., int]:
+    """`main` that ends quietly, with exit code 141, once nobody reads its standard output any more.
+
+    Without arguments it takes those of this process, as the console script calls it.
+    """
 
     @wraps(main)
-    def run(arguments: list[str]) -> int:
+    def run(arguments: list[str] | None = None) -> int:
         try:
             try:
-                return main(arguments)
+                return main(sys.argv[1:] if arguments is None else arguments)
             finally:
                 sys.stdout.flush()
         except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""List the systems and data sets there are, with their papers and their keys.
+"""List the systems, data sets and networks there are, with their papers and their keys.
 
 toposampler systems         all of them, a line each
 toposampler systems NAME    its page: the paper, and its keys with default and meaning
@@ -38,13 +38,12 @@ def main(arguments: list[str]) -> int:
 
 
 def known() -> dict[str, Pages]:
-    """The pages of each kind, by the key of a configuration that chooses among them."""
-    from toposampler.data import DATA
-    from toposampler.systems import SYSTEMS
+    """The pages of each kind, by the key of a configuration that chooses among them; of other packages, too."""
+    from toposampler.plugins import datasets, systems
 
     return {
-        key: {section.model_fields["name"].default: section for section in sections}
-        for key, sections in (("system", SYSTEMS), ("data", DATA))
+        "system": {entry.name: entry.value for entry in systems()},
+        "data": {entry.name: entry.value for entry in datasets()},
     }
 
 
@@ -70,6 +69,14 @@ def overview() -> Iterator[str]:
                 f"  {name:<{column - 2}}{title}", WIDTH, subsequent_indent=" " * column, break_on_hyphens=False
             )
         yield ""
+    from toposampler.plugins import metrics, networks
+
+    yield "system.generator_network, system.critic_network"
+    yield from textwrap.wrap(", ".join([*(entry.name for entry in networks()), "module:function"]), WIDTH,
+                             initial_indent="  ", subsequent_indent="  ")  # fmt: skip
+    if named := [entry.name for entry in metrics()]:
+        yield from ("", "metrics of other packages", f"  {', '.join(named)}")
+    yield ""
     yield "`toposampler systems NAME` shows the keys of one"
 
 

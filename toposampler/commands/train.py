@@ -46,7 +46,6 @@ from toposampler.packaged import find, packaged
 
 # What is imported in functions below takes seconds, of which --help and --dry-run need few.
 if TYPE_CHECKING:
-    from toposampler.data import Dataset
     from toposampler.training import RunConfig
 
 ONCE = ("--resume", "--submit")
@@ -288,17 +287,13 @@ def keys(config: RunConfig) -> Iterator[str]:
 def dry_run(config: RunConfig) -> Iterator[str]:
     """What the data holds, and every key. Raises UserError if the data cannot be used."""
     from toposampler.config import to_yaml
+    from toposampler.data import describe
+    from toposampler.training.run import check_data
 
-    yield f"data     {holds(config.data.load())}"
+    dataset = check_data(config)
+    yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
     yield ""
     yield to_yaml(config)
-
-
-def holds(dataset: Dataset) -> str:
-    """What `dataset` holds, in a line: number, shape and range of the samples, and their labels."""
-    low, high = dataset.x.min().item(), dataset.x.max().item()
-    labels = "no labels" if dataset.weights is None else f"labels of {len(dataset.weights)} components"
-    return f"{len(dataset.x):,} samples of shape {dataset.shape}, from {low:.4g} to {high:.4g}, {labels}"
 
 
 def beginning(config: RunConfig, address: str | None = None, local: bool = False) -> Iterator[str]:

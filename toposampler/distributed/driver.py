@@ -17,6 +17,7 @@ import torch
 
 from toposampler.background import Periodic
 from toposampler.config import flatten
+from toposampler.data import describe
 from toposampler.distributed.commit import git_commit
 from toposampler.distributed.events import Events, log_events
 from toposampler.distributed.resources import shortage, this_machine
@@ -46,7 +47,8 @@ def launch(config: RunConfig, local: bool = False) -> dict[str, Any]:
     start = time.monotonic()
     config = absolute(config)
     say(f"loading the data {config.data.name}")
-    check(config)
+    for line in describe(check(config)):
+        say(f"  {line}")
     with locked(run_folder(config)):  # check has made the folder
         check_tracking(config)
         if result := stored_result(config):

@@ -59,10 +59,8 @@ def check(config: RunConfig, dataset: Dataset | None = None, networks: Networks 
     Raises UserError if the data or the system's networks cannot be used, the run's folder cannot be written to, or a
     run of this name was begun with a configuration that differs in more than where it runs and is recorded.
     """
-    dataset = config.data.load() if dataset is None else dataset
     config, networks = given_or_named(config, networks)
-    config.system.check_data(dataset)
-    _check_networks(config, dataset, networks)
+    dataset = check_data(config, dataset, networks)
     folder = run_folder(config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -80,14 +78,20 @@ def check(config: RunConfig, dataset: Dataset | None = None, networks: Networks 
     return dataset
 
 
-def _check_networks(config: RunConfig, dataset: Dataset, networks: Networks) -> None:
-    """Build the system once, if its networks are not the papers': what is wrong with them is told before a cluster
-    starts. Torch's random state stays as it was."""
+def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Networks | None = None) -> Dataset:
+    """The data of `config`, once it is known that its system can be trained on them with its networks.
+
+    A system with other networks than the papers' is built once, so that what is wrong with them is said before a
+    cluster starts; torch's random state stays as it was. Raises UserError for what cannot be used.
+    """
+    dataset = config.data.load() if dataset is None else dataset
+    config, networks = given_or_named(config, networks)
     system = config.system
-    if (system.generator_network, system.critic_network) == ("default", "default"):
-        return
-    with torch.random.fork_rng(devices=()):
-        system.build(dataset.shape, networks)
+    system.check_data(dataset)
+    if (system.generator_network, system.critic_network) != ("default", "default"):
+        with torch.random.fork_rng(devices=()):
+            system.build(dataset.shape, networks)
+    return dataset
 
 
 def train(

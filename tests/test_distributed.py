@@ -258,7 +258,10 @@ def test_training_stopped_by_its_guards_gives_exit_code_3(
     wild = ["--system.critic.learning_rate", "1e38"]
     assert script.main([str(ROOT / CONFIG), "--output", str(tmp_path), "--name", "guard", *wild, *SHORT]) == 3
     said = "".join(capfd.readouterr())
-    told = ["loading the data lines\n  50,000 points in 2 dimensions\n", "connecting to MLflow\nstarting Ray\nwaiting for"]
+    told = [
+        "loading the data lines\n  50,000 points in 2 dimensions\n",
+        "connecting to MLflow\nstarting Ray\nwaiting for",
+    ]
     assert said.index(told[0]) < said.index(told[1])
     assert "training stopped: " in said
     assert "Traceback" not in said

@@ -106,6 +106,7 @@ def test_a_stopped_run_ends_as_an_uninterrupted_one(system: str, make_config: Ma
     assert metrics[0] == metrics[1]
 
 
+@pytest.mark.usefixtures("whole_metrics")  # the killed run is another process, which evaluates in full
 def test_sigkill_at_random_moments_changes_no_bit(make_config: MakeConfig) -> None:
     """Killed again and again, at moments nobody chose, the run ends with the same parameters and the same metrics.
 

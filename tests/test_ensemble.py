@@ -226,4 +226,6 @@ def test_convolutions_fit_every_size(size: tuple[int, int]) -> None:
     x = networks.conv_generator(shape, LATENT, 2)(torch.randn(2, LATENT))
     assert x.shape == (2, *shape)
     assert networks.critic(shape, 2)(x).shape == (2,)
-    assert networks.latent_encoder(shape, LATENT, 2)(x).shape == (2, LATENT)
+    assert networks.latent_encoder(networks.conv_trunk(shape, 2), 8 * -(-size[0] // 8) * -(-size[1] // 8), LATENT)(
+        x
+    ).shape == (2, LATENT)

@@ -361,7 +361,7 @@ def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Call
     train_weights(load_model(runs["a"]), tmp_path / "w.pt", steps=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("toposampler.rejection.train_weights", partial(train_weights, steps=1))
-        options = Namespace(rejection="latent_rs", keep=None, weights=tmp_path / "w.pt", cap=[1.0, 2.0])
+        options = Namespace(rejection="latent_rs", keep=None, weights=tmp_path / "w.pt", cap=[1.0, 2.0], networks=())
         subjects = list(load_job("evaluation").subjects_of(options, described([("a", runs["a"])])))
         assert [subject.name for subject in subjects] == ["real", "a", "a latent_rs 1.0", "a latent_rs 2.0"]
         rates = [sampled(subject, 500, seed=0).acceptance_rate for subject in subjects[2:]]

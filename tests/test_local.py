@@ -82,7 +82,7 @@ def test_it_is_one_worker(make_config: MakeConfig, tmp_path: Path, capsys: pytes
     with pytest.raises(UserError, match=r"--local trains in this process alone: cluster\.num_workers 2"):
         launch(config.model_copy(update={"cluster": config.cluster.model_copy(update={"num_workers": 2})}), local=True)
     (tmp_path / "c.yaml").write_text(to_yaml(config))
-    assert main([str(tmp_path / "c.yaml"), "--local", "--cluster.cpus_per_worker", "99999"]) == 2
+    assert main([str(tmp_path / "c.yaml"), "--local", "--cluster.cpus_per_worker", "9999"]) == 2
     assert "this machine has room for 0 of 1 workers" in capsys.readouterr().err
 
 

@@ -270,7 +270,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
             if not rest or rest[0].startswith("--"):
                 raise UserError(f"--{key} needs a value: overrides are written --key value")
             text = rest.pop(0)
-        overrides[key] = read_argument(text)
+        try:
+            overrides[key] = read_argument(text)
+        except UserError as error:
+            raise UserError(f"--{key} {error}") from None
     return overrides
 
 

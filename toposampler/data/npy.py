@@ -12,6 +12,7 @@ from toposampler.data.arrays import dataset_of
 from toposampler.data.base import DataConfig, Dataset
 from toposampler.data.reading import SUFFIXES, TABLES, read_file
 from toposampler.errors import UserError
+from toposampler.files import local_path
 from toposampler.keys import may
 
 
@@ -38,7 +39,8 @@ class NpyConfig(DataConfig):
         if labels is None:
             return None
         table = isinstance(path := info.data.get("path"), Path) and path.suffix.lower() in TABLES
-        return str(labels) if table and Path(labels).suffix.lower() not in SUFFIXES else Path(labels)
+        column = table and Path(labels).suffix.lower() not in SUFFIXES
+        return str(labels) if column else Path(local_path(str(labels)))
 
     def load(self) -> Dataset:
         """Read the arrays. Raises UserError, naming the file, if one is absent or cannot be trained on."""

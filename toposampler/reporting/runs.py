@@ -10,7 +10,7 @@ from typing import Any
 
 from toposampler.config import as_text, flatten
 from toposampler.errors import UserError
-from toposampler.reader import read_yaml
+from toposampler.reader import plain, read_yaml
 from toposampler.records import DETAIL
 
 ABSENT = "-"
@@ -62,7 +62,7 @@ def _read(folder: Path, label: str) -> FinishedRun:
         return FinishedRun(
             label,
             folder,
-            flatten(read_yaml(folder / "config.yaml")),
+            flatten(plain(read_yaml(folder / "config.yaml"))),
             {name: float(value) for name, value in result["metrics"].items()},
             [float(mass) for mass in result["prior"] or [1.0]],
             int(result["active_generators"]),

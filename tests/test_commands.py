@@ -124,7 +124,9 @@ def test_a_configuration_shows_the_keys_it_may_hold_and_no_others(capsys: pytest
 
 def test_systems_lists_all_and_shows_the_keys_of_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert systems.main([]) == 0
-    out = capsys.readouterr().out
+    out, heading, networks = capsys.readouterr().out.partition("system.generator_network, system.critic_network\n")
+    assert heading
+    assert networks.startswith("  default, mlp, conv, resnet, module:function\n")
     pages = [page.model_fields["name"].default for page in (*SYSTEMS, *DATA)]
     listed = {line.split()[0] for line in out.splitlines() if line.startswith("  ") and not line.startswith("   ")}
     assert listed == set(pages)

@@ -66,7 +66,8 @@ def test_dry_run_shows_config_and_resources_and_writes_nothing(
     out = capsys.readouterr().out
     assert "workers: 2 (each 1 CPU)" in out
     assert "num_workers: 2" in out
-    assert "50,000 samples of shape (2,), from -0.75 to 0.75, labels of 4 components" in out
+    assert "data     50,000 points in 2 dimensions\n         column 0: -0.7499 to 0.75, mean " in out
+    assert "labels: 4 components with masses 0: 0.7, 1: 0.1, 2: 0.1, 3: 0.1" in out
     assert not (tmp_path / "runs").exists()
 
 
@@ -218,7 +219,7 @@ def test_a_complete_run_says_so_unless_it_is_refused(
     with locked(run_folder(complete)):
         assert script.main([config]) == 2
     error = capsys.readouterr().err
-    assert error.endswith(f"lines\nerror: another process is working on this run: {run_folder(complete)}\n")
+    assert error.endswith(f"\nerror: another process is working on this run: {run_folder(complete)}\n")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8265", "nonsense"])

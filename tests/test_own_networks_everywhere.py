@@ -16,6 +16,7 @@ import torch
 from processes import ROOT
 from ranks import on_ranks
 
+from toposampler.config import validate
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import GeneratorEnsemble
@@ -66,8 +67,9 @@ def _train_on_ranks(config: RunConfig, networks: Networks | None) -> None:
     train(config, networks=networks)
 
 
-@pytest.mark.parametrize(("system", "placement"), [("dmgan_pl", "sharded"), ("wgan_gp", "replicated")])
-@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize(
+    ("system", "placement", "named"), [("dmgan_pl", "sharded", False), ("wgan_gp", "replicated", True)]
+)
 def test_two_workers_end_with_the_parameters_of_one(
     system: str, placement: str, named: bool, make_config: MakeConfig
 ) -> None:
@@ -143,6 +145,16 @@ def test_networks_that_cannot_be_used_are_refused_before_anything_starts(
         check(config)
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stored_configuration_builds_as_the_one_that_was_typed(make_config: MakeConfig) -> None:
+    """A worker gets every key written out: a default that a family has no option for is none that was asked for."""
+    typed = make_config("mgan", system__generator_network="mlp")
+    written_out = validate(RunConfig, typed.model_dump(mode="json"))
+    for config in (typed, written_out):
+        assert config.system.build((2,)).generators(
+            torch.randn(4, config.system.latent.dim), torch.arange(4)
+        ).shape == (4, 2)
 
 
 @pytest.mark.parametrize("system", ["dmgan_pl", "nwgan", "mad_gan"])

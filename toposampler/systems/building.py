@@ -55,8 +55,9 @@ def make_generator(
     name, width = keys.generator_network, keys.generator_width
     if name in PAPERS:
         width = width or networks.default_generator_width(shape, n_networks)
+    # A system's own default is for the papers' networks; what is asked for beyond it is passed on, and may be refused.
     norm = keys.generator_norm == "layer"
-    norm = norm and (name in PAPERS or "generator_norm" in keys.model_fields_set)  # what was typed is never dropped
+    norm = norm and (name in PAPERS or type(keys).model_fields["generator_norm"].default == "none")
     make_family = generator_family(name, key, width=width, depth=keys.generator_depth, norm=norm or None)
     return initialised(keys, make_family(shape, n_inputs))
 

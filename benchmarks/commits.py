@@ -1,7 +1,7 @@
 """Is the loop as fast as at another commit? CPU time of an iteration and peak memory of two checkouts, as ratios.
 
     git worktree add /tmp/before COMMIT
-    python benchmarks/commits.py /tmp/before [--rounds 15] [--out benchmarks/results/commits.json]
+    python benchmarks/commits.py /tmp/before [--rounds 15] [--only TEXT] [--out benchmarks/results/commits.json]
 
 Both checkouts run side by side in a process each, on one thread, and take turns: a round is some iterations of one and
 then of the other, in an order that changes from round to round. A figure is the median over the rounds of CPU
@@ -134,11 +134,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path, help="a checkout of the other commit")
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--only", default="", help="cases whose names hold this text [all]")
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "commits.json")
     options = parser.parse_args()
     rows = {}
     print(f"{'':30}{'old ms':>9}{'new ms':>9}{'speed':>8}{'quartiles':>14}{'memory':>9}")
-    for name in CASES:
+    for name in (name for name in CASES if options.only in name):
         row = rows[name] = compare(options.before, name, options.rounds)
         spread = f"{row['speed_low']:.2f} - {row['speed_high']:.2f}"
         print(

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, Self
 
 import torch
@@ -215,13 +216,17 @@ class System(nn.Module, ABC):
             ),
         }
 
+    @cached_property
+    def _player_names(self) -> tuple[str, ...]:
+        return tuple(self.players())
+
     def schedule(self, step: int, critic_steps: int) -> list[Move]:
         """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
 
         By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
         all on one more batch. A page may declare another schedule; every worker must get the same.
         """
-        critic, *others = self.players()
+        critic, *others = self._player_names
         moves = [Move(critic, batch) for batch in range(critic_steps)]
         return moves + [Move(player, critic_steps) for player in others]
 

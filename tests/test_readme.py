@@ -1,4 +1,4 @@
-"""The Python of README.md runs as it is printed: in few steps in every run of the tests, in all of them when slow."""
+"""The Python of README.md and docs/extending.md runs as printed: few steps in every run, all of them when slow."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from processes import ROOT
 
 import toposampler
 import toposampler.training
+from toposampler.plugins import KINDS
 
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 OWN_DATA, OWN_NETWORKS, OWN_LOOP, CONFIGURATION = BLOCKS
+EXTENDING = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
 TINY = {"training__generator_steps": 4, "training__batch_size": 8, "training__evaluation_samples": 100}
 
 
@@ -57,6 +59,15 @@ def test_own_loop() -> None:
 
 def test_a_configuration(few_steps: None) -> None:
     assert run(CONFIGURATION)["samples"].shape == (1000, 2)
+
+
+def test_what_is_registered_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for registry in KINDS.values():
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    found = run(*EXTENDING[:-1], EXTENDING[-1].replace("300", '4, "evaluation_samples": 100'))
+    assert found["result"]["metrics"]["mean_difference"] > 0
+    assert found["config"].system.penalty.every == 4
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Generative models whose data lies on disconnected manifolds: GANs of several generators with learned masses.
 
     import toposampler
+    fitted = toposampler.fit(data)                          train on an array, a table or a path; fitted.sample(1000)
     toposampler.list_systems()                              the systems, with their papers
     model = toposampler.load("runs/lines-dmgan-pl")         a trained model
     samples, generators = model.sample(1000, seed=0)

@@ -244,7 +244,8 @@ def test_a_population_exploits_its_best_and_moves_their_constants(
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("placement", [pytest.param("replicated", marks=pytest.mark.slow), "sharded"])
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", ["replicated", "sharded"])
 def test_trials_of_two_workers_do_not_hang_on_two_cpus(
     write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path, placement: str
 ) -> None:

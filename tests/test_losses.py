@@ -136,8 +136,8 @@ def test_information_of_a_blind_and_of_a_certain_encoder() -> None:
 
 
 def test_expectation_over_a_mixture_and_its_gradient_by_the_weights() -> None:
-    r, zeta = [0.5, 0.3, 0.2], torch.tensor([0.5, 0.3, 0.2]).log().requires_grad_()
-    values, means = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 9.0]), [1.5, 3.5, 7.0]
+    r, zeta = [0.5, 0.3, 0.2], torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log().requires_grad_()
+    values, means = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0, 9.0]).double(), [1.5, 3.5, 7.0]
     found = mixture.prior_expectation(values, torch.tensor([0, 0, 1, 1, 2, 2]), zeta.log_softmax(0))
     expected = sum(p * m for p, m in zip(r, means, strict=True))
     assert found.item() == pytest.approx(expected)

@@ -16,7 +16,7 @@ from toposampler.evaluation.job import EvaluationJob, Subject, sampled
 from toposampler.evaluation.results import Row
 from toposampler.metrics.evaluate import NAMED_COMPONENTS
 from toposampler.metrics.memorisation import QUANTILE
-from toposampler.training.figures import POINTS, as_seen
+from toposampler.training.figures import POINTS, as_seen, named_generators
 
 IMAGES = 96
 """in the grid of a model's samples"""
@@ -69,8 +69,9 @@ def samples_figure(subject: Subject, dataset: Dataset, seed: int) -> Figure:
     drawn = sampled(subject, IMAGES if len(dataset.shape) == 3 else POINTS, seed)
     if len(dataset.shape) == 3:
         order = drawn.ids.argsort(stable=True)
-        return plots.framed_grid(drawn.samples[order], drawn.ids[order], subject.name)
+        return plots.framed_grid(drawn.samples[order], drawn.ids[order], drawn.prior, subject.name)
     chosen = torch.randperm(len(dataset.x), generator=torch.Generator().manual_seed(seed))[:POINTS]
     real, about = as_seen(dataset, dataset.x[chosen])
     fake, _ = as_seen(dataset, dataset.from_units(drawn.samples))
-    return plots.generators_scatter(real, fake, drawn.ids, drawn.prior, subject.name + about)
+    named = named_generators(drawn.ids, drawn.prior)
+    return plots.generators_scatter(real, fake, drawn.ids, drawn.prior, named, subject.name + about)

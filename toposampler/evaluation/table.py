@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from toposampler.evaluation.results import Estimate, Row
+from toposampler.metrics.catalog import by_block, direction, is_detail, kind_of
 
-BLOCKS = {
-    "on the support, and all of it": r"score|off_manifold.*|off_support_nn99|coverage_(0\.05|k5)_(min|mean)",
-    "modes": r"high_quality_3sd|modes_covered_3sd|modes_of_1000|mode_kl_nats",
-    "masses": r"jsd_nats(_nn1)?|mass_tv(_nn1)?|prior_tv|prior_error_max|active_generators",
-    "distances": r"energy_distance_root|sliced_wasserstein_2|wasserstein_2_\d+|mmd2_\d+|fd_classifier_\d+|fid_\d+",
-    "shape": r"components_found|diagram0_w1_\d+|mtop_div_\d+_\d+",
-    "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?|acceptance_rate",
-    "classes": r"jsd_nats_conf0\.8|confident_0\.8|jsd_nats_argmax|quality_0\.9|purity",
-    "variety within classes": r"msd_ratio_(min|max|class_\d+)|msd_unreachable_max",
-    "copies of training points": r"memorised_q0\.05|closer_than_test",
-}
-"""what is printed, by what it tells"""
-FURTHER = "further metrics"
-"""the last block: what is in none of the others, such as registered metrics"""
-IN_FILES = r".*(component|class)_\d+|mode_mass.*|components_found_real"
-"""what is in the files only: of single components and classes there may be dozens, and the row `real` has the last"""
 WIDTH = 120
 """longest line; columns that do not fit go on below"""
+BETTER = "better"
+"""name of the line that says which values are better"""
+LEGEND = (
+    f"{BETTER}: the lesser or the greater value, the one nearer to the row real, or nearer to a number; -: neither\n"
+    "metrics of single components and classes are in evaluation.json and evaluation.csv"
+)
+MOST_DRAWS = 100
+"""draws beyond which no advice goes: a mean that takes more is not told from 0"""
+ROUNDING = 5e-7
+"""half width below which draws agree: rounding leaves 1e-17"""
+NAMED = 4
+"""metrics that a warning names"""
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of the table."""
-    label = max(len(row.name) for row in rows)
+    """The lines of the table. A metric's column has below its name which values of it are better."""
+    label = max(len(BETTER), *(len(row.name) for row in rows))
     names = {name: None for row in rows for name in row.metrics}  # a set in order
-    for title, columns in _blocks(names):
+    for title, columns in by_block(names).items():
         yield f"\n{title}"
-        cells = [[column, *(text(row.metrics.get(column)) for row in rows)] for column in columns]
+        cells = [[name, direction(name), *(text(row.metrics.get(name)) for row in rows)] for name in columns]
         for part in _that_fit(cells, WIDTH - label):
-            for line, name in enumerate(["", *(row.name for row in rows)]):
+            for line, name in enumerate(["", BETTER, *(row.name for row in rows)]):
                 yield "".join([name.ljust(label), *(column[line] for column in part)])
-
-
-def _blocks(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """The titles of the blocks that hold some of the metrics `names`, and which."""
-    left = list(names)
-    for title, pattern in BLOCKS.items():
-        if columns := [name for name in left if re.fullmatch(pattern, name)]:
-            yield title, columns
-        left = [name for name in left if name not in columns]
-    if columns := [name for name in left if not re.fullmatch(IN_FILES, name)]:
-        yield FURTHER, columns
+    yield f"\n{LEGEND}"
 
 
 def _that_fit(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[list[str]]]:
@@ -67,10 +53,32 @@ def text(value: Estimate | None) -> str:
     """`0.0123 ± 0.0004`: two digits of the half width, and the mean to the same place; `-` if there is no value."""
     if value is None:
         return "-"
-    if value.half_width is None or value.half_width < 5e-7:  # rounding leaves 1e-17 where all draws agree
+    if value.half_width is None or value.half_width < ROUNDING:
         return f"{value.mean:.4g}"
     places = min(6, max(0, 1 - math.floor(math.log10(value.half_width))))
     return f"{value.mean:.{places}f} ± {value.half_width:.{places}f}"
+
+
+def warnings(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence for each row with means whose half interval is larger than they are, and what makes it smaller."""
+    for row in rows:
+        wide = {name: value for name, value in row.metrics.items() if not is_detail(name) and _is_wide(name, value)}
+        if not wide:
+            continue
+        n, what = len(next(iter(wide.values())).values), "draws" if row.findings else "models"
+        named = ", ".join([*list(wide)[:NAMED], *([f"{len(wide) - NAMED} more"] if len(wide) > NAMED else [])])
+        needed = max(value.needed(MOST_DRAWS) for value in wide.values())
+        draws = f"{'at least ' if needed == MOST_DRAWS else ''}--draws {needed} makes it smaller, if they scatter alike"
+        advice = draws if row.findings else "models of more seeds make it smaller"
+        yield f"{row.name}: {n} {what} are few for {named}: the ± is larger than the mean; {advice}"
+
+
+def _is_wide(name: str, value: Estimate) -> bool:
+    """Whether half of the interval of `value` is larger than its mean, where a mean of 0 is not what is hoped for."""
+    kind = kind_of(name)
+    if value.half_width is None or value.half_width < ROUNDING or (kind is not None and kind.signed):
+        return False
+    return value.half_width > abs(value.mean)
 
 
 def generators(rows: Sequence[Row]) -> Iterator[str]:

@@ -7,22 +7,27 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from toposampler.plots.style import OKABE_ITO, colour, new_figure, outside_legend
+from toposampler.plots.style import GREY, OKABE_ITO, colour, new_figure, others, outside_legend
 
 
-def prior_over_steps(steps: Sequence[int], priors: Tensor, true_weights: Tensor | None, title: str) -> Figure:
+def prior_over_steps(
+    steps: Sequence[int], priors: Tensor, true_weights: Tensor | None, named: Tensor, title: str
+) -> Figure:
     """Prior r(c), priors (T, K), at generator steps (T,); dashed: the true masses (M,) of the components, if M <= K.
 
-    The legend names the generators that end with more than 1 %.
+    The legend names the `named` generators (K,) bool, with their prior at the end; others are grey.
     """
     figure = new_figure(7.0, 4.0, title)
     axes = figure.subplots()
     if true_weights is not None and len(true_weights) <= priors.shape[1]:  # else no generator can have one to itself
         for weight in true_weights.unique().tolist():
             axes.axhline(weight, color="0.3", linestyle="--", linewidth=1, label=f"true: {weight:.1%}")
-    for k, curve in enumerate(priors.T):
-        label = f"{k}: {curve[-1]:.1%}" if curve[-1] > 0.01 else None
-        axes.plot(steps, curve, color=colour(k), label=label)
+    for curve in priors.T[~named]:
+        axes.plot(steps, curve, color=GREY, linewidth=1)
+    for k in named.nonzero()[:, 0].tolist():
+        axes.plot(steps, priors[:, k], color=colour(k), label=f"{k}: {priors[-1, k]:.1%}")
+    if not named.all():
+        axes.plot([], [], color=GREY, label=others(int((~named).sum()), float(priors[-1, ~named].sum())))
     outside_legend(figure, axes, "generator: at the end")
     axes.set_xlabel("generator steps")
     axes.set_ylabel("prior r(c)")
@@ -31,20 +36,34 @@ def prior_over_steps(steps: Sequence[int], priors: Tensor, true_weights: Tensor 
     return figure
 
 
-def terms_over_steps(steps: Sequence[int], terms: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Each of `terms`, a series (T,), in a panel of its own over the same generator steps (T,)."""
+Series = Sequence[tuple[int, float]]
+"""values over generator steps"""
+
+
+AT_THE_END = "; red: the final evaluation, of more samples"
+
+
+def terms_over_steps(terms: Mapping[str, Series], title: str, last: Mapping[str, float] | None = None) -> Figure:
+    """Each of `terms` in a panel of its own, over the same generator steps.
+
+    Those that have a value at the very end, in `last`, are marked there with it, and their panels say how much it is.
+    """
+    last = {} if last is None else last
     columns = min(3, len(terms))
     rows = -(-len(terms) // columns)
     figure = new_figure(3.2 * columns + 0.4, 2.0 * rows + 0.6, title)
     panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
-    for i, (name, values) in enumerate(terms.items()):
+    for i, (name, series) in enumerate(terms.items()):
+        steps, values = zip(*series, strict=True)
         panels[i].plot(steps, values, color=OKABE_ITO[0], linewidth=1)
-        panels[i].set_title(name, fontsize=9)
+        if name in last:
+            panels[i].plot(steps[-1:], [last[name]], "o", color=OKABE_ITO[3], markersize=4)
+        panels[i].set_title(f"{name}: {last[name]:.4g}" if name in last else name, fontsize=9)
         panels[i].grid(alpha=0.3)
         panels[i].tick_params(labelsize=8, labelbottom=i + columns >= len(terms))  # the lowest of its column
     for unused in panels[len(terms) :]:
         unused.remove()
-    figure.supxlabel("generator steps", fontsize=10)
+    figure.supxlabel("generator steps" + (AT_THE_END if last else ""), fontsize=10)
     return figure
 
 

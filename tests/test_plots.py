@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from PIL import Image
@@ -17,6 +18,7 @@ from toposampler.plots import (
     framed_grid,
     generators_scatter,
     image_grid,
+    metric_panels,
     nearest_training_distances,
     precision_recall,
     prior_over_steps,
@@ -26,6 +28,7 @@ from toposampler.plots import (
     terms_over_steps,
 )
 from toposampler.plots.barcodes import evenly
+from toposampler.plots.comparison import Interval, Operation
 from toposampler.plots.scatter import plane
 from toposampler.plots.style import colour
 
@@ -137,13 +140,13 @@ def test_terms_over_steps_gives_each_term_a_panel() -> None:
     assert_writable(figure)
 
 
-def test_terms_over_steps_mark_the_end_with_its_value() -> None:
-    terms = {"a": [(0, 1.0), (100, 0.06112)], "b": [(0, 2.0)]}
-    figure = terms_over_steps(terms, "title", {"a": 0.06112})
-    assert [axes.get_title() for axes in figure.axes] == ["a: 0.06112", "b"]
-    mark = figure.axes[0].get_lines()[1]
-    assert (mark.get_xydata().tolist(), mark.get_marker()) == ([[100, 0.06112]], "o")
-    assert len(figure.axes[1].get_lines()) == 1
+def test_the_final_evaluation_is_marked_with_its_value_and_no_line_leads_there() -> None:
+    terms = {"a": [(0, 1.0), (90, 0.12)], "b": [(0, 2.0)]}
+    figure = terms_over_steps(terms, "title", {"a": (100, 0.0611), "c": (100, 3.0)})
+    assert [axes.get_title() for axes in figure.axes] == ["a: 0.0611", "b", "c: 3"]
+    lines = [[line.get_xydata().tolist() for line in axes.get_lines()] for axes in figure.axes]
+    assert lines == [[[[0, 1], [90, 0.12]], [[100, 0.0611]]], [[[0, 2]]], [[[100, 3]]]]
+    assert "red, and the number: the final evaluation" in figure.get_supxlabel()
     assert_writable(figure)
 
 
@@ -239,14 +242,22 @@ def test_class_bars_stand_side_by_side_around_their_class() -> None:
     assert_writable(figure)
 
 
-def test_copies_show_left_of_the_test_points() -> None:
-    test = torch.linspace(1, 2, 101)
-    figure = nearest_training_distances(torch.tensor([0.0, 0.5, 1.5, 3.0]), test, 0.05, "title")
-    assert legend_of(figure) == ["real points", "samples", "50.0% of samples left of 5% of real points"]
-    _, samples, limit = figure.axes[0].get_lines()
-    assert list(samples.get_xdata()) == [0, 0.5, 1.5, 3]
-    assert limit.get_xdata()[0] == pytest.approx(1.05)
+def test_nearest_distances_are_in_units_of_the_real_points_on_a_logarithmic_axis() -> None:
+    real = torch.linspace(1, 3, 101)
+    figure = nearest_training_distances(torch.tensor([0.0, 0.5, 1.5, 8.0]), real, 0.05, "label", "title")
+    assert legend_of(figure) == ["real points", "samples, 25.0% at distance 0", "label"]
+    (axes,) = figure.axes
+    assert axes.get_xscale() == "log"
+    of_real, samples, limit = axes.get_lines()
+    assert np.allclose(of_real.get_xdata(), real / 2)
+    assert np.allclose(samples.get_xdata(), [0.125, 0.25, 0.75, 4]), "a copy is where the axis begins"
+    assert axes.get_xlim()[0] == pytest.approx(0.125)
+    assert limit.get_xdata()[0] == pytest.approx(1.1 / 2)
     assert_writable(figure)
+
+
+def test_nearest_distances_that_are_all_zero_can_be_drawn() -> None:
+    assert_writable(nearest_training_distances(torch.zeros(4), torch.zeros(5), 0.05, "label", "title"))
 
 
 def test_fifty_generators_have_fifty_colours() -> None:
@@ -266,12 +277,48 @@ def test_figures_leave_the_random_numbers_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
-def test_precision_stands_over_recall_with_its_rate() -> None:
-    figure = precision_recall({"a": [(0.9, 0.8, 1.0), (0.99, 0.7, 0.5)], "b": [(0.6, 0.5, 0.25)]}, "title")
+def segments(axes: Axes) -> list[list[list[float]]]:
+    """The bars of all intervals in `axes`."""
+    return [bar.round(6).tolist() for bars in axes.collections for bar in bars.get_segments()]
+
+
+def test_precision_stands_over_recall_with_its_rate_and_both_intervals() -> None:
+    first = Operation(Interval(0.9, 0.05), Interval(0.8, 0.1), 1.0)
+    second, single = (
+        Operation(Interval(0.99, 0.01), Interval(0.7, 0.2), 0.5),
+        Operation(Interval(0.6), Interval(0.5), 0.25),
+    )
+    figure = precision_recall({"a": [first, second], "b": [single]}, "title")
     axes = figure.axes[0]
-    assert [line.get_xydata().tolist() for line in axes.lines] == [[[0.8, 0.9], [0.7, 0.99]], [[0.5, 0.6]]]
+    assert [line.get_xydata().tolist() for line in axes.lines if line.get_label() in "ab"] == [
+        [[0.8, 0.9], [0.7, 0.99]],
+        [[0.5, 0.6]],
+    ]
+    assert segments(axes) == [
+        [[0.7, 0.9], [0.9, 0.9]],
+        [[0.8, 0.85], [0.8, 0.95]],
+        [[0.5, 0.99], [0.9, 0.99]],
+        [[0.7, 0.98], [0.7, 1.0]],
+    ]
     assert [text.get_text() for text in axes.texts] == ["100%", "50%", "25%"]
     assert legend_of(figure) == ["a", "b"]
+    assert_writable(figure)
+
+
+def test_all_metrics_of_several_models_stand_side_by_side() -> None:
+    rows = ["real", "a", "b"]
+    metrics = {
+        "score": {"real": Interval(0.1, 0.02), "a": Interval(0.5, 0.1), "b": Interval(0.3)},
+        "prior_tv": {"a": Interval(0.2, 0.1), "b": Interval(0.1, 0.05)},
+    }
+    figure = metric_panels(metrics, {"score": "less", "prior_tv": "more"}, rows, "title")
+    assert [axes.get_title() for axes in figure.axes] == ["score\nbetter: less", "prior_tv\nbetter: more"]
+    score, prior = figure.axes
+    assert [label.get_text() for label in score.get_yticklabels()] == rows
+    assert segments(score) == [[[0.08, 0], [0.12, 0]], [[0.4, 1], [0.6, 1]]]
+    assert segments(prior) == [[[0.1, 1], [0.3, 1]], [[0.05, 2], [0.15, 2]]], "real data have no prior"
+    (band,) = score.patches
+    assert (band.get_x(), band.get_width()) == pytest.approx((0.08, 0.04))
     assert_writable(figure)
 
 

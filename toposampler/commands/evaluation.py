@@ -182,7 +182,7 @@ def write(
         "models": [{"name": m.name, "place": m.given, "step": m.step, "seed": m.config.seed} for m in models],
     }
     try:
-        files = draw_figures(out, job, evaluator.dataset, rows[: len(job.subjects)])
+        files = draw_figures(out, job, evaluator.dataset, rows)
         for name, content in (("evaluation.json", as_json(rows, about)), ("evaluation.csv", as_csv(rows))):
             write_atomically(out / name, content)
             files.append(out / name)

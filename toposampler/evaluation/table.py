@@ -13,8 +13,8 @@ WIDTH = 120
 BETTER = "better"
 """name of the line that says which values are better"""
 LEGEND = (
-    f"{BETTER}: the lesser or the greater value, the one nearer to the row real, or nearer to a number; -: neither\n"
-    "metrics of single components and classes are in evaluation.json and evaluation.csv"
+    f"\n{BETTER}: the lesser or the greater value, the one nearer to the row real, or nearer to a number; -: neither",
+    "metrics of single components and classes are in evaluation.json and evaluation.csv",
 )
 MOST_DRAWS = 100
 """draws beyond which no advice goes: a mean that takes more is not told from 0"""
@@ -34,7 +34,7 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
         for part in _that_fit(cells, WIDTH - label):
             for line, name in enumerate(["", BETTER, *(row.name for row in rows)]):
                 yield "".join([name.ljust(label), *(column[line] for column in part)])
-    yield f"\n{LEGEND}"
+    yield from LEGEND
 
 
 def _that_fit(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[list[str]]]:
@@ -60,25 +60,36 @@ def text(value: Estimate | None) -> str:
 
 
 def warnings(rows: Sequence[Row]) -> Iterator[str]:
-    """A sentence for each row with means whose half interval is larger than they are, and what makes it smaller."""
-    for row in rows:
-        wide = {name: value for name, value in row.metrics.items() if not is_detail(name) and _is_wide(name, value)}
-        if not wide:
-            continue
-        n, what = len(next(iter(wide.values())).values), "draws" if row.findings else "models"
-        named = ", ".join([*list(wide)[:NAMED], *([f"{len(wide) - NAMED} more"] if len(wide) > NAMED else [])])
-        needed = max(value.needed(MOST_DRAWS) for value in wide.values())
-        draws = f"{'at least ' if needed == MOST_DRAWS else ''}--draws {needed} makes it smaller, if they scatter alike"
-        advice = draws if row.findings else "models of more seeds make it smaller"
-        yield f"{row.name}: {n} {what} are few for {named}: the ± is larger than the mean; {advice}"
+    """A sentence on the means whose half interval is larger than they are, and on what makes it smaller: one for rows
+    of draws, one for rows over seeds."""
+    if wide := _wide([row for row in rows if row.findings]):
+        needed = max(value.needed(MOST_DRAWS) for _, _, value in wide)
+        least = "at least " if needed == MOST_DRAWS else ""
+        yield f"few draws: {_named(wide)}; {least}--draws {needed} would do, if they scatter alike"
+    if wide := _wide([row for row in rows if not row.findings]):
+        yield f"few seeds: {_named(wide)}; give models of more seeds"
 
 
-def _is_wide(name: str, value: Estimate) -> bool:
-    """Whether half of the interval of `value` is larger than its mean, where a mean of 0 is not what is hoped for."""
-    kind = kind_of(name)
-    if value.half_width is None or value.half_width < ROUNDING or (kind is not None and kind.signed):
-        return False
-    return value.half_width > abs(value.mean)
+def _wide(rows: Sequence[Row]) -> list[tuple[str, str, Estimate]]:
+    """Metric, row and value where half of the interval is larger than the mean; none of a single component, and none
+    whose expectation is hoped to be 0."""
+    return [
+        (name, row.name, value)
+        for row in rows
+        for name, value in row.metrics.items()
+        if not is_detail(name) and not ((kind := kind_of(name)) and kind.signed)
+        if (half := value.half_width) is not None and half > max(abs(value.mean), ROUNDING)
+    ]
+
+
+def _named(wide: Sequence[tuple[str, str, Estimate]]) -> str:
+    """Which means, by their metrics."""
+    rows: dict[str, list[str]] = {}
+    for metric, row, _ in wide:
+        rows.setdefault(metric, []).append(row)
+    named = [f"{metric} ({', '.join(of)})" for metric, of in rows.items()]
+    more = [f"{len(named) - NAMED} other metrics"] if len(named) > NAMED else []
+    return f"the ± is larger than the mean of {', '.join([*named[:NAMED], *more])}"
 
 
 def generators(rows: Sequence[Row]) -> Iterator[str]:
@@ -86,5 +97,5 @@ def generators(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         seen = row.findings[0].by_class if row.findings else None
         if seen is not None and seen.makers:
-            yield f"\ngenerators of {row.name}: share, class of most of its samples, share of them in it"
+            yield f"\ngenerators of {row.name}, first draw: share, class of most of its samples, share of them in it"
             yield from (f"  G{m.generator:<3} {m.share:6.1%}  {m.majority:>3} {m.purity:6.1%}" for m in seen.makers)

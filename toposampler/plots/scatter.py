@@ -46,14 +46,21 @@ def generators_scatter(
 
 
 def samples_scatter(
-    fake: Tensor, ids: Tensor, title: str, legend: str, shares: Tensor | None = None, named: Tensor | None = None
+    fake: Tensor,
+    ids: Tensor,
+    title: str,
+    legend: str,
+    shares: Tensor | None = None,
+    named: Tensor | None = None,
+    real: Tensor | None = None,
 ) -> Figure:
     """Generated points (n, *shape) coloured by generators, ids (n,).
 
     Under `legend` stand the `named` ones (K,) bool with their `shares` (K,), and samples of others are grey; None: all
-    that made samples, and the share that each made.
+    that made samples, and the share that each made. Points are seen along the axes of the `real` ones (N, *shape), or
+    where these are not at hand, along their own.
     """
-    basis, names = plane(fake)
+    basis, names = plane(fake if real is None else real)
     figure = new_figure(6.0, 4.4, title)
     axes = figure.subplots()
     xy = fake.flatten(1) @ basis
@@ -103,7 +110,8 @@ def frame(xy: Tensor) -> Frame:
 def plane(points: Tensor) -> tuple[Tensor, tuple[str, str]]:
     """The plane to see points (n, *shape) in, as a basis (d, 2), and the names of its axes.
 
-    Two dimensions are seen as they are, one on a line, more along the first two principal components.
+    Two dimensions are seen as they are, one on a line, more along the first two principal components, each with the
+    sign that makes its largest coordinate positive: else figures of other points of the same data would be mirrored.
     """
     x = points.flatten(1)
     d = x.shape[1]
@@ -111,6 +119,7 @@ def plane(points: Tensor) -> tuple[Tensor, tuple[str, str]]:
         return torch.eye(d, 2, dtype=x.dtype), ("x1", "x2" if d == 2 else "")
     some = x[:: 1 + len(x) // 1000]  # enough for two directions, and quick on images
     basis = torch.linalg.svd(some - some.mean(dim=0), full_matrices=False).Vh[:2].T
+    basis = basis * basis.gather(0, basis.abs().argmax(dim=0, keepdim=True)).sign()
     return basis, (f"principal component 1 of {d}", f"principal component 2 of {d}")
 
 

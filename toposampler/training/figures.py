@@ -59,23 +59,24 @@ def draw_figures(
     standardised = "" if dataset.transform is None else STANDARDISED
     figures = {
         "samples_by_generator": plots.generators_scatter(seen_real, seen, ids, prior, named, title + about),
-        "barcodes": plots.barcodes(clouds, title + standardised, found.real_cloud, can_count(dataset)),
+        "barcodes": plots.barcodes(clouds, title + standardised, real.flatten(1), can_count(dataset)),
     }
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
         likeliest = posterior.argmax(dim=1).cpu()
-        figures["samples_by_encoder"] = plots.samples_scatter(seen, likeliest, title + about, "argmax q(c|x): share")
+        figures["samples_by_encoder"] = plots.samples_scatter(
+            seen, likeliest, title + about, "argmax q(c|x): share", real=seen_real
+        )
     if images:
         figures["samples_grid"] = plots.image_grid(images, title)
     losses, evaluations = _series(records, system.players()), _series(records, ["eval"])
     if losses:
         figures["losses"] = plots.terms_over_steps(losses, title)
     if evaluations:
-        final = {f"eval/{name}": value for name, value in found.metrics.items() if not is_detail(name)}
         step = records[-1].step
-        series = {name: [*evaluations.get(name, ()), (step, value)] for name, value in final.items()}
-        figures["evaluation"] = plots.terms_over_steps(evaluations | series, title, final)
+        final = {f"eval/{name}": (step, value) for name, value in found.metrics.items() if not is_detail(name)}
+        figures["evaluation"] = plots.terms_over_steps(evaluations, title, final)
     if prior is not None:
         masses = list(_series(records, ["mass"]).values())
         steps = [step for step, _ in masses[0]]

@@ -45,6 +45,9 @@ from toposampler.systems.base import Move, Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
+COUNTS = "prior.counts"
+"""with the schedule `encoder`: 1 once the hold is over, 0 before"""
+
 
 class PriorConfig(OptimiserConfig):
     """How r(c) is learned: Adam on zeta, and the entropy bonus that fades."""
@@ -83,12 +86,35 @@ class PriorConfig(OptimiserConfig):
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""
 
+    def counts_after(self, step: int, total_steps: int) -> float:
+        """Whether the hold is over: 1 or 0."""
+        return float(step >= self.entropy_decay_from * total_steps)
+
+    def weight_after(self, step: int, total_steps: int) -> float:
+        """The weight of the bonus, a^t w or on a straight line; with the schedule `encoder`, whose t is not the
+        step's, w."""
+        t = max(0.0, step - self.entropy_decay_from * total_steps)
+        match self.entropy_schedule:
+            case "exponential":
+                return self.entropy_weight * self.entropy_decay**t
+            case "linear":
+                return self.entropy_weight * max(0.0, 1 - t / (self.entropy_span * total_steps))
+            case "encoder":
+                return self.entropy_weight
+
 
 class DMGANPLConfig(DMGANConfig):
     """DMGAN-PL (Khayatkhoei et al. 2018): DMGAN with a learned prior and a fading entropy bonus."""
 
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
     prior: PriorConfig = PriorConfig()
+
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`."""
+        prior, numbers = self.prior, super().constants(step, total_steps)
+        if prior.entropy_schedule == "encoder":
+            return numbers | {COUNTS: prior.counts_after(step, total_steps)}
+        return numbers | {"prior.entropy_weight": prior.weight_after(step, total_steps)}
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGANPL:
         """See `SystemConfig.build`."""
@@ -127,31 +153,33 @@ class DMGANPL(DMGAN):
     def entropy_weight(self, step: int, total_steps: int) -> float | Tensor:
         """The weight of the bonus, a^t w, t counted in generator steps from the end of the hold; see Deviations."""
         prior = self.config.prior
-        t = max(0.0, step - prior.entropy_decay_from * total_steps)
-        match prior.entropy_schedule:
-            case "exponential":
-                return prior.entropy_weight * prior.entropy_decay**t
-            case "linear":
-                return prior.entropy_weight * max(0.0, 1 - t / (prior.entropy_span * total_steps))
-            case "encoder":
-                return prior.entropy_weight * prior.entropy_decay**self.accurate_steps
+        weight = prior.weight_after(step, total_steps)
+        return weight if prior.entropy_schedule != "encoder" else weight * prior.entropy_decay**self.accurate_steps
+
+    def _weight(self, batch: Batch) -> float | Tensor:
+        """As `entropy_weight`, at the batch's step, which counts towards t before."""
+        prior = self.config.prior
+        weight = batch.constant("prior.entropy_weight", prior.weight_after(batch.step, batch.total_steps))
+        if prior.entropy_schedule != "encoder":
+            return weight
+        decayed = weight * batch.constant("prior.entropy_decay", prior.entropy_decay) ** self.accurate_steps
+        self._count_accurate_step(batch)
+        return decayed
 
     def _count_accurate_step(self, batch: Batch) -> None:
         """Add this step to t, as far as Q tells the generators apart: over the global batch, alike on every worker."""
-        if batch.step < self.config.prior.entropy_decay_from * batch.total_steps or self.K == 1:
+        counts = batch.constant(COUNTS, self.config.prior.counts_after(batch.step, batch.total_steps))
+        if self.K == 1 or (isinstance(counts, float) and counts == 0):
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
         accuracy = batch.gather(batch.weighted(hits)).mean()
-        self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
+        self.accurate_steps += counts * ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
         """L(zeta) = E_real H(q(c|x), r) - a^t w H(r), with q detached."""
-        weight = self.entropy_weight(batch.step, batch.total_steps)
         with torch.no_grad():
-            posterior = self.encode(batch.real)
-            if self.config.prior.entropy_schedule == "encoder":
-                self._count_accurate_step(batch)
+            weight, posterior = self._weight(batch), self.encode(batch.real)
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.config.prior.author_exact else 1
         return {

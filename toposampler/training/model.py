@@ -21,7 +21,7 @@ from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
 from toposampler.training.config import RunConfig, of_earlier_version
 from toposampler.training.directory import Average, Weights, check_finite, read_directory, write_directory
-from toposampler.training.figures import POINTS, generator_images
+from toposampler.training.figures import POINTS, STANDARDISED, generator_images, named_generators
 from toposampler.training.manifest import MANIFEST, Manifest, OwnNetwork
 from toposampler.training.networks import Given, matched
 from toposampler.training.process_group import ONE_PROCESS
@@ -230,6 +230,7 @@ def _evaluation(run: Path, step: int) -> dict[str, float] | None:
 def _picture(model: Model) -> bytes:
     """Samples of seed 0 as a PNG."""
     from toposampler import plots  # here, as matplotlib takes half a second
+    from toposampler.plots.style import PRIOR, SHARE
 
     title = f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps"
     x, ids = model.sample(POINTS)
@@ -239,8 +240,10 @@ def _picture(model: Model) -> bytes:
         )
     else:
         if model.transform is not None and x.shape[1] > 2:  # as `figures.as_seen`
-            x, title = model.transform.from_units(x), f"{title}, columns standardised"
-        figure = plots.samples_scatter(x, ids, title, "generator: share")
+            x, title = model.transform.from_units(x), title + STANDARDISED
+        prior = None if (p := model.system.prior()) is None else p.cpu()
+        legend = SHARE if prior is None else PRIOR
+        figure = plots.samples_scatter(x, ids, title, legend, prior, named_generators(ids, prior))
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

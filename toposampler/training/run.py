@@ -19,7 +19,7 @@ from toposampler.config import to_yaml
 from toposampler.data import Dataset
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
-from toposampler.metrics.evaluate import evaluate
+from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
@@ -277,7 +277,7 @@ class Run:
         if evaluates:
             samples = self._samples(self.config.training.evaluation_samples // 5)
             if self.group.rank == 0:
-                metrics |= {f"eval/{name}": value for name, value in self._scores(*samples).items()}
+                metrics |= {f"eval/{name}": value for name, value in self._evaluated(*samples).metrics.items()}
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
 
     def _samples(self, n: int) -> tuple[Tensor, Tensor]:
@@ -290,11 +290,11 @@ class Run:
             raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
         return samples, ids
 
-    def _scores(self, samples: Tensor, ids: Tensor) -> dict[str, float]:
-        """The metrics of samples against as many real ones."""
+    def _evaluated(self, samples: Tensor, ids: Tensor) -> Evaluation:
+        """What samples show against as many real ones."""
         prior = self.loop.system.prior()
         prior = None if prior is None else prior.cpu()
-        return evaluate(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
+        return evaluation(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
 
     def _checkpoint(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
@@ -330,6 +330,7 @@ class Run:
 
     def _finish(self) -> dict[str, Any] | None:
         """Evaluate, draw the figures, and write samples.npz and, last of all, result.json: rank 0, from all samples."""
+        log.info("evaluating %d samples", self.config.training.evaluation_samples)
         samples, ids = self._samples(self.config.training.evaluation_samples)
         with self.loop.averaged() as system:
             images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
@@ -345,16 +346,15 @@ class Run:
 
     def _write_results(self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]]) -> dict[str, Any]:
         self.records.close()
-        log.info("evaluating %d samples", len(samples))
-        scores = self._scores(samples, ids)
+        found = self._evaluated(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
         records = read_records(self.folder / "metrics.jsonl")
         figures = self.folder / "figures"
         log.info("drawing the figures")
-        draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, self.config.name)
+        draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, found, self.config.name)
         prior = self.loop.system.prior()
         result = {
-            "metrics": scores,
+            "metrics": found.metrics,
             "prior": None if prior is None else prior.tolist(),
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,

@@ -156,7 +156,13 @@ def as_begun(config: RunConfig) -> RunConfig:
     So the command that a run was begun with still goes on with it.
     """
     path, key = run_folder(config) / "config.yaml", "standardise"
-    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or not path.is_file():
+    if config.data.name not in STANDARDISED or key in config.data.model_fields_set:
+        return config
+    try:
+        begun = path.is_file()
+    except OSError as error:
+        raise UserError(f"output: {path} cannot be read: {error.strerror}") from None
+    if not begun:
         return config
     if key in (read_yaml(path).get("data") or {}):
         return config

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from toposampler.errors import UserError
 
+REGISTERED = ("models:/", "runs:/")
+"""what the address of a model on MLflow begins with"""
+
 
 def local_path(text: str) -> str:
     """The file or folder that `text` names, `~` written out as the home folder.

@@ -185,6 +185,9 @@ class System(nn.Module, ABC):
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
+    counters: tuple[str, ...] = ()
+    """buffers that count steps: a run that begins with a model's weights counts its own"""
+
     def __init__(
         self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:

@@ -6,6 +6,7 @@ The formulas are in `toposampler.losses`; here a critic is evaluated where they 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from toposampler.losses import relativistic, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.losses.wasserstein import Sides
 from toposampler.nn.critic import Critic
+from toposampler.schedules import Schedule
 from toposampler.systems.batch import Batch
 
 
@@ -33,6 +35,11 @@ class PenaltyConfig(Section):
     every: int = Field(1, ge=1)
     """take the penalty at every n-th generator step only, with n times its weight (lazy regularization, Karras et al.
     2020, arXiv 1912.04958)"""
+
+    def schedules(self, steps: int) -> Iterator[Schedule]:
+        """The weight, if it has another value at the end: along the whole run, whatever its length."""
+        if self.final_weight not in (None, self.weight):
+            yield Schedule("final_weight", self.final_weight, follows_length_from=0.0)
 
     def weight_at(self, batch: Batch) -> float | Tensor:
         """The weight at the batch's step: 0 at the steps without a penalty."""

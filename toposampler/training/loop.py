@@ -270,14 +270,15 @@ class Loop:
         return self.placement.whole_state(state, self.system)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave to rank 0."""
+        """Continue from what `state_dict` gave to rank 0. Where its `rng` is None, from this loop's own, as it is."""
         state = self.placement.part_state(state, self.system)
         self.step = state["step"]
         self.system.load_state_dict(state["system"])
         self.average.copy_(state["average"])
         for name, player in self.players.items():
             player.load_moments(state["moments"][name])
-        self.rng.set_state(state["rng"].cpu())
+        if state["rng"] is not None:
+            self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
         history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
         self._settled = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from toposampler.config import flatten
 from toposampler.errors import UserError
@@ -162,7 +163,8 @@ class Population:
         """Have the system's modules compute without a shape or a branch that depends on values."""
         try:
             self._set_functional(True, capacity)
-            yield
+            with sdpa_kernel(SDPBackend.MATH):  # vmap runs the fused kernels member by member
+                yield
         finally:
             self._set_functional(False, None)
 

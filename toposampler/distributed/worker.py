@@ -59,7 +59,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
 
     while True:
         try:
-            return train(config, report_checkpoint, should_stop)
+            return train(config, report_checkpoint, should_stop, progress=False)
         except RunInterruptedError as error:
             if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
                 raise

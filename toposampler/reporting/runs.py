@@ -54,7 +54,11 @@ def read_runs(places: Sequence[str]) -> list[FinishedRun]:
 
 
 def _read(folder: Path, label: str) -> FinishedRun:
-    if not (folder / "config.yaml").is_file():
+    try:
+        found = (folder / "config.yaml").is_file()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+    if not found:
         raise UserError(f"{folder} is not the folder of a run: it holds no config.yaml")
     path = folder / "result.json"
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from toposampler.config import (
     ClusterConfig,
@@ -23,7 +23,8 @@ from toposampler.config import (
 )
 from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
-from toposampler.keys import may, may_resume
+from toposampler.files import REGISTERED, local_path
+from toposampler.keys import may, may_lengthen, may_resume
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.systems import PAGES, SystemConfig
@@ -35,6 +36,14 @@ else:
     AnyData = Annotated[DataConfig, OneOf(SETS)]
     AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
 
+
+def _model_place(place: str) -> str:
+    """A model's address on MLflow as it is, a path absolute: a run keeps it, and may be resumed from elsewhere."""
+    return place if place.startswith(REGISTERED) else str(Path(local_path(place)).absolute())
+
+
+Model = Annotated[str, Field(min_length=1), AfterValidator(_model_place)]
+"""what names a trained model"""
 
 STANDARDISED = ("npy",)
 """names of the data that were there before `data.standardise`, and are standardised since unless told otherwise"""
@@ -49,6 +58,12 @@ class RunConfig(Section):
     """folder that holds the runs"""
     seed: Seed = Field(0, json_schema_extra=may(branch=True))
     """seed of the initialisation, the noise and the order of the data"""
+    init_from: Model | None = Field(None, json_schema_extra=may(branch=True))
+    """begin with a trained model: a run's folder, a checkpoint, a model directory, or models:/NAME@alias,
+    models:/NAME/VERSION, runs:/RUN_ID; default: with fresh weights"""
+    init_state: Literal["weights", "full"] = Field("weights", json_schema_extra=may(branch=True))
+    """what of that model: weights: those of its networks, for a new training on these or other data; full: all that its
+    checkpoint holds, so that its training goes on under this name, to a length of its own"""
     data: AnyData
     system: AnySystem = Field(json_schema_extra=may(search=True))
     training: TrainingConfig = TrainingConfig()
@@ -59,6 +74,12 @@ class RunConfig(Section):
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         return folder_name(name, "run")
+
+    @model_validator(mode="after")
+    def _full_state_is_of_a_model(self) -> Self:
+        if self.init_state == "full" and self.init_from is None:
+            raise ValueError("init_state full: init_from names the model whose training goes on, and it is not given")
+        return self
 
     @model_validator(mode="after")
     def _work_can_be_shared(self) -> Self:
@@ -150,24 +171,38 @@ def stored_config(folder: Path) -> RunConfig:
         raise UserError(f"{path}: {error}") from None
 
 
+def with_init(config: RunConfig, init_from: str | Path | None, init_state: str | None) -> RunConfig:
+    """`config`, beginning with the model `init_from`, and with `init_state` of it, where they are given."""
+    asked = {"init_from": None if init_from is None else str(init_from), "init_state": init_state}
+    given = {key: value for key, value in asked.items() if value is not None}
+    checked = validate(RunConfig, config.model_dump() | given) if given else config
+    return config.model_copy(update={key: getattr(checked, key) for key in given})
+
+
 def as_begun(config: RunConfig) -> RunConfig:
     """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
 
     So the command that a run was begun with still goes on with it.
     """
     path, key = run_folder(config) / "config.yaml", "standardise"
-    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or not path.is_file():
+    if config.data.name not in STANDARDISED or key in config.data.model_fields_set:
+        return config
+    try:
+        begun = path.is_file()
+    except OSError as error:
+        raise UserError(f"output: {path} cannot be read: {error.strerror}") from None
+    if not begun:
         return config
     if key in (read_yaml(path).get("data") or {}):
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={key: False})})
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
+def differences(old: RunConfig, new: RunConfig, longer: bool = False) -> list[str]:
     """One line, `key: old -> new`, for each key that must not change when a run is resumed.
 
     What may change: where the run works, where it is recorded, what it is called (its folder may have been renamed or
-    copied), and where the same data lies; see `toposampler.keys`.
+    copied), and where the same data lies; see `toposampler.keys`. With `longer` also its length, if it grows.
     """
     before, after = (flatten(config.model_dump(mode="json")) for config in (old, new))
     absent = "(absent)"
@@ -175,4 +210,5 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
         f"{key}: {before.get(key, absent)} -> {after.get(key, absent)}"
         for key in {**before, **after}
         if before.get(key, absent) != after.get(key, absent) and not may_resume(new if key in after else old, key)
+        if not (longer and may_lengthen(new, key) and after[key] > before[key])
     ]

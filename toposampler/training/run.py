@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
+    checkpoints,
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -36,14 +37,18 @@ from toposampler.training.config import (
     differences,
     run_folder,
     stored_config,
+    with_init,
 )
+from toposampler.training.console import shown, telling_the_end
 from toposampler.training.figures import draw_figures, generator_images
+from toposampler.training.initial import initial_state
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
 from toposampler.training.networks import given_or_named, networks_of
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
+from toposampler.training.run_length import check_longer
 from toposampler.training.sampling import draw_samples
 from toposampler.training.stopping import ShouldStop, Stopping
 
@@ -69,13 +74,21 @@ def check(config: RunConfig, dataset: Dataset | None = None, networks: Networks 
     except OSError as error:
         raise UserError(f"output: the run's folder {folder} cannot be written to: {error.strerror}") from None
     if (folder / "config.yaml").exists():
-        begun = stored_config(folder)
-        if changed := differences(begun, config):
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise UserError(
-                f"{folder} holds a run with another configuration; give another --name, or remove the folder:\n{lines}"
-            )
+        _check_resume(stored_config(folder), config)
     return dataset
+
+
+def _check_resume(begun: RunConfig, config: RunConfig) -> None:
+    """Raises UserError if the run that was `begun` cannot go on as `config`."""
+    folder = run_folder(config)
+    if changed := differences(begun, config, longer=True):
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise UserError(
+            f"{folder} holds a run with another configuration; give another --name, or remove the folder:\n{lines}"
+        )
+    if config.training.generator_steps > begun.training.generator_steps:
+        newest = newest_checkpoint(folder / "checkpoints")
+        check_longer(folder, begun, config, newest[1]["loop"]["step"] if newest else 0)
 
 
 def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Networks | None = None) -> Dataset:
@@ -100,6 +113,9 @@ def train(
     should_stop: ShouldStop = lambda: None,
     dataset: Dataset | None = None,
     networks: Networks | None = None,
+    init_from: str | Path | None = None,
+    init_state: Literal["weights", "full"] | None = None,
+    progress: bool = True,
 ) -> dict[str, Any] | None:
     """Train to the end, from the newest good checkpoint of the run if there is one.
 
@@ -112,6 +128,9 @@ def train(
         should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
         dataset: trained on in place of what `config.data` would load; the same on every rank.
         networks: in place of those that `config.system` names; the same on every rank.
+        init_from: the trained model to begin with, in place of what `config.init_from` names.
+        init_state: what of it, in place of `config.init_state`.
+        progress: show on stderr, on rank 0, how far the run has come, and first what it is too short for.
 
     Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
     rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
@@ -119,7 +138,13 @@ def train(
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
     RunInterruptedError if it was asked to stop.
     """
-    with begin(config, on_checkpoint, should_stop, dataset, networks) as run:
+    config, telling = with_init(config, init_from, init_state), progress and ProcessGroup.current().rank == 0
+    if telling:
+        on_checkpoint = telling_the_end(config, on_checkpoint)
+    with (
+        begin(config, on_checkpoint, should_stop, dataset, networks) as run,
+        shown(run.config, run.dataset) if telling else nullcontext(),
+    ):
         return run.train()
 
 
@@ -151,8 +176,11 @@ def begin(
 
 
 def _resume(run: Run, group: ProcessGroup) -> None:
-    """Have every rank go on from the newest checkpoint, if there is one. Raises UserError as `newest_checkpoint`."""
-    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+    """Have every rank go on from the newest checkpoint, or from a first one that holds the model to begin with.
+
+    Raises UserError as `newest_checkpoint` and `initial_state`.
+    """
+    newest = _alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
     if path := group.first(newest[0] if newest else None):
         _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
 
@@ -201,9 +229,14 @@ class Run:
         self.digest = self.dataset.digest()
         self.newest: Path | None = None
         """the checkpoint that was read or written last"""
+        self.origin: dict[str, Any] | None = None
+        """of the model that the run began with"""
         self.seconds_before = 0.0
         self.started = self.paused = time.monotonic()
         self.profiles = config.cluster.profile
+        self._first: dict[str, Any] | None = None
+        if group.rank == 0 and config.init_from is not None and not checkpoints(self.folder / "checkpoints"):
+            self._first = initial_state(config, self.dataset, system.networks)  # or refused, before the folder is taken
         self.lock = ExitStack()  # of rank 0's process, which writes: a second one on this folder is refused
         if group.rank == 0:
             self.lock.enter_context(locked(self.folder, TRAINING, PATIENCE_S))
@@ -220,13 +253,28 @@ class Run:
         """Let other processes work on the run's folder."""
         self.lock.close()
 
+    def newest_or_first(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint and its state; where there is none, and the run begins with a model, a first one."""
+        folder = self.folder / "checkpoints"
+        state, self._first = self._first, None
+        newest = newest_checkpoint(folder)
+        if newest is not None or state is None:
+            return newest
+        path = folder / checkpoint_name(state["loop"]["step"])
+        save_checkpoint(path, state)
+        return path, state
+
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the checkpoint `path` holds."""
+        """Go on from `state`, which the checkpoint `path` holds. The result of a shorter run is kept under its step."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
+        self.origin = state.get("origin")
         self.newest = path
+        result = self.folder / "result.json"
+        if self.group.rank == 0 and self.loop.step < self.config.training.generator_steps and result.exists():
+            result.rename(self.folder / f"result_{checkpoint_name(self.loop.step).removesuffix('.pt')}.json")
 
     @property
     def seconds(self) -> float:
@@ -307,7 +355,7 @@ class Run:
             "seconds": self.seconds,
             "networks": {role: network.model_dump() for role, network in self.networks.items()},
             "loop": self.loop.state_dict(),
-        }
+        } | ({} if self.origin is None else {"origin": self.origin})
         path = self._checkpoint_path()
         self._on_disk(path.name, lambda: save_checkpoint(path, state, self.newest))
         self.newest = path
@@ -360,6 +408,6 @@ class Run:
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
             "model": str(self.newest),
-        }
+        } | ({} if self.origin is None else {"origin": self.origin})
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2))
         return result

@@ -219,6 +219,22 @@ def test_evaluate_in_a_notebook_gives_the_metrics_of_a_result(
         toposampler.evaluate(Model(config, model.system, model.step, model.shape, "0" * 64))
 
 
+def test_the_table_of_a_result_says_what_is_better_and_leaves_single_components_to_its_file(
+    make_config: Callable[..., RunConfig],
+) -> None:
+    metrics = {"score": 0.5, "active_generators": 3.0, "mode_mass_0": 0.7, "coverage_0.05_component_3": 1.0}
+    result = {"metrics": metrics, "active_generators": 3, "generator_steps": 20, "seconds": 1.5, "model": "m"}
+    config = make_config("dmgan_pl", tracking__enabled=False)
+    lines = list(train.ending(config, result))
+    assert [line.split() for line in lines[:4]] == [
+        ["score", "0.5", "better:", "less"],
+        ["active_generators", "3"],
+        ["generator_steps", "20"],
+        ["seconds", "1.5"],
+    ]
+    assert lines[4] == f"metrics  2 more, of single components, in {run_folder(config) / 'result.json'}"
+
+
 def test_help_of_the_package_shows_what_a_notebook_needs() -> None:
     shown = pydoc.plain(pydoc.render_doc(toposampler))
     for name in toposampler.__all__:

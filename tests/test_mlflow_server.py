@@ -135,16 +135,23 @@ def test_a_champion_comes_back_from_sqlite_and_is_served(
 
 
 def assert_served(url: str, run: Path) -> None:
-    """`url` answers with the samples of `run`, and says what is wrong with params."""
+    """`url` answers with the samples of `run` and their generators, and says what is wrong with params."""
 
-    def samples(params: Mapping[str, Any]) -> torch.Tensor:
+    def reply(params: Mapping[str, Any]) -> Any:
         status, text = ask(url, {"inputs": [0], "params": params})
         assert status == 200, text
-        return torch.tensor(json.loads(text)["predictions"])
+        return json.loads(text)["predictions"]
+
+    def samples(params: Mapping[str, Any]) -> torch.Tensor:
+        return torch.tensor(reply(params)["samples"])
 
     model = load_model(run)
     assert torch.equal(samples({"n": 64, "seed": 5}), model.sample(64, 5)[0])
-    assert torch.equal(samples({"n": 64, "generator": 3, "ema": False}), load_model(run, ema=False).sample(64, 0, 3)[0])
+    assert reply({"n": 64, "seed": 5})["generators"] == model.sample(64, 5)[1].tolist()
+    assert torch.equal(torch.tensor(reply({"n": 64, "seed": 5, "ids": False})), model.sample(64, 5)[0])
+    assert not torch.equal(samples({"n": 64}), samples({"n": 64})), "of no seed"
+    last = load_model(run, ema=False).sample(64, 0, 3)[0]
+    assert torch.equal(samples({"n": 64, "seed": 0, "generator": 3, "ema": False}), last)
     kept = rejection("jacobian", model, 0.5, None).sample(64, 5)[0]
     assert torch.equal(samples({"n": 64, "seed": 5, "rejection": "jacobian", "keep": 0.5}), kept)
     status, text = ask(url, {"inputs": [0], "params": {"generator": 99}})

@@ -57,6 +57,15 @@ def test_lines_tell_step_speed_time_left_and_metric(metrics: Path) -> None:
     ]
 
 
+def test_a_metric_of_an_earlier_step_says_so(metrics: Path) -> None:
+    stream = io.StringIO()
+    with Progress(metrics, 30, stream) as progress:
+        append(metrics, 20, time=1.0, **{"eval/off_manifold_0.05": 0.12})
+        append(metrics, 30, time=2.0)
+        progress.refresh()
+    assert stream.getvalue().splitlines()[-1].endswith("left  off_manifold_0.05 0.12 at step 20")
+
+
 def test_lines_keep_their_pace_and_end_with_the_newest(metrics: Path) -> None:
     stream = io.StringIO()
     with Progress(metrics, 100, stream) as progress:

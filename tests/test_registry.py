@@ -23,6 +23,7 @@ import toposampler
 from toposampler.config import validate
 from toposampler.errors import UserError
 from toposampler.rejection import TRUNCATIONS
+from toposampler.tracking.pyfunc import Sampler
 from toposampler.training import RunConfig, load_model, train
 
 LoadJob = Callable[[str], ModuleType]
@@ -113,19 +114,42 @@ def test_a_version_is_a_pyfunc_model_that_samples(
     runs: Path, version: PyFuncModel, tmp_path: Path, load_job: LoadJob
 ) -> None:
     for ema in (True, False):
-        found = version.predict([0], {"n": 64, "seed": 5, "generator": 3, "ema": ema})
-        assert torch.equal(torch.from_numpy(found), load_model(runs / "good", ema).sample(64, 5, 3)[0])
+        found = version.predict([0], {"n": 64, "seed": 5, "ema": ema})
+        samples, ids = load_model(runs / "good", ema).sample(64, 5)
+        assert found.keys() == {"samples", "generators"}
+        assert torch.equal(torch.from_numpy(found["samples"]), samples)
+        assert torch.equal(torch.from_numpy(found["generators"]), ids)
+        assert len(ids.unique()) > 1
+        alone = version.predict([0], {"n": 64, "seed": 5, "generator": 3, "ema": ema})
+        assert torch.equal(torch.from_numpy(alone["samples"]), load_model(runs / "good", ema).sample(64, 5, 3)[0])
+        assert set(alone["generators"].tolist()) == {3}
     for name in TRUNCATIONS:
         command = [str(runs / "good"), "-n", "1100", "--seed", "5", "--out", str(tmp_path / f"{name}.npy")]
         assert load_job("sample").main([*command, "--rejection", name, "--keep", "0.8"]) == 0
         found = version.predict([0], {"n": 1100, "seed": 5, "rejection": name, "keep": 0.8})
-        assert np.array_equal(found, np.load(tmp_path / f"{name}.npy"))
-        assert not np.array_equal(found[:64], version.predict([0], {"n": 64, "seed": 5}))
-    asked = {"n": 9, "rejection": "jacobian", "keep": 0.7}
+        assert np.array_equal(found["samples"], np.load(tmp_path / f"{name}.npy"))
+        assert np.array_equal(found["generators"], np.load(tmp_path / f"{name}_ids.npy"))
+        assert not np.array_equal(found["samples"][:64], version.predict([0], {"n": 64, "seed": 5})["samples"])
+    asked = {"n": 9, "seed": 0, "rejection": "jacobian", "keep": 0.7}
     with ThreadPoolExecutor(3) as threads:  # as a server has them
         first, *others = threads.map(version.predict, [[0]] * 3, [asked] * 3)
-    assert all(np.array_equal(first, other) for other in others)
-    assert version.predict([0], {"n": None, "seed": None, "ema": None}).shape == (16, 2)
+    assert all(np.array_equal(first["samples"], other["samples"]) for other in others)
+
+
+@pytest.mark.parametrize("more", [{}, {"rejection": "critic"}])
+def test_without_a_seed_each_request_gets_other_samples(version: PyFuncModel, more: dict[str, Any]) -> None:
+    first, second, third = (version.predict([0], {"seed": seed, **more})["samples"] for seed in (None, None, 3))
+    assert first.shape == (16, 2)
+    assert not np.isin(first, second).any()
+    assert np.array_equal(third, version.predict([0], {"seed": 3, **more})["samples"])
+    assert not np.array_equal(*(version.predict([0], more)["samples"] for _ in range(2)))
+
+
+def test_a_reply_without_ids_is_the_samples_alone(version: PyFuncModel, runs: Path) -> None:
+    expected = load_model(runs / "good").sample(9, 5)[0].numpy()
+    assert np.array_equal(version.predict([0], {"n": 9, "seed": 5, "ids": False}), expected)
+    earlier = Sampler(runs / "good").predict(None, {"n": 9, "seed": 5})
+    assert np.array_equal(earlier, expected), "as of a version whose signature knows of no ids"
 
 
 @pytest.mark.parametrize(

@@ -346,16 +346,28 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
 
 
+def better(name: str) -> str:
+    """Which values of the metric `name` are better, in words; none where nothing is known of it, or none are."""
+    from toposampler.metrics.catalog import direction
+
+    way = direction(name)
+    return "" if way == "-" else f"better: {way}"
+
+
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
-    """The result as a table, and where to look."""
+    """The result as a table, without metrics of single components, and where to look."""
     from toposampler.distributed.driver import recorded_on_mlflow
+    from toposampler.metrics.catalog import is_detail
     from toposampler.tracking.uri import how_to_look, tracking_uri
     from toposampler.training.config import run_folder
 
     folder = run_folder(config)
-    rows = {**result["metrics"], **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
+    metrics = {name: value for name, value in result["metrics"].items() if not is_detail(name)}
+    rows = {**metrics, **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
     width = max(map(len, rows))
-    yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())
+    yield from (f"  {name:<{width}}  {value:>10.5g}  {better(name)}".rstrip() for name, value in rows.items())
+    if details := len(result["metrics"]) - len(metrics):
+        yield f"metrics  {details} more, of single components, in {folder / 'result.json'}"
     yield f"figures  {folder / 'figures'}"
     yield f"samples  {folder / 'samples.npz'}"
     yield f"model    {result['model']}"

@@ -80,7 +80,7 @@ class Progress:
         earlier = read_records(path)  # a resumed run goes on from here
         self._offset = earlier[-1].end if earlier else 0
         self._newest: deque[Record] = deque(maxlen=NEWEST)
-        self._metric = ""
+        self._metric, self._metric_step = "", 0
         first_step = earlier[-1].step if earlier else 0
         self._display: Display = Bar(stream, first_step, total_steps) if stream.isatty() else Lines(stream, total_steps)
 
@@ -89,8 +89,14 @@ class Progress:
         for record in read_records(self._path, self._offset):
             self._offset = record.end
             self._newest.append(record)
-            self._metric = main_metric(record) or self._metric
-            self._display.show(record.step, speed(self._newest[0], record), self._metric)
+            if metric := main_metric(record):
+                self._metric, self._metric_step = metric, record.step
+            self._display.show(record.step, speed(self._newest[0], record), self._latest(record.step))
+
+    def _latest(self, step: int) -> str:
+        """The main metric as it was evaluated last, and when, unless at `step`: at the end it is not the result's."""
+        earlier = f" at step {self._metric_step:,}" if self._metric and self._metric_step != step else ""
+        return self._metric + earlier
 
     def __enter__(self) -> Self:
         return self

@@ -115,6 +115,8 @@ class RunConfig(Section):
         if self.cluster.placement == "sharded" or self.cluster.min_workers is not None:
             key = "cluster.min_workers" if self.cluster.min_workers is not None else "cluster.placement sharded"
             raise ValueError(f"{key} is for the workers of one run; with `seeds` each run has one worker: leave it out")
+        if self.cluster.profile:
+            raise ValueError("cluster.profile is of one run: leave it out, or `seeds`")
         return self
 
     @model_validator(mode="after")

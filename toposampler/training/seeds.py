@@ -13,7 +13,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from toposampler.records import RecordWriter
 from toposampler.training.config import RunConfig, run_folder, seeds_of
 from toposampler.training.console import shown
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
-from toposampler.training.population import Population
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 from toposampler.training.run import Run, alike, begin, check
 from toposampler.training.stopping import ShouldStop, Stopping
+from toposampler.training.together import advance_together
 
 FAILURE = "failed"
 """file in a member's folder: why it has ended without a result"""
@@ -119,58 +118,32 @@ def _train(
             if runs:
                 run.loop.data, run.loop.labels = runs[0].loop.data, runs[0].loop.labels  # one copy for all
             runs.append(run)
-        last, stopping = config.training.generator_steps, Stopping(ONE_PROCESS, should_stop)
+        stopping = Stopping(ONE_PROCESS, should_stop)
         records = RecordWriter(run_folder(config) / "metrics.jsonl") if reports else None
-        while behind := [run for run in runs if run.loop.step < last]:
-            # A kill may have come between the checkpoints of two members: those behind catch up first.
-            step = min(run.loop.step for run in behind)
-            until = min((run.loop.step for run in behind if run.loop.step > step), default=last)
-            together = [run for run in behind if run.loop.step == step]
-            failed = _advance(together, until, stopping, records)
-            runs = [run for run in runs if run not in failed]
+        failed: list[Run] = []
+
+        def fails(run: Run, error: TrainingStoppedError) -> None:
+            log.warning("%s ends without a result: %s", run.config.name, error)
+            _fail([run.config], str(error))
+            failed.append(run)
+
+        def after(step: int, alive: Sequence[Run], recorded: Sequence[dict[str, float]]) -> None:
+            if records is not None and recorded:
+                means = {name: statistics.fmean(values[name] for values in recorded) for name in recorded[0]}
+                records.write(step, {"members": float(len(recorded)), **means})
+            if reason := stopping.after(step):
+                for run in alive:
+                    run.save()
+                message = f"stopped after generator step {step}, with a checkpoint of each member"
+                raise RunInterruptedError(message, reason)
+
+        advance_together(runs, config.training.generator_steps, fails, after)
         for run in runs:
-            if not (run.folder / "result.json").exists():
-                _guarded(run, partial(run.finish, figures=False))
-
-
-def _advance(runs: list[Run], until: int, stopping: Stopping, records: RecordWriter | None) -> list[Run]:
-    """Train `runs`, all at one step, until `until`. Returns those that have failed on the way.
-
-    Raises RunInterruptedError if it was asked to stop, after a checkpoint of each.
-    """
-    failed: list[Run] = []
-    alive, population = list(runs), Population([run.loop for run in runs])
-    while alive and population.step < until:
-        population.iteration()
-        recorded: list[dict[str, float]] = []
-        left = [run for run in alive if _guarded(run, run.look_up, recorded)]
-        if len(left) < len(alive):
-            failed += [run for run in alive if run not in left]
-            alive = left
-            population = Population([run.loop for run in alive]) if alive else population
-        if records is not None and recorded:
-            means = {name: statistics.fmean(values[name] for values in recorded) for name in recorded[0]}
-            records.write(population.step, {"members": float(len(recorded)), **means})
-        if reason := stopping.after(population.step):
-            for run in alive:
-                run.save()
-            message = f"stopped after generator step {population.step}, with a checkpoint of each member"
-            raise RunInterruptedError(message, reason)
-    return failed
-
-
-def _guarded(run: Run, action: Any, results: list[Any] | None = None) -> bool:
-    """Whether `action` of a member succeeds; if training has to stop there, the member is noted as failed."""
-    try:
-        result = action()
-    except TrainingStoppedError as error:
-        message = f"{error}; last good checkpoint: {run.newest or 'none yet'}"
-        log.warning("%s ends without a result: %s", run.config.name, message)
-        _fail([run.config], message)
-        return False
-    if results is not None and result is not None:
-        results.append(result)
-    return True
+            if run not in failed and not (run.folder / "result.json").exists():
+                try:
+                    run.finish(figures=False)
+                except TrainingStoppedError as error:
+                    fails(run, error)
 
 
 def _fail(members: Sequence[RunConfig], message: str) -> None:

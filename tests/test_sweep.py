@@ -17,11 +17,11 @@ from mlflow import MlflowClient
 
 from toposampler.commands import sweep as script
 from toposampler.config import ClusterConfig, flatten, merge_overrides, validate
-from toposampler.data import Dataset
 from toposampler.data.lines import LinesConfig
 from toposampler.distributed.resources import Node
 from toposampler.errors import UserError
 from toposampler.keys import ready_ranges
+from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.records import RecordWriter, read_records
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.aliases import CANDIDATE, CHAMPION
@@ -529,13 +529,14 @@ def test_a_report_does_not_tear_the_runs_down(tmp_path: Path, monkeypatch: pytes
 def test_a_trial_whose_objective_is_no_number_fails_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def no_number_later(dataset: Dataset, samples: torch.Tensor, *rest: Any, **more: Any) -> dict[str, float]:
+    def no_number_later(*arguments: Any, **more: Any) -> Evaluation:
         evaluations.append(1)
-        return {"score": 1.0 if len(evaluations) == 1 else float("nan")}
+        found = evaluation(*arguments, **more)
+        return replace(found, metrics={"score": 1.0 if len(evaluations) == 1 else float("nan")})
 
     evaluations: list[int] = []
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr("toposampler.training.run.evaluate", no_number_later)
+    monkeypatch.setattr("toposampler.training.run.evaluation", no_number_later)
     monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_name=lambda: "trial-000"))
     monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: told.append(metrics))
     run_trial({"order": {"name": "trial-000", "values": {}}}, small_plan(tmp_path))

@@ -329,6 +329,8 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
     folder, training = run_folder(config), config.training
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
+    if config.seeds is not None:
+        yield f"seeds    {seeds_named(config)}, as one program in each worker"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
     yield from (f"note     {fault}" for fault in faults(config))
     if config.init_from is not None:
@@ -346,17 +348,47 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
 
 
+def seeds_named(config: RunConfig) -> str:
+    """How many seeds, and which."""
+    from toposampler.training.config import seeds_of
+
+    seeds = seeds_of(config)
+    if len(seeds) > 3 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{len(seeds)}: {seeds[0]} to {seeds[-1]}"
+    return f"{len(seeds)}: {', '.join(map(str, seeds))}"
+
+
+def ending_of_seeds(result: dict[str, Any]) -> Iterator[str]:
+    """Mean, standard deviation and extremes over the seeds of every metric, and the seeds without a result."""
+    spread = result["spread"]
+    width, columns = max(map(len, spread)), ("mean", "sd", "min", "max")
+    yield f"  {len(result['members'])} seeds".ljust(width + 2) + "".join(f"  {column:>10}" for column in columns)
+    for name, values in spread.items():
+        yield f"  {name:<{width}}" + "".join(f"  {values[column]:>10.5g}" for column in columns)
+    yield f"  generator_steps {result['generator_steps']:,}, seconds {result['seconds']:g}"
+    for seed, reason in result["failed"].items():
+        yield f"failed   seed {seed}: {reason}"
+
+
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result as a table, and where to look."""
     from toposampler.distributed.driver import recorded_on_mlflow, where_to_look
     from toposampler.training.config import run_folder
 
     folder = run_folder(config)
-    rows = {**result["metrics"], **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
-    width = max(map(len, rows))
-    yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())
-    yield f"figures  {folder / 'figures'}"
-    yield f"samples  {folder / 'samples.npz'}"
+    if config.seeds is None:
+        rows = {
+            **result["metrics"],
+            **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")},
+        }
+        width = max(map(len, rows))
+        yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())
+        yield f"figures  {folder / 'figures'}"
+        yield f"samples  {folder / 'samples.npz'}"
+    else:
+        yield from ending_of_seeds(result)
+        yield f"runs     {folder}/seed-*, each a run of its own; figures of seed-{result['typical']}, the most typical"
+        yield f"result   {folder / 'result.json'}"
     yield f"model    {result['model']}"
     if recorded_on_mlflow(config):
         yield f"look     {where_to_look(config.tracking, folder)}"

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -27,10 +27,11 @@ from toposampler.extras import installed, require
 from toposampler.lookup import fetch_initial
 from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.entry import train
 from toposampler.training.lock import locked
 from toposampler.training.networks import names_in
 from toposampler.training.progress import Progress
-from toposampler.training.run import check, train
+from toposampler.training.run import check
 from toposampler.training.run_length import faults
 
 if TYPE_CHECKING:
@@ -193,12 +194,17 @@ def recorded(config: RunConfig, dataset: Dataset | None = None) -> Iterator[None
     if not recorded_on_mlflow(config):
         yield
         return
-    from toposampler.tracking.tracker import Tracker  # as above
+    from toposampler.distributed.recorder import Recorder  # as above
+    from toposampler.tracking.tracker import Tracker
 
     uri = tracking_uri(config.tracking, Path(config.output))
-    parameters = flatten(config.model_dump(mode="json"))
-    about = None if dataset is None else about_run(config, dataset)
-    tracker = Tracker(run_folder(config), uri, config.tracking.experiment, parameters, tags(config), about)
+
+    def make(run: RunConfig, further: Mapping[str, str]) -> Tracker:
+        parameters = flatten(run.model_dump(mode="json"))
+        about = None if dataset is None else about_run(run, dataset)
+        return Tracker(run_folder(run), uri, config.tracking.experiment, parameters, {**tags(run), **further}, about)
+
+    tracker = Recorder(config, make)
     try:
         with Periodic(tracker.deliver, DELIVER_EVERY_S):
             yield

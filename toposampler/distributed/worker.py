@@ -16,7 +16,7 @@ from toposampler.distributed.events import log_events
 from toposampler.distributed.stop import STOP, answer, is_asked
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.training.config import RunConfig, run_folder
-from toposampler.training.run import train
+from toposampler.training.entry import train
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 

@@ -49,6 +49,8 @@ from toposampler.systems.base import Move, Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
 
+COUNTS = "prior.counts"
+"""with the schedule `encoder`: 1 once the hold is over, 0 before"""
 SPENT = 0.01
 """weight (nats) at which the entropy bonus no longer moves the prior: the cross entropy weighs 1"""
 FADE = 0.2
@@ -91,6 +93,17 @@ class PriorConfig(OptimiserConfig):
     """the prior takes a step at every n-th generator step"""
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""
+
+    def counts_after(self, step: int, total_steps: int) -> float:
+        """Whether the hold is over: 1 or 0."""
+        return float(step >= self.entropy_decay_from * total_steps)
+
+    def weight_at(self, step: int, total_steps: int) -> float:
+        """The weight of the bonus after `step` generator steps; with the schedule `encoder`, whose clock is not the
+        step's, the weight at its start."""
+        if self.entropy_schedule == "encoder":
+            return self.entropy_weight
+        return self.weight_after(max(0.0, step - self.entropy_decay_from * total_steps), total_steps)
 
     def weight_after(self, t: float, steps: int) -> float:
         """The weight of the bonus (nats), `t` generator steps after the end of its hold, in a run of `steps`."""
@@ -142,6 +155,13 @@ class DMGANPLConfig(DMGANConfig):
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
     prior: PriorConfig = PriorConfig()
 
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`."""
+        prior, numbers = self.prior, super().constants(step, total_steps)
+        if prior.entropy_schedule == "encoder":
+            return numbers | {COUNTS: prior.counts_after(step, total_steps)}
+        return numbers | {"prior.entropy_weight": prior.weight_at(step, total_steps)}
+
     def schedules(self, steps: int) -> Iterator[Schedule]:
         """See `Section.schedules`: the entropy bonus of a prior that has something to learn."""
         yield from super().schedules(steps)
@@ -186,27 +206,33 @@ class DMGANPL(DMGAN):
     def entropy_weight(self, step: int, total_steps: int) -> float | Tensor:
         """The weight of the bonus, a^t w, t counted in generator steps from the end of the hold; see Deviations."""
         prior = self.config.prior
-        t = max(0.0, step - prior.entropy_decay_from * total_steps)
-        if prior.entropy_schedule == "encoder":
-            return prior.entropy_weight * prior.entropy_decay**self.accurate_steps
-        return prior.weight_after(t, total_steps)
+        weight = prior.weight_at(step, total_steps)
+        return weight if prior.entropy_schedule != "encoder" else weight * prior.entropy_decay**self.accurate_steps
+
+    def _weight(self, batch: Batch) -> float | Tensor:
+        """As `entropy_weight`, at the batch's step, which counts towards t before."""
+        prior = self.config.prior
+        weight = batch.constant("prior.entropy_weight", prior.weight_at(batch.step, batch.total_steps))
+        if prior.entropy_schedule != "encoder":
+            return weight
+        decayed = weight * batch.constant("prior.entropy_decay", prior.entropy_decay) ** self.accurate_steps
+        self._count_accurate_step(batch)
+        return decayed
 
     def _count_accurate_step(self, batch: Batch) -> None:
         """Add this step to t, as far as Q tells the generators apart: over the global batch, alike on every worker."""
-        if batch.step < self.config.prior.entropy_decay_from * batch.total_steps or self.K == 1:
+        counts = batch.constant(COUNTS, self.config.prior.counts_after(batch.step, batch.total_steps))
+        if self.K == 1 or (isinstance(counts, float) and counts == 0):
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
         accuracy = batch.gather(batch.weighted(hits)).mean()
-        self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
+        self.accurate_steps += counts * ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
         """L(zeta) = E_real H(q(c|x), r) - a^t w H(r), with q detached."""
-        weight = self.entropy_weight(batch.step, batch.total_steps)
         with torch.no_grad():
-            posterior = self.encode(batch.real)
-            if self.config.prior.entropy_schedule == "encoder":
-                self._count_accurate_step(batch)
+            weight, posterior = self._weight(batch), self.encode(batch.real)
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.config.prior.author_exact else 1
         return {

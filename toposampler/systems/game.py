@@ -41,13 +41,17 @@ class PenaltyConfig(Section):
         if self.final_weight not in (None, self.weight):
             yield Schedule("final_weight", self.final_weight, follows_length_from=0.0)
 
-    def weight_at(self, batch: Batch) -> float:
+    def weight_at(self, batch: Batch) -> float | Tensor:
         """The weight at the batch's step: 0 at the steps without a penalty."""
-        if batch.step % self.every:
+        return batch.constant("penalty.weight", self.weight_after(batch.step, batch.total_steps))
+
+    def weight_after(self, step: int, total_steps: int) -> float:
+        """The weight after `step` of `total_steps` generator steps."""
+        if step % self.every:
             return 0.0
         if self.final_weight is None:
             return self.every * self.weight
-        left = (1 + math.cos(math.pi * batch.step / batch.total_steps)) / 2
+        left = (1 + math.cos(math.pi * step / total_steps)) / 2
         return self.every * (self.final_weight + (self.weight - self.final_weight) * left)
 
 
@@ -58,6 +62,11 @@ class GameConfig(Section):
     """wasserstein: -E_real D + E_fake D with a gradient penalty between the two; relativistic: R3GAN's pairs of a real
     and a generated sample, with penalties R1 and R2 at both, of weight gamma / 2 each"""
     penalty: PenaltyConfig = PenaltyConfig()
+
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`."""
+        own: dict[str, float] = super().constants(step, total_steps)  # type: ignore[misc]
+        return own | {"penalty.weight": self.penalty.weight_after(step, total_steps)}
 
 
 def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:

@@ -372,8 +372,7 @@ def ending_of_seeds(result: dict[str, Any]) -> Iterator[str]:
 
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result as a table, and where to look."""
-    from toposampler.distributed.driver import recorded_on_mlflow
-    from toposampler.tracking.uri import how_to_look, tracking_uri
+    from toposampler.distributed.driver import recorded_on_mlflow, where_to_look
     from toposampler.training.config import run_folder
 
     folder = run_folder(config)
@@ -392,8 +391,4 @@ def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
         yield f"result   {folder / 'result.json'}"
     yield f"model    {result['model']}"
     if recorded_on_mlflow(config):
-        from toposampler.tracking.tracker import noted_delivery  # here, because mlflow takes seconds and may be missing
-
-        noted = noted_delivery(folder)
-        uri = tracking_uri(config.tracking, folder.parent)
-        yield f"look     {how_to_look(uri, None if noted is None else noted.experiment_id)}"
+        yield f"look     {where_to_look(config.tracking, folder)}"

@@ -147,6 +147,17 @@ def _resume(run: Run, group: ProcessGroup) -> None:
         alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
 
 
+def keep_shorter_result(folder: Path, steps: int) -> None:
+    """Rename the `result.json` in `folder`, if it is of fewer than `steps` generator steps: the run was lengthened."""
+    path = folder / "result.json"
+    try:
+        done = json.loads(path.read_text())["generator_steps"]
+        if done < steps:
+            path.rename(folder / f"result_{checkpoint_name(done).removesuffix('.pt')}.json")
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, or no result: the end writes it anew
+        return
+
+
 def alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
     """The result of `action` on this rank; where it fails on one, all raise UserError: else they would wait for it."""
     result, fault = None, None
@@ -223,20 +234,22 @@ class Run:
         if newest is not None or state is None:
             return newest
         path = folder / checkpoint_name(state["loop"]["step"])
-        save_checkpoint(path, state)
+        try:
+            save_checkpoint(path, state)
+        except RuntimeError as error:  # torch's zip writer, on a full disk
+            raise UserError(f"{path} cannot be written: {error}") from None
         return path, state
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the checkpoint `path` holds. The result of a shorter run is kept under its step."""
+        """Go on from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
         self.origin = state.get("origin")
         self.newest = path
-        result = self.folder / "result.json"
-        if self.group.rank == 0 and self.loop.step < self.config.training.generator_steps and result.exists():
-            result.rename(self.folder / f"result_{checkpoint_name(self.loop.step).removesuffix('.pt')}.json")
+        if self.group.rank == 0:
+            keep_shorter_result(self.folder, self.config.training.generator_steps)
 
     @property
     def seconds(self) -> float:

@@ -26,7 +26,7 @@ from toposampler.training.config import RunConfig, run_folder, seeds_of
 from toposampler.training.console import shown
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
-from toposampler.training.run import Run, alike, begin, check
+from toposampler.training.run import Run, alike, begin, check, keep_shorter_result
 from toposampler.training.stopping import ShouldStop, Stopping
 from toposampler.training.together import advance_together
 
@@ -99,6 +99,7 @@ def _prepared(
         write_atomically(folder / "config.yaml", to_yaml(config))
         for member in members:
             (run_folder(member) / FAILURE).unlink(missing_ok=True)
+            keep_shorter_result(run_folder(member), config.training.generator_steps)
     return dataset
 
 

@@ -157,7 +157,7 @@ class _Checkpoint(BaseModel):
 
 
 def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
-    """The model in the `state` of a checkpoint, read at `path`. Raises UserError if a value in it is none of a model's."""
+    """The model in the `state` of the checkpoint `path`. Raises UserError if a value in it is none of a model's."""
     try:
         stored = _Checkpoint.model_validate(state)
     except ValidationError as error:

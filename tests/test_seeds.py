@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import processes
 from ranks import on_ranks
 
 from toposampler.commands.train import ending
+from toposampler.config import to_yaml
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.records import read_records
 from toposampler.training import RunConfig, load_model, train
@@ -169,3 +176,38 @@ def test_one_seed_and_several_do_not_mix(make_config: MakeConfig) -> None:
 def test_seeds_that_cannot_be(keys: dict[str, Any], message: str, make_config: MakeConfig) -> None:
     with pytest.raises(UserError, match=message):
         make_config("dmgan_pl", **keys)
+
+
+def test_two_processes_that_are_stopped_save_all_their_members(make_config: MakeConfig) -> None:
+    keys = {"training__generator_steps": 400, "training__checkpoint_every": 400, "training__evaluate_every": 400}
+    config = make_config("wgan_gp", seeds=3, cluster__num_workers=2, **keys)
+    on_ranks(2, _stopped_early, config)
+    for seed in range(3):
+        folder = run_folder(config) / f"seed-{seed}"
+        step = read_checkpoint(checkpoints(folder / "checkpoints")[-1])["loop"]["step"]
+        assert 0 < step < 400
+    quiet(make_config("wgan_gp", seeds=3, **keys))
+
+
+def _stopped_early(config: RunConfig) -> None:
+    with pytest.raises(RunInterruptedError, match="a checkpoint of each member"):
+        train(config, should_stop=iter([None, *["stop"] * 100]).__next__, progress=False)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_lost_worker_is_started_again_and_its_members_go_on(
+    make_config: MakeConfig, environment: dict[str, str], tmp_path: Path
+) -> None:
+    config = make_config("wgan_gp", seeds=4, cluster__num_workers=2, training__generator_steps=3000, name="lost")
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    command = [sys.executable, "-m", "toposampler", "train", str(tmp_path / "config.yaml")]
+    with subprocess.Popen([*command, "--tracking.enabled", "false"], env=environment, text=True) as process:
+        while not checkpoints(run_folder(config) / "seed-3" / "checkpoints"):
+            time.sleep(0.1)
+            assert process.poll() is None
+        os.kill(processes(environment, "RayTrainWorker")[-1], signal.SIGKILL)
+        assert process.wait(timeout=600) == 0
+    result = json.loads((run_folder(config) / "result.json").read_text())
+    assert list(result["members"]) == ["0", "1", "2", "3"]
+    assert "worker" in (run_folder(config) / "events.log").read_text()

@@ -32,7 +32,11 @@ from toposampler.training.together import advance_together
 
 FAILURE = "failed"
 """file in a member's folder: why it has ended without a result"""
+SAVED = ".saved-"
+"""file in the folder of all, with a rank: this worker has stopped, with a checkpoint of each of its members"""
 POLL_S = 0.2
+GRACE_S = 15.0
+"""how long rank 0 waits for the checkpoints of other workers when it is asked to stop"""
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +73,11 @@ def train_seeds(
             stack.enter_context(shown(config, dataset))
         try:
             _train(config, mine, should_stop, dataset, networks, reports=group.rank == 0)
+        except RunInterruptedError:
+            (folder / f"{SAVED}{group.rank}").touch()
+            if group.rank == 0:
+                _wait_for_checkpoints(folder, members, group)
+            raise
         except UserError as error:  # rank 0 waits for these members
             _fail(mine, str(error))
             if group.size == 1:
@@ -97,6 +106,8 @@ def _prepared(
         check(config, dataset, networks)
         stack.enter_context(locked(folder, TRAINING, PATIENCE_S))
         write_atomically(folder / "config.yaml", to_yaml(config))
+        for marker in folder.glob(f"{SAVED}*"):
+            marker.unlink()
         for member in members:
             (run_folder(member) / FAILURE).unlink(missing_ok=True)
             keep_shorter_result(run_folder(member), config.training.generator_steps)
@@ -168,6 +179,16 @@ def _wait(members: Sequence[RunConfig], should_stop: ShouldStop) -> None:
         if reason := should_stop():
             raise RunInterruptedError("stopped while other workers still train their members", reason)
         time.sleep(POLL_S)
+
+
+def _wait_for_checkpoints(folder: Path, members: Sequence[RunConfig], group: ProcessGroup) -> None:
+    """Wait until each other worker has saved checkpoints of its members, or has ended them."""
+    deadline = time.monotonic() + GRACE_S
+    for rank in range(1, group.size):
+        while not (folder / f"{SAVED}{rank}").exists() and time.monotonic() < deadline:
+            if all(_has_ended(run_folder(member)) for member in members[rank :: group.size]):
+                break
+            time.sleep(POLL_S)
 
 
 def _has_ended(folder: Path) -> bool:

@@ -29,7 +29,7 @@ _HOMES = {
     "list_systems": "toposampler.commands.systems",
     "load": "toposampler.lookup",
     "register": "toposampler.plugins",
-    "train": "toposampler.training.run",
+    "train": "toposampler.training.entry",
 }
 """what a notebook needs, by the module that is imported when it is asked for: torch takes seconds, the version none"""
 

@@ -42,7 +42,7 @@ from ranks import on_ranks
 from toposampler.errors import RunInterruptedError
 from toposampler.training import load_config
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
-from toposampler.training.run import train as train_here
+from toposampler.training.entry import train as train_here
 
 pytestmark = pytest.mark.ray
 

@@ -13,6 +13,8 @@ from toposampler.errors import UserError
 
 LONGEST_NAME = 255
 """bytes of the name of a file or folder, at most, in Linux and macOS"""
+REGISTERED = ("models:/", "runs:/")
+"""what the address of a model on MLflow begins with"""
 
 
 def local_path(text: str) -> str:

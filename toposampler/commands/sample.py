@@ -30,7 +30,7 @@ import signal
 import sys
 from pathlib import Path
 
-from toposampler.commands.usage import add_networks, command, parser
+from toposampler.commands.usage import add_networks, command, parser, shown_log
 from toposampler.errors import UserError
 
 
@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> int:
     try:
         from toposampler.commands.sampling import sample  # here, so that --help is there at once
 
-        sample(options)
+        with shown_log():
+            sample(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

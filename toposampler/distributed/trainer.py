@@ -29,7 +29,7 @@ checkpoint and about ten seconds."""
 def train_on_workers(config: RunConfig) -> dict[str, Any]:
     """Train `config`, whose `output` must be absolute, on the connected cluster and return the result.
 
-    Raises what `toposampler.training.run.train` raises, and Ray's TrainingFailedError for faults.
+    Raises what `toposampler.training.train` raises, and Ray's TrainingFailedError for faults.
     """
     outcome: Outcome = _trainer(config).fit().return_value
     if isinstance(outcome, Exception):

@@ -16,7 +16,7 @@ from toposampler.distributed.events import log_events
 from toposampler.distributed.stop import STOP, answer, is_asked
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.training.config import RunConfig, run_folder
-from toposampler.training.run import train
+from toposampler.training.entry import train
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 
@@ -59,7 +59,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
 
     while True:
         try:
-            return train(config, report_checkpoint, should_stop)
+            return train(config, report_checkpoint, should_stop, progress=False)
         except RunInterruptedError as error:
             if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
                 raise

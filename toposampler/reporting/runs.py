@@ -10,8 +10,8 @@ from typing import Any
 
 from toposampler.config import as_text, flatten
 from toposampler.errors import UserError
+from toposampler.metrics.catalog import is_detail
 from toposampler.reader import plain, read_yaml
-from toposampler.records import DETAIL
 
 ABSENT = "-"
 
@@ -90,7 +90,7 @@ Table = list[tuple[str, list[str]]]
 
 def results(runs: Sequence[FinishedRun]) -> Table:
     """The metrics that any of `runs` has, without those of single components, and what training took."""
-    names = [name for name in {name: None for run in runs for name in run.metrics} if not DETAIL.search(name)]
+    names = [name for name in {name: None for run in runs for name in run.metrics} if not is_detail(name)]
     rows = [(name, [_number(run.metrics.get(name)) for run in runs]) for name in names if name != "active_generators"]
     return [
         *rows,

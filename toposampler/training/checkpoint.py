@@ -36,6 +36,11 @@ def checkpoint_name(step: int) -> str:
     return f"step_{step:08d}.pt"
 
 
+def checkpoint_step(path: Path) -> int:
+    """The generator steps of the checkpoint `path`, by its name."""
+    return int(path.stem.removeprefix("step_"))
+
+
 def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = None) -> None:
     """Write `state` (tensors, numbers, strings, lists, dicts) to `path`; with `before`, drop all but these two.
 

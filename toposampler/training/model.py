@@ -30,7 +30,7 @@ from toposampler.training.directory import (
     transform_of,
     write_directory,
 )
-from toposampler.training.figures import POINTS, generator_images
+from toposampler.training.figures import POINTS, STANDARDISED, generator_images, named_generators
 from toposampler.training.manifest import MANIFEST, Manifest, OwnNetwork, Shape, told
 from toposampler.training.networks import Given, matched
 from toposampler.training.process_group import ONE_PROCESS
@@ -294,6 +294,7 @@ def _evaluation(run: Path, step: int) -> dict[str, float] | None:
 def _picture(model: Model) -> bytes:
     """Samples of seed 0 as a PNG."""
     from toposampler import plots  # here, as matplotlib takes half a second
+    from toposampler.plots.style import PRIOR, SHARE
 
     title = f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps"
     x, ids = model.sample(POINTS)
@@ -303,8 +304,10 @@ def _picture(model: Model) -> bytes:
         )
     else:
         if model.transform is not None and x.shape[1] > 2:  # as `figures.as_seen`
-            x, title = model.transform.from_units(x), f"{title}, columns standardised"
-        figure = plots.samples_scatter(x, ids, title, "generator: share")
+            x, title = model.transform.from_units(x), title + STANDARDISED
+        prior = None if (p := model.system.prior()) is None else p.cpu()
+        legend = SHARE if prior is None else PRIOR
+        figure = plots.samples_scatter(x, ids, title, legend, prior, named_generators(ids, prior))
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

@@ -8,6 +8,7 @@ where the process is then, the machine says. `pytest tests/test_kills.py -m slow
 
 from __future__ import annotations
 
+import io
 import json
 import multiprocessing
 import os
@@ -23,9 +24,11 @@ from contextlib import suppress
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import pytest
+import torch
 from processes import ROOT, free_port, kill_all, processes, recorded_steps, start, train
 from test_faults import assert_same_tensors, ray_start, records
 
@@ -58,16 +61,37 @@ def options(output: Path) -> list[str]:
     return [str(part) for key, value in {**KEYS, "output": output}.items() for part in (f"--{key}", value)]
 
 
-def train_run(output: str) -> None:
-    """Train it here."""
+def train_run(output: str, dies_in: tuple[int, float] | None) -> None:
+    """Train it here. `dies_in`: the number of a checkpoint, and the part of it that is written before SIGKILL comes."""
+    if dies_in is not None:
+        torch.save = Dying(*dies_in)
     train_here(load_config(ROOT / "configs" / "lines_dmgan_pl.yaml", options(Path(output))))
 
 
-def fork(output: Path) -> BaseProcess:
+class Dying:
+    """In place of `torch.save`, a checkpoint that is never written to its end."""
+
+    def __init__(self, number: int, part: float) -> None:
+        self._left, self._part, self._save = number, part, torch.save
+
+    def __call__(self, state: Any, file: IO[bytes]) -> None:
+        """Write all of the state, or a part of it and die."""
+        self._left -= 1
+        if self._left:
+            self._save(state, file)
+            return
+        whole = io.BytesIO()
+        self._save(state, whole)
+        file.write(whole.getvalue()[: int(self._part * whole.tell())])
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fork(output: Path, dies_in: tuple[int, float] | None = None) -> BaseProcess:
     """Train it in another process: a fork of one that has imported the package, and is ready at once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["toposampler.training", "toposampler.plots", "torch.optim"])
-    process = context.Process(target=train_run, args=(str(output),))
+    process = context.Process(target=train_run, args=(str(output), dies_in))
     process.start()
     return process
 
@@ -97,7 +121,9 @@ def assert_same_run(run: Path, reference: Path) -> None:
     assert not list((run / "checkpoints").glob("*.tmp"))
 
 
-def reached(moment: str, run: Path, runs_on: Callable[[], bool], rng: random.Random) -> bool:
+def reached(
+    moment: str, run: Path, runs_on: Callable[[], bool], evaluates: Callable[[], bool], rng: random.Random
+) -> bool:
     """Whether the moment came, in the run in the folder `run`, before it ended."""
     folder, begun = run / "checkpoints", len(recorded_steps(run))
     if moment in ("training", "checkpoint"):
@@ -108,12 +134,17 @@ def reached(moment: str, run: Path, runs_on: Callable[[], bool], rng: random.Ran
         while runs_on() and not list(folder.glob("*.tmp")):
             pass
     if moment == "end":
-        while runs_on() and not (folder / f"step_{STEPS:08d}.pt").exists():
+        while runs_on() and not evaluates():
             time.sleep(0.005)
     deadline = time.monotonic() + rng.uniform(0, SECONDS[moment])
     while runs_on() and time.monotonic() < deadline:
         time.sleep(0.001)
     return runs_on()
+
+
+def says(events: Path, text: str, more_than: int) -> bool:
+    """Whether `text` is in the file `events` more often than that."""
+    return events.read_text().count(text) > more_than
 
 
 def is_running(process: subprocess.Popen[str]) -> bool:
@@ -134,9 +165,12 @@ def test_fifty_kills_of_a_process_that_trains(reference: Path, tmp_path: Path) -
     while sum(kills.values()) < KILLS:
         output, of_this_run = tmp_path / str(runs), 0
         while True:
-            process = fork(output)
             moment = MOMENTS[sum(kills.values()) % len(MOMENTS)]
-            if of_this_run < KILLS_OF_A_RUN and reached(moment, output / "run", process.is_alive, rng):
+            dies = of_this_run < KILLS_OF_A_RUN and sum(kills.values()) < KILLS
+            dies_in = (rng.randint(1, 12), rng.random()) if dies and moment == "checkpoint" else None
+            process = fork(output, dies_in)
+            last = output / "run" / "checkpoints" / f"step_{STEPS:08d}.pt"
+            if dies and dies_in is None and reached(moment, output / "run", process.is_alive, last.exists, rng):
                 process.kill()
             process.join()
             if process.exitcode != -signal.SIGKILL:
@@ -177,12 +211,14 @@ def test_fifty_kills_of_a_worker_of_ray(
     while sum(kills.values()) < KILLS:
         output, of_this_run = tmp_path / str(runs), 0
         driver = start(train(*options(output)), environment | {"RAY_ADDRESS": cluster})
-        runs_on = partial(is_running, driver)
-        while of_this_run < KILLS_OF_A_RUN:
+        runs_on, events = partial(is_running, driver), output / "run" / "events.log"
+        while of_this_run < KILLS_OF_A_RUN and sum(kills.values()) < KILLS:
             while not (found := workers()) and runs_on():
                 time.sleep(0.01)
             moment = MOMENTS[sum(kills.values()) % len(MOMENTS)]
-            if not reached(moment, output / "run", runs_on, rng):
+            begun = events.read_text().count("evaluating") if events.exists() else 0
+            evaluates = partial(says, events, "evaluating", begun)
+            if not reached(moment, output / "run", runs_on, evaluates, rng):
                 break
             for worker in found:
                 with suppress(ProcessLookupError):  # it has ended

@@ -34,7 +34,7 @@ from test_faults import assert_same_tensors, ray_start, records
 
 from toposampler.training import load_config
 from toposampler.training.checkpoint import read_checkpoint
-from toposampler.training.run import train as train_here
+from toposampler.training.entry import train as train_here
 
 KILLS, KILLS_OF_A_RUN = 50, 10
 MOMENTS = ("start", "training", "checkpoint", "end")

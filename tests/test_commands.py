@@ -19,6 +19,7 @@ from processes import ROOT
 
 import toposampler
 from toposampler.commands import systems, train
+from toposampler.commands.ending import ending
 from toposampler.commands.main import COMMANDS, main
 from toposampler.commands.usage import WIDTH
 from toposampler.config import Section, describe
@@ -225,7 +226,7 @@ def test_the_table_of_a_result_says_what_is_better_and_leaves_single_components_
     metrics = {"score": 0.5, "active_generators": 3.0, "mode_mass_0": 0.7, "coverage_0.05_component_3": 1.0}
     result = {"metrics": metrics, "active_generators": 3, "generator_steps": 20, "seconds": 1.5, "model": "m"}
     config = make_config("dmgan_pl", tracking__enabled=False)
-    lines = list(train.ending(config, result))
+    lines = list(ending(config, result))
     assert [line.split() for line in lines[:4]] == [
         ["score", "0.5", "better:", "less"],
         ["active_generators", "3"],

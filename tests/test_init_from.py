@@ -23,7 +23,7 @@ from toposampler.nn.custom import Networks
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder, stored_config
-from toposampler.training.initial import KEPT
+from toposampler.training.initial import KEPT, keep_copy
 from toposampler.training.model import save_model
 from toposampler.training.run import begin, check
 
@@ -283,3 +283,23 @@ def test_the_command_begins_with_a_model_and_goes_on(
     assert "--init-from is given twice" in capsys.readouterr().err
     assert script.main(["config.yaml", "--local", "--init-from", "nowhere", "--name", "third"]) == 2
     assert "error: init_from " in capsys.readouterr().err
+
+
+def test_several_seeds_begin_with_one_model_and_are_lengthened(
+    make_config: MakeConfig, model: Path, tmp_path: Path
+) -> None:
+    address = "models:/four@champion"
+    constant = CONSTANT | {"system__prior__entropy_decay_from": 0}
+    short, longer = (
+        make_config("dmgan_pl", name="all", seeds=[3, 4], init_from=address, training__generator_steps=n, **constant)
+        for n in (5, 6)
+    )
+    save_model(model, tmp_path / "directory")
+    (tmp_path / "all").mkdir()
+    keep_copy(tmp_path / "directory", tmp_path / "all")
+    train(short, progress=False)
+    result = train(longer, progress=False)
+    assert result is not None
+    members = result["members"].values()
+    assert [(m["generator_steps"], m["origin"]["init_from"]) for m in members] == 2 * [(6, address)]
+    assert (tmp_path / "all" / "seed-3" / "result_step_00000005.json").exists()

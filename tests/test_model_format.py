@@ -244,6 +244,13 @@ def test_weights_that_are_not_finite_are_refused(model: Path, name: str, number:
         load_model(model, ema)
 
 
+def test_weights_so_large_that_samples_are_not_finite_are_said(model: Path) -> None:
+    change_weights(model, lambda tensors: [x.fill_(3e38) for name, x in tensors.items() if "generators" in name])
+    loaded = load_model(model)
+    with pytest.raises(UserError, match="samples of the model 'run' are not finite: its weights are too large"):
+        loaded.sample(10)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

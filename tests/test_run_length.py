@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -186,7 +187,18 @@ def test_a_run_whose_constants_were_shares_of_its_length_is_not_lengthened(make_
         "training.learning_rate_decay_from", "training.batch_growth_from", "system.penalty.final_weight",
         "system.prior.entropy_decay_from",
     }  # fmt: skip
-    assert f"--init-from {run_folder(short)} --init-state full --name OTHER" in message
+    folder = run_folder(short)
+    command = [
+        "--init-from",
+        str(folder),
+        "--init-state",
+        "full",
+        "--name",
+        "OTHER",
+        "--training.generator_steps",
+        "40",
+    ]
+    assert shlex.split(message.partition("from where it is: ")[2]) == [str(folder / "config.yaml"), *command]
     assert stored_config(run_folder(short)) == short, "nothing was written"
 
 

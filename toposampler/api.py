@@ -20,9 +20,10 @@ from toposampler.fitted import Fitted, Form
 from toposampler.lookup import fetch_initial
 from toposampler.nn.custom import Networks
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.entry import train
 from toposampler.training.model import load_model
 from toposampler.training.networks import given_or_named
-from toposampler.training.run import check, train
+from toposampler.training.run import check
 
 POINTS_STEPS, IMAGES_STEPS = 4000, 8000
 """generator steps of a fit of points and of images, unless told otherwise"""

@@ -20,8 +20,8 @@ REGISTERED = ("models:/", "runs:/")
 def local_path(text: str) -> str:
     """The file or folder that `text` names, `~` written out as the home folder.
 
-    Raises ValueError for an address such as s3://bucket/runs, which would become a folder `s3:` on this machine, and for
-    names that no file can have.
+    Raises ValueError for an address such as s3://bucket/runs, which would become a folder `s3:` on this machine, and
+    for names that no file can have.
     """
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):  # pathlib writes one slash of two
         raise ValueError("remote storage is not supported yet: give a folder or file that all machines see")

@@ -75,7 +75,8 @@ def fetch_initial(config: RunConfig, dataset: Dataset, networks: Networks | None
     """
     config, networks = given_or_named(config, networks)
     folder = run_folder(config)
-    if config.init_from is None or checkpoints(folder / "checkpoints"):
+    begun = checkpoints(folder / "checkpoints") or (config.seeds is not None and (folder / "config.yaml").exists())
+    if config.init_from is None or begun:
         return
     if not config.init_from.startswith(REGISTERED) or (folder / KEPT).exists():
         check_initial(config, dataset, networks)

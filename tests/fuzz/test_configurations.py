@@ -10,6 +10,7 @@ import math
 import random
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def fuzz(
         for i in range(seed, seed + count):
             rng = random.Random(i)
             file.write_bytes(altered(text_of(rng), rng).encode(errors="surrogatepass"))
-            taken += read_or_refused(lambda rng=rng: read(file, rng), f"alteration {i}")  # type: ignore[misc]
+            taken += read_or_refused(partial(read, file, rng), f"alteration {i}")
     return taken
 
 

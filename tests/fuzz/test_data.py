@@ -10,7 +10,7 @@ import io
 import random
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,7 @@ def fuzz(count: int, folder: Path) -> None:
         for i in range(count):
             rng = random.Random(i)
             read, place = (read_pictures, images) if i % 3 == 0 else (read_table, folder)
-            taken[read] += read_or_refused(lambda read=read, place=place: read(rng, place), f"alteration {i}")  # type: ignore[misc]
+            taken[read] += read_or_refused(partial(read, rng, place), f"alteration {i}")
     assert 0.05 * count < taken[read_table] < 0.4 * count, "alterations of both kinds"
     assert 0.05 * count < taken[read_pictures] < 0.3 * count
 

@@ -1,8 +1,8 @@
 """Altered model directories and checkpoints: each is loaded and gives finite samples, or is refused by UserError.
 
 An alteration of a file is tried as it is, which its check sum finds, and with every check sum made right again, as one
-who attacks would. Seeded: alteration i is the same in every run. `make test` takes some hundreds, `make test-slow` every
-byte of the small files and 500 of the weights. A failure names the file and the number.
+who attacks would. Seeded: alteration i is the same in every run. `make test` takes some hundreds, `make test-slow`
+every byte of the small files and 2,000 of the weights. A failure names the file and the number.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ format:
   samples.parquet  a folder of Parquet files with the columns `sample` and `generator`
   samples          a folder of images, samples/00000/00000000.png and on, and
                    samples/generators.csv
-  samples.png      a picture of at most 1,000 images
+  samples.png      a picture of at most 1,000 images or points
 
 The same seed gives the same samples whatever the number of workers. With more than one they are
 processes of a small Ray on this machine, or, with RAY_ADDRESS set, of that cluster, whose machines

@@ -42,7 +42,7 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.distributed.stop import StoppedBySignalError
@@ -117,6 +117,7 @@ def main(arguments: list[str]) -> int:
         elif typed.address:
             return submitted(typed, config)
         else:
+            from toposampler.commands.ending import ending
             from toposampler.distributed.driver import launch
 
             print("\n".join(ending(config, launch(config, local))))
@@ -329,6 +330,10 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
     folder, training = run_folder(config), config.training
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
+    if config.seeds is not None:
+        from toposampler.commands.ending import seeds_named
+
+        yield f"seeds    {seeds_named(config)}, as one program in each worker"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
     yield from (f"note     {fault}" for fault in faults(config))
     if config.init_from is not None:
@@ -344,36 +349,3 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     yield f"results  {folder}"
     if JOB_PACKAGES in str(folder):
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
-
-
-def better(name: str) -> str:
-    """Which values of the metric `name` are better, in words; none where nothing is known of it, or none are."""
-    from toposampler.metrics.catalog import direction
-
-    way = direction(name)
-    return "" if way == "-" else f"better: {way}"
-
-
-def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
-    """The result as a table, without metrics of single components, and where to look."""
-    from toposampler.distributed.driver import recorded_on_mlflow
-    from toposampler.metrics.catalog import is_detail
-    from toposampler.tracking.uri import how_to_look, tracking_uri
-    from toposampler.training.config import run_folder
-
-    folder = run_folder(config)
-    metrics = {name: value for name, value in result["metrics"].items() if not is_detail(name)}
-    rows = {**metrics, **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
-    width = max(map(len, rows))
-    yield from (f"  {name:<{width}}  {value:>10.5g}  {better(name)}".rstrip() for name, value in rows.items())
-    if details := len(result["metrics"]) - len(metrics):
-        yield f"metrics  {details} more, of single components, in {folder / 'result.json'}"
-    yield f"figures  {folder / 'figures'}"
-    yield f"samples  {folder / 'samples.npz'}"
-    yield f"model    {result['model']}"
-    if recorded_on_mlflow(config):
-        from toposampler.tracking.tracker import noted_delivery  # here, because mlflow takes seconds and may be missing
-
-        noted = noted_delivery(folder)
-        uri = tracking_uri(config.tracking, folder.parent)
-        yield f"look     {how_to_look(uri, None if noted is None else noted.experiment_id)}"

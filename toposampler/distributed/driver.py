@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from toposampler.background import Periodic
-from toposampler.config import as_text, flatten
+from toposampler.config import TrackingConfig, as_text, flatten
 from toposampler.data import Dataset, describe
 from toposampler.distributed.commit import git_commit
 from toposampler.distributed.events import Events, log_events
@@ -25,12 +25,13 @@ from toposampler.distributed.stop import STOP, is_asked, stoppable
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.extras import installed, require
 from toposampler.lookup import fetch_initial
-from toposampler.tracking.uri import tracking_uri
+from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.entry import train
 from toposampler.training.lock import locked
 from toposampler.training.networks import names_in
 from toposampler.training.progress import Progress
-from toposampler.training.run import check, train
+from toposampler.training.run import check
 from toposampler.training.run_length import faults
 
 if TYPE_CHECKING:
@@ -193,12 +194,17 @@ def recorded(config: RunConfig, dataset: Dataset | None = None) -> Iterator[None
     if not recorded_on_mlflow(config):
         yield
         return
-    from toposampler.tracking.tracker import Tracker  # as above
+    from toposampler.distributed.recorder import Recorder  # as above
+    from toposampler.tracking.tracker import Tracker
 
     uri = tracking_uri(config.tracking, Path(config.output))
-    parameters = flatten(config.model_dump(mode="json"))
-    about = None if dataset is None else about_run(config, dataset)
-    tracker = Tracker(run_folder(config), uri, config.tracking.experiment, parameters, tags(config), about)
+
+    def make(run: RunConfig, further: Mapping[str, str]) -> Tracker:
+        parameters = flatten(run.model_dump(mode="json"))
+        about = None if dataset is None else about_run(run, dataset)
+        return Tracker(run_folder(run), uri, config.tracking.experiment, parameters, {**tags(run), **further}, about)
+
+    tracker = Recorder(config, make)
     try:
         with Periodic(tracker.deliver, DELIVER_EVERY_S):
             yield
@@ -211,8 +217,16 @@ def recorded(config: RunConfig, dataset: Dataset | None = None) -> Iterator[None
     tracker.close("FINISHED")
 
 
+def where_to_look(tracking: TrackingConfig, folder: Path) -> str:
+    """What to type, or where to go, to see the run or the sweep in `folder` on MLflow."""
+    from toposampler.tracking.tracker import noted_delivery  # as above
+
+    noted, uri = noted_delivery(folder), tracking_uri(tracking, folder.parent)
+    return how_to_look(uri, None if noted is None else noted.experiment_id)
+
+
 def tags(config: RunConfig) -> dict[str, str]:
-    """What runs are found by: data, system, where they begin, the user, and the commit of the code where it is known."""
+    """What runs are found by: data, system, the model they begin with, the user, the commit of the code."""
     from toposampler.tracking.about import user  # as above
 
     names = {"data": config.data.name, "system": config.system.name}
@@ -235,9 +249,9 @@ def description(config: RunConfig, dataset: Dataset) -> str:
     """The run in words."""
     training, page = config.training, (type(config.system).__doc__ or "").partition("\n")[0]
     begins = {"weights": "Begins with the weights of", "full": "Goes on with the training of"}[config.init_state]
+    generators = f"{config.system.K} generator{'s'[: config.system.K > 1]}"
     lines = [
-        f"**{config.system.name}**, {config.system.K} generator{'s'[: config.system.K > 1]}, on **{config.data.name}**: "
-        f"{describe(dataset)[0]}.",
+        f"**{config.system.name}**, {generators}, on **{config.data.name}**: {describe(dataset)[0]}.",
         page,
         f"{training.generator_steps:,} generator steps, batches of {training.batch_size:,}, seed {config.seed}.",
         *([] if config.init_from is None else [f"{begins} {config.init_from}."]),

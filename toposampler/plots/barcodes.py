@@ -83,5 +83,5 @@ def _barcode(axes: Axes, x: Tensor, counted: bool) -> str:
     axes.set_yticks([])
     axes.tick_params(labelsize=8)
     strays = max(0, outlasting + 1 - components.count)
-    counted = [(components.count, "component"), *([(strays, "stray")] if strays else [])]
-    return ", ".join(f"{k} {what}{'s'[: k > 1]}" for k, what in counted)
+    numbers = [(components.count, "component"), *([(strays, "stray")] if strays else [])]
+    return ", ".join(f"{k} {what}{'s'[: k > 1]}" for k, what in numbers)

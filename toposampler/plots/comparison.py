@@ -82,8 +82,8 @@ def precision_recall(curves: Mapping[str, Sequence[Operation]], title: str) -> F
         recalls, precisions = [of.recall.mean for of in operations], [of.precision.mean for of in operations]
         axes.plot(recalls, precisions, color=colour(i), marker="o", markersize=4, linewidth=1, label=name)
         for of in operations:
-            place, half = (of.recall.mean, of.precision.mean), {"xerr": of.recall.half, "yerr": of.precision.half}
-            axes.errorbar(*place, **half, color=colour(i), fmt="none", capsize=2, linewidth=0.8, alpha=0.7)
+            x, y, tint = of.recall, of.precision, colour(i)
+            axes.errorbar(x.mean, y.mean, y.half, x.half, color=tint, fmt="none", capsize=2, linewidth=0.8, alpha=0.7)
         for of in dict.fromkeys((operations[0], operations[-1])):
             place = (of.recall.mean, of.precision.mean)
             axes.annotate(f"{of.rate:.0%}", place, (4, 4), textcoords="offset points", fontsize=7, color=colour(i))

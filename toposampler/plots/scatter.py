@@ -128,11 +128,13 @@ def _scatter_by_id(axes: Axes, xy: Tensor, ids: Tensor, shares: Tensor, named: T
     and all others as one."""
     for k in named.nonzero()[:, 0].tolist():
         mine = xy[ids == k]
-        axes.scatter(*mine.T, s=3, color=colour(k), alpha=0.6, linewidths=0, label=f"{k}: {shares[k]:.1%}")
+        axes.scatter(
+            mine[:, 0], mine[:, 1], s=3, color=colour(k), alpha=0.6, linewidths=0, label=f"{k}: {shares[k]:.1%}"
+        )
     rest = ~named[ids]
     if rest.any():
         label = others(int((~named).sum()), float(shares[~named].sum()))
-        axes.scatter(*xy[rest].T, s=3, color=GREY, alpha=0.6, linewidths=0, label=label)
+        axes.scatter(xy[rest, 0], xy[rest, 1], s=3, color=GREY, alpha=0.6, linewidths=0, label=label)
 
 
 def _name_axes(axes: Axes, names: tuple[str, str], one_scale: bool) -> None:

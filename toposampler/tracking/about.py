@@ -5,13 +5,13 @@ from __future__ import annotations
 import getpass
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Run
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, Metric, Run
 
 from toposampler.config import without_password
 from toposampler.training.model import save_model
@@ -78,8 +78,13 @@ def tell(client: MlflowClient, run: Run, about: About) -> None:
         client.log_inputs(run.info.run_id, [about.data.as_input()])
 
 
-def log_model(client: MlflowClient, run: Run, checkpoint: Path, step: int, about: About) -> None:
-    """Log the model in `checkpoint`, after `step` generator steps, as an output of `run`: a pyfunc model, without code."""
+def log_model(
+    client: MlflowClient, run: Run, checkpoint: Path, step: int, about: About, metrics: Sequence[Metric]
+) -> None:
+    """Log the model in `checkpoint`, after `step` generator steps, as an output of `run`: a pyfunc model, without code.
+
+    `metrics` are those of the run that are the model's.
+    """
     from toposampler.tracking.pyfunc import write_pyfunc  # here: mlflow.pyfunc takes a second
 
     with tempfile.TemporaryDirectory() as folder:
@@ -98,5 +103,8 @@ def log_model(client: MlflowClient, run: Run, checkpoint: Path, step: int, about
             with suppress(Exception):  # the first one counts
                 client.delete_logged_model(model.model_id)
             raise
+    data = about.data.as_input().dataset
+    of_model = {"model_id": model.model_id, "dataset_name": data.name, "dataset_digest": data.digest}
+    client.log_batch(run.info.run_id, [Metric(m.key, m.value, m.timestamp, m.step, **of_model) for m in metrics])
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run.info.run_id, [LoggedModelOutput(model.model_id, step)])

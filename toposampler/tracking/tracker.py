@@ -204,12 +204,16 @@ class Tracker:
         self._note(replace(self._done, status=status))
 
     def _deliver_result(self, run_id: str) -> None:
-        """The metrics of `result.json` as `final/...`, at the time the file was written."""
+        """The metrics of `result.json`, if there is one."""
+        if metrics := self._final_metrics():
+            self._client.log_batch(run_id, metrics=metrics)
+
+    def _final_metrics(self) -> list[Metric]:
+        """The metrics of `result.json` as `final/...`, at the time the file was written; none while it is not there."""
         if (result := self._result()) is None:
-            return
+            return []
         written = round(1000 * (self._folder / "result.json").stat().st_mtime)
-        metrics = [Metric(f"final/{k}", v, written, result["generator_steps"]) for k, v in result["metrics"].items()]
-        self._client.log_batch(run_id, metrics=metrics)
+        return [Metric(f"final/{k}", v, written, result["generator_steps"]) for k, v in result["metrics"].items()]
 
     def _result(self) -> dict[str, Any] | None:
         """The content of `result.json`; None while the run has not ended."""
@@ -223,11 +227,11 @@ class Tracker:
         return model if model is not None and model.name != self._done.model and model.exists() else None
 
     def _log_model(self, run_id: str, checkpoint: Path) -> None:
-        """Log the model, once. Where that fails, as on a server older than MLflow 3, one warning: the run has its end."""
+        """Log the model, once. Where that fails, as on a server older than MLflow 3, one warning: the run ends."""
         assert self._about is not None
         try:
             run = self._client.get_run(run_id)
-            log_model(self._client, run, checkpoint, checkpoint_step(checkpoint), self._about)
+            log_model(self._client, run, checkpoint, checkpoint_step(checkpoint), self._about, self._final_metrics())
         except Exception as error:  # as in deliver()
             if not self._warned:
                 place = (self._done.uri, cause(error), checkpoint)

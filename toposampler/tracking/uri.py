@@ -73,8 +73,8 @@ def sqlite_file(uri: str) -> Path | None:
 def how_to_look(uri: str, experiment_id: str | None = None) -> str:
     """What to type, or where to go, to see the runs recorded at `uri`, in the experiment of this id if it is known.
 
-    The page of an experiment is opened on its runs: MLflow 3.17 opens it on GenAI traces, of which there are none, unless
-    the address, or a choice made in this browser, says otherwise.
+    The page of an experiment is opened on its runs: MLflow 3.17 opens it on GenAI traces, of which there are none,
+    unless the address, or a choice made in this browser, says otherwise.
     """
     shown, served = without_password(uri), uri.startswith("http")
     page = None if experiment_id is None else f"/#/experiments/{experiment_id}?workflowType=machine_learning"

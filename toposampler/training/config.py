@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
 from toposampler.config import (
     ClusterConfig,
@@ -45,6 +46,19 @@ def _model_place(place: str) -> str:
 Model = Annotated[str, Field(min_length=1), AfterValidator(_model_place)]
 """what names a trained model"""
 
+
+def _how_many_or_which(seeds: Any) -> Any:
+    is_number = isinstance(seeds, int) and not isinstance(seeds, bool)
+    if is_number and 1 <= seeds <= MAX_SEEDS:
+        return seeds
+    if isinstance(seeds, list | tuple) and 1 <= len(seeds) <= MAX_SEEDS:
+        return [TypeAdapter(Seed).validate_python(seed, strict=True) for seed in seeds]
+    raise ValueError(f"how many seeds, 1 to {MAX_SEEDS:,}, or a list of them, such as [0, 1, 2]")
+
+
+MAX_SEEDS = 10_000
+Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
+
 STANDARDISED = ("npy",)
 """names of the data that were there before `data.standardise`, and are standardised since unless told otherwise"""
 
@@ -58,6 +72,9 @@ class RunConfig(Section):
     """folder that holds the runs"""
     seed: Seed = Field(0, json_schema_extra=may(branch=True))
     """seed of the initialisation, the noise and the order of the data"""
+    seeds: Seeds | None = Field(None, json_schema_extra=may(resume=True))
+    """train with several seeds at once, a run for each, in a folder seed-N: so many from `seed` on, or those of a list;
+    default: `seed` alone"""
     init_from: Model | None = Field(None, json_schema_extra=may(branch=True))
     """begin with a trained model: a run's folder, a checkpoint, a model directory, or models:/NAME@alias,
     models:/NAME/VERSION, runs:/RUN_ID; default: with fresh weights"""
@@ -82,6 +99,27 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _seeds_are_runs(self) -> Self:
+        if self.seeds is None:
+            return self
+        seeds = seeds_of(self)
+        if repeated := [seed for seed, times in Counter(seeds).items() if times > 1]:
+            raise ValueError(f"seeds: {repeated[0]} is given twice, and would be one run: leave one of them out")
+        if max(seeds) >= 2**32:
+            raise ValueError(f"seeds: {self.seeds} of them from {self.seed} on; the last must be less than 4294967296")
+        if self.cluster.num_workers > len(seeds):
+            raise ValueError(
+                f"cluster.num_workers ({self.cluster.num_workers}) is more than the {len(seeds)} seeds: with `seeds` "
+                "every worker trains some of the runs, and one would have nothing to do"
+            )
+        if self.cluster.placement == "sharded" or self.cluster.min_workers is not None:
+            key = "cluster.min_workers" if self.cluster.min_workers is not None else "cluster.placement sharded"
+            raise ValueError(f"{key} is for the workers of one run; with `seeds` each run has one worker: leave it out")
+        if self.cluster.profile:
+            raise ValueError("cluster.profile is of one run: leave it out, or `seeds`")
+        return self
+
+    @model_validator(mode="after")
     def _work_can_be_shared(self) -> Self:
         size = self.training.batch_size
         if size < self.system.least_batch:
@@ -94,7 +132,7 @@ class RunConfig(Section):
                 f"cluster.placement sharded needs a system with an ensemble of generators, and {self.system.name} has "
                 "one network: set cluster.placement replicated"
             )
-        most = self.cluster.num_workers
+        most = self.cluster.num_workers if self.seeds is None else 1
         for workers in (most, *range(self.cluster.min_workers or most, most)):
             if fault := _too_many_workers(self, workers):
                 raise ValueError(fault)
@@ -129,6 +167,13 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
             f"cluster.num_workers to {config.system.K} or less"
         )
     return None
+
+
+def seeds_of(config: RunConfig) -> list[int]:
+    """The seeds that `config` trains with."""
+    if config.seeds is None:
+        return [config.seed]
+    return config.seeds if isinstance(config.seeds, list) else [config.seed + i for i in range(config.seeds)]
 
 
 def check_workers(config: RunConfig, workers: int) -> None:

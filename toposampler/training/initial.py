@@ -86,8 +86,9 @@ def model_place(config: RunConfig) -> Path:
     named = str(config.init_from)
     if not named.startswith(REGISTERED):
         return Path(named)
-    kept = run_folder(config) / KEPT
-    if not kept.exists():
+    folder = run_folder(config)
+    kept = next((place / KEPT for place in (folder, folder.parent) if (place / KEPT).exists()), None)
+    if kept is None:  # the second is that of a run with several seeds, of which this is one
         raise UserError(
             f"init_from {named}: training itself reads no MLflow; `toposampler train` and `toposampler.fit` "
             "fetch the model first, and in a notebook `with toposampler.lookup.local(...) as path` does"

@@ -70,8 +70,14 @@ class Model:
         return torch.float32 if self.transform is None else self.transform.dtype
 
     def to_units(self, x: Tensor) -> Tensor:
-        """What the system generates, (n, *shape), in the user's units. All samples of a model go through here."""
-        return x if self.transform is None else self.transform.to_units(x)
+        """What the system generates, (n, *shape), in the user's units. All samples of a model go through here.
+
+        Raises UserError if a number is not finite: weights that are can be so large that samples are not.
+        """
+        x = x if self.transform is None else self.transform.to_units(x)
+        if not torch.isfinite(x).all():
+            raise UserError(f"samples of the model {self.config.name!r} are not finite: its weights are too large")
+        return x
 
     def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
         """Samples (n, *shape) in the user's units and the generators (n,) that made them; the same for the same seed.
@@ -157,7 +163,7 @@ class _Checkpoint(BaseModel):
 
 
 def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
-    """The model in the `state` of a checkpoint, read at `path`. Raises UserError if a value in it is none of a model's."""
+    """The model in the `state` of the checkpoint `path`. Raises UserError if a value in it is none of a model's."""
     try:
         stored = _Checkpoint.model_validate(state)
     except ValidationError as error:

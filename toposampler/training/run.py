@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -37,9 +37,7 @@ from toposampler.training.config import (
     differences,
     run_folder,
     stored_config,
-    with_init,
 )
-from toposampler.training.console import shown, telling_the_end
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.initial import initial_state
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
@@ -81,6 +79,10 @@ def check(config: RunConfig, dataset: Dataset | None = None, networks: Networks 
 def _check_resume(begun: RunConfig, config: RunConfig) -> None:
     """Raises UserError if the run that was `begun` cannot go on as `config`."""
     folder = run_folder(config)
+    if (begun.seeds is None) != (config.seeds is None):
+        single, several = "a run with one seed", "runs with several seeds (seeds)"
+        holds, asked = (single, several) if begun.seeds is None else (several, single)
+        raise UserError(f"{folder} holds {holds}, and {asked} would be mixed with it; give another --name")
     if changed := differences(begun, config, longer=True):
         lines = "\n".join(f"  {line}" for line in changed)
         raise UserError(
@@ -107,61 +109,21 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     return dataset
 
 
-def train(
-    config: RunConfig,
-    on_checkpoint: OnCheckpoint | None = None,
-    should_stop: ShouldStop = lambda: None,
-    dataset: Dataset | None = None,
-    networks: Networks | None = None,
-    init_from: str | Path | None = None,
-    init_state: Literal["weights", "full"] | None = None,
-    progress: bool = True,
-) -> dict[str, Any] | None:
-    """Train to the end, from the newest good checkpoint of the run if there is one.
-
-    Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
-    with the same configuration and sees the same folder and the same data; rank 0 writes to it.
-
-    Args:
-        config: of the run.
-        on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
-        should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
-        dataset: trained on in place of what `config.data` would load; the same on every rank.
-        networks: in place of those that `config.system` names; the same on every rank.
-        init_from: the trained model to begin with, in place of what `config.init_from` names.
-        init_state: what of it, in place of `config.init_state`.
-        progress: show on stderr, on rank 0, how far the run has come, and first what it is too short for.
-
-    Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
-    rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
-    checkpoint is not damaged but cannot be read, or if workers read different data; TrainingStoppedError if a
-    loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
-    RunInterruptedError if it was asked to stop.
-    """
-    config, telling = with_init(config, init_from, init_state), progress and ProcessGroup.current().rank == 0
-    if telling:
-        on_checkpoint = telling_the_end(config, on_checkpoint)
-    with (
-        begin(config, on_checkpoint, should_stop, dataset, networks) as run,
-        shown(run.config, run.dataset) if telling else nullcontext(),
-    ):
-        return run.train()
-
-
 def begin(
     config: RunConfig,
     on_checkpoint: OnCheckpoint | None = None,
     should_stop: ShouldStop = lambda: None,
     dataset: Dataset | None = None,
     networks: Networks | None = None,
+    group: ProcessGroup | None = None,
 ) -> Run:
     """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
 
-    Args and errors are those of `train`. Close the run at the end, or use it in a `with` block: until then other
-    processes are kept off its folder.
+    Args and errors are those of `train`; `group` is in place of the current one. Close the run at the end, or use it in
+    a `with` block: until then other processes are kept off its folder.
     """
-    group = ProcessGroup.current()
-    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
+    group = group or ProcessGroup.current()
+    run = alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
     try:
         digests = group.all_values(run.digest)
         for rank, digest in enumerate(digests):
@@ -180,12 +142,23 @@ def _resume(run: Run, group: ProcessGroup) -> None:
 
     Raises UserError as `newest_checkpoint` and `initial_state`.
     """
-    newest = _alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
+    newest = alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
     if path := group.first(newest[0] if newest else None):
-        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
 
 
-def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
+def keep_shorter_result(folder: Path, steps: int) -> None:
+    """Rename the `result.json` in `folder`, if it is of fewer than `steps` generator steps: the run was lengthened."""
+    path = folder / "result.json"
+    try:
+        done = json.loads(path.read_text())["generator_steps"]
+        if done < steps:
+            path.rename(folder / f"result_{checkpoint_name(done).removesuffix('.pt')}.json")
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, or no result: the end writes it anew
+        return
+
+
+def alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
     """The result of `action` on this rank; where it fails on one, all raise UserError: else they would wait for it."""
     result, fault = None, None
     try:
@@ -261,20 +234,22 @@ class Run:
         if newest is not None or state is None:
             return newest
         path = folder / checkpoint_name(state["loop"]["step"])
-        save_checkpoint(path, state)
+        try:
+            save_checkpoint(path, state)
+        except RuntimeError as error:  # torch's zip writer, on a full disk
+            raise UserError(f"{path} cannot be written: {error}") from None
         return path, state
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the checkpoint `path` holds. The result of a shorter run is kept under its step."""
+        """Go on from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
         self.origin = state.get("origin")
         self.newest = path
-        result = self.folder / "result.json"
-        if self.group.rank == 0 and self.loop.step < self.config.training.generator_steps and result.exists():
-            result.rename(self.folder / f"result_{checkpoint_name(self.loop.step).removesuffix('.pt')}.json")
+        if self.group.rank == 0:
+            keep_shorter_result(self.folder, self.config.training.generator_steps)
 
     @property
     def seconds(self) -> float:
@@ -284,7 +259,7 @@ class Run:
     def train(self) -> dict[str, Any] | None:
         """Step to the end, and evaluate; see `train`."""
         self.advance(self.config.training.generator_steps)
-        return self._finish()
+        return self.finish()
 
     def advance(self, step: int) -> None:
         """Train until `step` generator steps are done; what is due after that step is recorded and saved."""
@@ -296,27 +271,30 @@ class Run:
                 while self.loop.step < step:
                     self.loop.iteration()
                     iteration_ends()
-                    self._look_up()
+                    self.look_up()
         except TrainingStoppedError as error:
             raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
         self.paused = time.monotonic()
 
-    def _look_up(self) -> None:
-        """After an iteration: evaluate, record and save as it is time for, and hear whether to stop."""
+    def look_up(self) -> dict[str, float] | None:
+        """After an iteration: evaluate, record and save as it is time for, and hear whether to stop.
+
+        Returns what was recorded, if it was time for that.
+        """
         training, step, last = self.config.training, self.loop.step, self.config.training.generator_steps
         evaluates = step % training.evaluate_every == 0 and step < last
         saves = step % training.checkpoint_every == 0 or step == last
-        if step % training.log_every == 0 or evaluates or saves:
-            self._record(evaluates)
+        recorded = self._record(evaluates) if step % training.log_every == 0 or evaluates or saves else None
         if saves:
-            self._checkpoint()
+            self.save()
         if reason := self.stopping.after(step):
             if not saves:
-                self._checkpoint()
+                self.save()
             message = f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}"
             raise RunInterruptedError(message, reason)
+        return recorded
 
-    def _record(self, evaluates: bool) -> None:
+    def _record(self, evaluates: bool) -> dict[str, float]:
         """Fetch the loss terms (on every rank: they are averaged over all) and write a line of metrics.jsonl."""
         metrics = self.loop.drain_terms()
         prior = self.loop.system.prior()
@@ -327,6 +305,7 @@ class Run:
             if self.group.rank == 0:
                 metrics |= {f"eval/{name}": value for name, value in self._evaluated(*samples).metrics.items()}
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
+        return metrics
 
     def _samples(self, n: int) -> tuple[Tensor, Tensor]:
         """n samples of the averaged generators in the user's units, and their makers: on the CPU, of rank 0; every rank
@@ -344,7 +323,7 @@ class Run:
         prior = None if prior is None else prior.cpu()
         return evaluation(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
 
-    def _checkpoint(self) -> None:
+    def save(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
         self.loop.check_replicas()
         state = {
@@ -376,30 +355,34 @@ class Run:
         if fault := self.group.first(fault):
             raise TrainingStoppedError(fault)
 
-    def _finish(self) -> dict[str, Any] | None:
-        """Evaluate, draw the figures, and write samples.npz and, last of all, result.json: rank 0, from all samples."""
+    def finish(self, figures: bool = True) -> dict[str, Any] | None:
+        """Evaluate, draw the figures unless told not to, and write samples.npz and, last of all, result.json: rank 0,
+        from all samples."""
         log.info("evaluating %d samples", self.config.training.evaluation_samples)
         samples, ids = self._samples(self.config.training.evaluation_samples)
         with self.loop.averaged() as system:
-            images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
+            images = generator_images(system, self.shards) if figures and len(self.dataset.shape) == 3 else []
         if self.group.rank > 0:
             return None
         try:
-            return self._write_results(samples, ids, images)
+            return self._write_results(samples, ids, images, figures)
         except OSError as error:
             raise TrainingStoppedError(
                 f"training is complete, but its results cannot be written to {self.folder}: {error}; the same command "
                 "writes them again"
             ) from None
 
-    def _write_results(self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]]) -> dict[str, Any]:
+    def _write_results(
+        self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]], figures: bool
+    ) -> dict[str, Any]:
         self.records.close()
         found = self._evaluated(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
-        records = read_records(self.folder / "metrics.jsonl")
-        figures = self.folder / "figures"
-        log.info("drawing the figures")
-        draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, found, self.config.name)
+        if figures:
+            records, name = read_records(self.folder / "metrics.jsonl"), self.config.name
+            log.info("drawing the figures")
+            sampled, place = (samples, ids), self.folder / "figures"
+            draw_figures(place, self.loop.system, self.dataset, sampled, images, records, found, name)
         prior = self.loop.system.prior()
         result = {
             "metrics": found.metrics,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,5 +43,7 @@ def check_longer(folder: Path, begun: RunConfig, config: RunConfig, done: int) -
     raise UserError(
         f"{folder} has done {done:,} of training.generator_steps {length:,}. As the first {done:,} of "
         f"{config.training.generator_steps:,} they would have had other values of what these keys set:\n{lines}\n"
-        f"A new run goes on from where it is: --init-from {folder} --init-state full --name OTHER"
+        f"Under another name it goes on from where it is: {shlex.quote(str(folder / 'config.yaml'))} --init-from "
+        f"{shlex.quote(str(folder))} --init-state full --name OTHER --training.generator_steps "
+        f"{config.training.generator_steps}"
     )

@@ -201,6 +201,6 @@ def test_an_evaluation_is_recorded_on_the_run_of_its_model(
     assert run.data.metrics["evaluation/recall_k3"] == pytest.approx(rows[1]["metrics"]["recall_k3"]["mean"])
     assert run.data.metrics["evaluation/coverage_0.05_min"] == rows[1]["metrics"]["coverage_0.05_min"]["mean"]
     artifacts = {Path(file.path).name for file in MlflowClient(uri).list_artifacts(version.run_id, "evaluation")}
-    assert artifacts == {"evaluation.json", "evaluation.csv", "samples_good.png", "nearest_good.png"}
+    assert artifacts == {"evaluation.json", "evaluation.csv", "metrics.png", "samples_good.png", "nearest_good.png"}
     assert f"mlflow      good: run {version.run_id} at {uri}" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["out"], "the copy of the model is gone"

@@ -292,6 +292,7 @@ def dry_run(config: RunConfig) -> Iterator[str]:
 
     dataset = check_data(config)
     yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
+    yield from (config.system.prepare(dataset).report or {}).get("in_words", ())
     yield ""
     yield to_yaml(config)
 
@@ -304,7 +305,8 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     ray = address or os.environ.get("RAY_ADDRESS")
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
     folder, training = run_folder(config), config.training
-    yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
+    number = "as many as the data have components" if config.system.asks_the_data else config.system.K
+    yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {number}"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
     yield f"where    {place}, workers: {description(config.cluster)}"
     if address and entry_point()[1] == "-m":
@@ -328,6 +330,7 @@ def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     rows = {**result["metrics"], **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
     width = max(map(len, rows))
     yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())
+    yield from result.get("components", {}).get("in_words", ())
     yield f"figures  {folder / 'figures'}"
     yield f"samples  {folder / 'samples.npz'}"
     yield f"model    {result['model']}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
-from toposampler.config import validate
+from toposampler.config import merge_overrides, validate
 from toposampler.data import Dataset
 from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
@@ -115,9 +115,10 @@ def _of_directory(path: Path) -> tuple[Weights, Manifest]:
 
 
 def _of_checkpoint(state: dict[str, Any]) -> Weights:
-    loop = state["loop"]
+    loop, config = state["loop"], of_earlier_version(state["config"])
+    decided = state.get("decided", {})  # absent from checkpoints of earlier versions
     return Weights(
-        config=of_earlier_version(state["config"]),
+        config=merge_overrides(config, {f"system.{key}": value for key, value in decided.items()}),
         shape=tuple(state["shape"]),
         data=state["data"],
         step=loop["step"],

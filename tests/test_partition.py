@@ -104,10 +104,10 @@ def test_frames_are_mean_covariance_and_marginals() -> None:
         assert frames.mean[k].tolist() == pytest.approx(x[labels == k].mean(dim=0).tolist(), abs=1e-5)
     torch.testing.assert_close(frames.colour(y, labels), x.double(), atol=1e-6, rtol=0)
     z = torch.randn(20_000, 2, generator=generator).double()
-    drawn = frames.marginals(z, torch.zeros(20_000, dtype=torch.long))
+    drawn = frames.fill(z, torch.zeros(20_000, dtype=torch.long))
     assert (drawn - z).abs().mean() < 0.02  # normal data have normal marginals
     for k in range(2):
-        ours = frames.marginals(z, torch.full((20_000,), k)).sort(dim=0).values
+        ours = frames.fill(z, torch.full((20_000,), k)).sort(dim=0).values
         theirs = y[labels == k].sort(dim=0).values
         assert (ours - theirs).abs().mean() < 0.03
 
@@ -119,7 +119,7 @@ def test_frames_of_flat_and_of_single_points() -> None:
     assert frames.scales[0].tolist() == pytest.approx([5 * math.sqrt(0.1), 0.5 * math.sqrt(0.1)])
     assert frames.scales[1].tolist() == [1, 1]
     z = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).double()
-    made = frames.colour(frames.marginals(z, labels[:1].expand(100)), labels[:1].expand(100))
+    made = frames.colour(frames.fill(z, labels[:1].expand(100)), labels[:1].expand(100))
     assert (made @ torch.tensor([4.0, -3.0]).double()).abs().max() < 1e-6  # on the segment
-    made = frames.colour(frames.marginals(z, labels[-1:].expand(100)), labels[-1:].expand(100))
+    made = frames.colour(frames.fill(z, labels[-1:].expand(100)), labels[-1:].expand(100))
     torch.testing.assert_close(made, torch.ones(100, 2).double())

@@ -80,6 +80,8 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     partition: PartitionConfig = PartitionConfig()
     floor: float = Field(0.1, gt=0, le=1)
     """least scale of a component in a direction, over its largest: what has less width is flat"""
+    iterations: int = Field(48, ge=1, le=1000)
+    """most iterations of the Gaussianization that fits latents to a component of few dimensions; 1: axis by axis"""
     adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     latent: LatentConfig = LatentConfig(kind="normal")
@@ -103,9 +105,10 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
             raise UserError(f"system.n_generators {number} is too many: {error}") from None
         D = math.prod(dataset.shape)
         dim = max(self.latent.dim, D) if is_whitened(dataset.shape) else self.latent.dim
-        frames = Frames.of(dataset.x.flatten(1), partition.labels, min(dim, D), self.floor)
+        R = D if is_whitened(dataset.shape) else min(dim, D)
+        frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
         start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | {"masses": partition.masses}
-        decided = {"n_generators": len(partition.masses), "latent.dim": dim}
+        decided = {"n_generators": len(partition.masses), "latent.dim": dim, "iterations": frames.iterations}
         return Prepared(self, decided, partition.labels, start, partition.report())
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> ComponentGAN:
@@ -151,13 +154,13 @@ class ComponentGAN(System):
     ) -> None:
         super().__init__(config, shape, networks, shard)
         D, self.is_whitened = math.prod(shape), is_whitened(shape)
-        self.frames = Frames(self.K, D, D if is_whitened(shape) else min(D, self.latent.dim))
+        self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
         self.register_buffer("masses", torch.full((self.K,), 1 / self.K))
         self.masses: Tensor
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
-        """f_c: a generator network whose last layer starts at 0."""
-        network = super().build_network(shape, n_inputs, n_networks)
+        """f_c: a generator network whose last layer starts at 0; of points each has a single generator's width."""
+        network = super().build_network(shape, n_inputs, 1 if len(shape) == 1 else n_networks)
         layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
         if layers:
             nn.init.zeros_(layers[-1].weight)
@@ -175,7 +178,13 @@ class ComponentGAN(System):
 
     def condition(self, noise: Noise, labels: Tensor) -> Noise:
         """A generated sample is of the component of the real one beside it; see `System.condition`."""
-        return noise | {"c": labels.cpu()}
+        start = self.filled(noise["z"].flatten(0, 1), labels.flatten()).unflatten(0, labels.shape)
+        return noise | {"c": labels.cpu(), "start": start}
+
+    def filled(self, z: Tensor, c: Tensor) -> Tensor:
+        """q_c(z): latents (n, d) to coordinates (n, R) in the components c (n,); of fewer latents than R the rest 0."""
+        R = self.frames.scales.shape[1]
+        return self.frames.fill(F.pad(z, (0, max(0, R - z.shape[1])))[:, :R], c)
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """c ~ r(c): (batches, n)."""
@@ -185,8 +194,7 @@ class ComponentGAN(System):
         """x = m_c + V_c S_c (q_c(z) + f_c(z)): (n, *shape)."""
         z, c = noise["z"], noise["c"].to(noise["z"].device, non_blocking=True)
         bent = self.generators(z, noise["c"])
-        R = self.frames.scales.shape[1]
-        start = self.frames.marginals(F.pad(z, (0, max(0, R - z.shape[1])))[:, :R], c)
+        start = noise["start"] if "start" in noise else self.filled(z, c)
         if self.is_whitened:
             return self.frames.colour(start + bent, c)
         stretch = SPAN if bent.dim() > 2 else self.frames.scales[c, :1]

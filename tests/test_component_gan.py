@@ -162,3 +162,19 @@ def test_data_that_are_one_point_are_made(make_config: MakeConfig, tmp_path: Pat
     np.save(tmp_path / "x.npy", np.full((30, 2), 7.0))
     loop = make_loop(make_config(NAME, data=own(tmp_path)))
     torch.testing.assert_close(draw_samples(loop.system, 5, seed=0)[0], torch.full((5, 2), 7.0))
+
+
+@pytest.mark.parametrize("n", [2, 3, 20])
+def test_few_points_are_one_component(n: int, make_config: MakeConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(2.0 * n).reshape(n, 2) ** 2)
+    loop = make_loop(make_config(NAME, data=own(tmp_path)))
+    assert loop.system.K == 1
+    loop.iteration()
+    assert torch.isfinite(draw_samples(loop.system, 10, seed=0)[0]).all()
+
+
+def test_a_start_that_was_made_before_is_the_same(make_config: MakeConfig) -> None:
+    loop = make_loop(make_config(NAME))
+    (batch, *_), _ = loop._draw(3)
+    without = {name: x for name, x in batch.noise.items() if name != "start"}
+    assert torch.equal(loop.system.generate(batch.noise), loop.system.generate(without))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from scipy.stats import binomtest
@@ -11,7 +9,6 @@ from torch import Tensor
 
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
-from toposampler.priors.frames import Frames
 from toposampler.priors.partition import PartitionConfig, find_partition, wilson_interval
 
 SMALL, FINE = PartitionConfig(sample=500), PartitionConfig(sample=2000)
@@ -87,39 +84,3 @@ def test_what_is_said() -> None:
     assert "less than 3.00%" in four["against"][-1]
     assert "4 components" in four["in_words"][0]
     assert "5 parts" in four["in_words"][0]
-
-
-def test_frames_are_mean_covariance_and_marginals() -> None:
-    generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(40_000) % 2
-    mixing = torch.tensor([[[2.0, 0.5], [0.0, 0.3]], [[0.1, 0.0], [0.3, 1.0]]])
-    uniform = 2 * math.sqrt(3) * (torch.rand(40_000, 2, generator=generator) - 0.5)
-    y = torch.where(labels[:, None] == 0, torch.randn(40_000, 2, generator=generator), uniform)
-    x = torch.einsum("nij,nj->ni", mixing[labels], y) + 5 * labels[:, None]
-    frames = Frames.of(x, labels, 2, 1e-3)
-    y = frames.whiten(x.double(), labels)
-    for k in range(2):
-        part = y[labels == k]
-        torch.testing.assert_close(part.T @ part / len(part), torch.eye(2).double(), atol=1e-6, rtol=0)
-        assert frames.mean[k].tolist() == pytest.approx(x[labels == k].mean(dim=0).tolist(), abs=1e-5)
-    torch.testing.assert_close(frames.colour(y, labels), x.double(), atol=1e-6, rtol=0)
-    z = torch.randn(20_000, 2, generator=generator).double()
-    drawn = frames.fill(z, torch.zeros(20_000, dtype=torch.long))
-    assert (drawn - z).abs().mean() < 0.02  # normal data have normal marginals
-    for k in range(2):
-        ours = frames.fill(z, torch.full((20_000,), k)).sort(dim=0).values
-        theirs = y[labels == k].sort(dim=0).values
-        assert (ours - theirs).abs().mean() < 0.03
-
-
-def test_frames_of_flat_and_of_single_points() -> None:
-    x = torch.cat([torch.linspace(0, 1, 11)[:, None] * torch.tensor([3.0, 4.0]), torch.ones(5, 2)])
-    labels = torch.tensor([0] * 11 + [1] * 5)
-    frames = Frames.of(x, labels, 2, 0.1)
-    assert frames.scales[0].tolist() == pytest.approx([5 * math.sqrt(0.1), 0.5 * math.sqrt(0.1)])
-    assert frames.scales[1].tolist() == [1, 1]
-    z = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).double()
-    made = frames.colour(frames.fill(z, labels[:1].expand(100)), labels[:1].expand(100))
-    assert (made @ torch.tensor([4.0, -3.0]).double()).abs().max() < 1e-6  # on the segment
-    made = frames.colour(frames.fill(z, labels[-1:].expand(100)), labels[-1:].expand(100))
-    torch.testing.assert_close(made, torch.ones(100, 2).double())

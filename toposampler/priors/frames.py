@@ -3,7 +3,9 @@
 Each component gets its mean, its principal axes, and a map from standard normal latents to its coordinates, by
 rotation-based iterative Gaussianization (Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229): the coordinates are made
 normal one by one, rotated, made normal again, and so on, until they are normal after a rotation; the map undoes this.
-A single iteration gives the data's distribution along each axis. Nothing is learned by gradients.
+A single iteration gives the data's distribution along each axis. A component that is elliptically symmetric, as a
+circle, a sphere or a shell of any dimension is, needs its radius made normal alone (radial Gaussianization, Lyu and
+Simoncelli 2009). Nothing is learned by gradients.
 """
 
 from __future__ import annotations
@@ -26,6 +28,9 @@ MOST_SAMPLES = 50_000
 NORMAL = 1.63
 """of sqrt(n) times the largest distance to the normal distribution function: below, data are taken for normal (99 %)"""
 
+SHELL = 0.05
+"""standard deviation of radii, over their mean, below which they are taken for one radius, seen off its center"""
+
 
 class Frames(nn.Module):
     """The coordinates of each of K components, and how latents fill them: L iterations in R of D directions."""
@@ -40,6 +45,10 @@ class Frames(nn.Module):
     """(K, L, R, KNOTS): at the levels of a standard normal at knots from -REACH to REACH"""
     rotations: Tensor
     """(K, L - 1, R, R)"""
+    radii: Tensor
+    """(K, KNOTS): quantiles of the radius of components that are elliptically symmetric, at the same levels"""
+    symmetric: Tensor
+    """(K,): the directions of such a component that are not flat; 0: it is another one"""
 
     def __init__(self, K: int, D: int, R: int, L: int = 1) -> None:
         super().__init__()
@@ -48,6 +57,8 @@ class Frames(nn.Module):
         self.register_buffer("scales", torch.ones(K, R))
         self.register_buffer("quantiles", torch.linspace(-REACH, REACH, KNOTS).repeat(K, L, R, 1))
         self.register_buffer("rotations", torch.eye(R).repeat(K, L - 1, 1, 1))
+        self.register_buffer("radii", torch.zeros(K, KNOTS))
+        self.register_buffer("symmetric", torch.zeros(K))
 
     @property
     def iterations(self) -> int:
@@ -65,7 +76,12 @@ class Frames(nn.Module):
         frames = cls(K, x.shape[1], R, L).double()
         used = 1
         for k in range(K):
-            part = x[labels == k][:MOST_SAMPLES].double()
+            members = (labels == k).nonzero()[:, 0]
+            if len(members) > MOST_SAMPLES:
+                members = members[
+                    torch.randperm(len(members), generator=torch.Generator().manual_seed(k))[:MOST_SAMPLES]
+                ]
+            part = x[members].double()
             frames.mean[k] = part.mean(dim=0)
             centred = part - frames.mean[k]
             scales, axes = _principal_axes(centred, R)
@@ -73,28 +89,31 @@ class Frames(nn.Module):
             frames.axes[k] = torch.where(towards < 0, -axes, axes)  # of two signs one, on all machines
             frames.scales[k] = scales.clamp(min=floor * float(scales[0])) if scales[0] > 0 else 1.0
             full = int((scales > floor * scales[0]).sum())
-            used = max(used, frames._gaussianize(k, centred @ frames.axes[k] / frames.scales[k], full))
+            used = max(used, frames._fit(k, centred @ frames.axes[k] / frames.scales[k], full))
         frames.quantiles = frames.quantiles[:, :used]
         frames.rotations = frames.rotations[:, : used - 1]
         return frames
 
-    def _gaussianize(self, k: int, y: Tensor, full: int) -> int:
-        """Fit quantiles and rotations of component k to y (n, R), whose first `full` directions are not flat; how many
-        iterations that took."""
+    def _fit(self, k: int, y: Tensor, full: int) -> int:
+        """Fit component k to coordinates y (n, R), whose first `full` directions are not flat; the iterations used."""
         levels = torch.special.ndtr(torch.linspace(-REACH, REACH, KNOTS, dtype=torch.float64))
+        self.quantiles[k, 0] = _quantiles(y, levels)
+        if full < 2 or _is_normal(_levels(self.quantiles[k, 0], y)[:, :full]):
+            return 1
+        if _is_symmetric(y[:, :full]):
+            radius = torch.linalg.vector_norm(y[:, :full], dim=1)
+            self.quantiles[k, 0, :full] = torch.linspace(-REACH, REACH, KNOTS)
+            self.radii[k] = _quantiles(radius[:, None], levels)[0]
+            self.symmetric[k] = full
+            return 1
         for i in range(self.iterations):
             self.quantiles[k, i] = table = _quantiles(y, levels)
-            if i + 1 == self.iterations or full < 2:
-                return i + 1
             y = _levels(table, y)
-            rotation = torch.eye(y.shape[1], dtype=torch.float64)
-            rng = torch.Generator().manual_seed(i)
-            rotation[:full, :full] = torch.linalg.qr(torch.randn(full, full, generator=rng, dtype=torch.float64)).Q
-            if _is_normal(rotated := (y @ rotation)[:, :full]) and _is_normal(y[:, :full]):
+            if i + 1 == self.iterations or _is_normal(y[:, :full]):
                 return i + 1
-            self.rotations[k, i] = rotation
-            y = torch.cat([rotated, y[:, full:]], dim=1)
-        raise AssertionError("unreachable")
+            self.rotations[k, i, :full, :full] = rotation = _rotation(full, i)
+            y = torch.cat([y[:, :full] @ rotation, y[:, full:]], dim=1)
+        raise AssertionError("there is at least one iteration")
 
     def fill(self, z: Tensor, c: Tensor) -> Tensor:
         """q_c(z): standard normal z (n, R) as coordinates (n, R) of the components c (n,)."""
@@ -102,14 +121,24 @@ class Frames(nn.Module):
         for i in reversed(range(self.iterations - 1)):
             y = torch.einsum("ns,nrs->nr", y, self.rotations[c, i])
             y = self._quantile(i, y, c)
-        return y
+        return self._on_radius(y, c)
+
+    def _on_radius(self, y: Tensor, c: Tensor) -> Tensor:
+        """y (n, R) as it is, or, in components that are elliptically symmetric, at the radius of the data."""
+        full = self.symmetric[c]
+        inside = torch.arange(y.shape[1], device=y.device) < full[:, None]
+        radius = torch.linalg.vector_norm(y * inside, dim=1).clamp(min=torch.finfo(y.dtype).tiny)
+        level = torch.special.ndtri(torch.special.gammainc(full.clamp(min=1) / 2, radius.square() / 2))
+        left, share = _between_knots(level)
+        low, high = (self.radii[c, left + j] for j in (0, 1))
+        return torch.where(inside, (torch.lerp(low, high, share) / radius)[:, None] * y, y)
 
     def _quantile(self, i: int, z: Tensor, c: Tensor) -> Tensor:
-        place = (z.clamp(-REACH, REACH) + REACH) * ((KNOTS - 1) / (2 * REACH))
-        left = place.floor().clamp(max=KNOTS - 2)
+        """The quantiles of iteration i at normal levels z (n, R)."""
+        left, share = _between_knots(z)
         table, directions = self.quantiles[:, i], torch.arange(z.shape[1], device=z.device)
-        low, high = (table[c[:, None], directions, left.long() + j] for j in (0, 1))
-        return torch.lerp(low, high, place - left)
+        low, high = (table[c[:, None], directions, left + j] for j in (0, 1))
+        return torch.lerp(low, high, share)
 
     def whiten(self, x: Tensor, c: Tensor) -> Tensor:
         """y = S_c^-1 V_c' (x - m_c): (n, D) to (n, R)."""
@@ -165,8 +194,44 @@ def _levels(table: Tensor, y: Tensor) -> Tensor:
     return (place * (2 * REACH / (KNOTS - 1)) - REACH).T
 
 
+def _between_knots(level: Tensor) -> tuple[Tensor, Tensor]:
+    """The knot to the left of normal levels (...), int64, and the share of the way from it to the next."""
+    place = (level.clamp(-REACH, REACH) + REACH) * ((KNOTS - 1) / (2 * REACH))
+    left = place.floor().clamp(max=KNOTS - 2)
+    return left.long(), place - left
+
+
+def _rotation(d: int, i: int) -> Tensor:
+    """The i-th random rotation (d, d) float64, the same on all machines to rounding."""
+    rng = torch.Generator().manual_seed(i)
+    return torch.linalg.qr(torch.rand(d, d, generator=rng, dtype=torch.float64) - 0.5).Q
+
+
+def _is_symmetric(y: Tensor) -> bool:
+    """Whether y (n, d) is taken for spherically symmetric around 0.
+
+    Its directions are uniform, overall and, unless radii differ by less than `SHELL`, in the nearer and the farther
+    half each: with normal radii in place of their own the points are normal.
+    """
+    radius = torch.linalg.vector_norm(y, dim=1)
+    if not (radius > 0).all():
+        return False
+    normal = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=y.dtype)
+    points = y * (torch.linalg.vector_norm(normal, dim=1) / radius)[:, None]
+    near = radius < radius.median()
+    is_shell = bool(radius.std() < SHELL * radius.mean())
+    return _is_normal(points) and (is_shell or (_is_normal(points[near]) and _is_normal(points[~near])))
+
+
 def _is_normal(y: Tensor) -> bool:
-    """Whether each column of y (n, R) follows the standard normal distribution, by Kolmogorov and Smirnov's test."""
-    n = len(y)
+    """Whether y (n, d) is taken for standard normal, by Kolmogorov and Smirnov's test.
+
+    Its columns are tested, as many rotated ones where d is small, and its radius.
+    """
+    n, d = y.shape
+    if d <= ROTATED_DIMENSIONS:
+        y = torch.cat([y, *(y @ _rotation(d, i) for i in (1000, 1001))], dim=1)
+    radius = torch.linalg.vector_norm(y[:, :d], dim=1, keepdim=True).square() / 2
+    shares = torch.cat([torch.special.ndtr(y), torch.special.gammainc(torch.full_like(radius, d / 2), radius)], dim=1)
     steps = (torch.arange(n, dtype=y.dtype) + 0.5)[:, None] / n
-    return float((torch.special.ndtr(y.sort(dim=0).values) - steps).abs().max()) * math.sqrt(n) < NORMAL
+    return float((shares.sort(dim=0).values - steps).abs().max()) * math.sqrt(n) < NORMAL

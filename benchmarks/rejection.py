@@ -28,8 +28,11 @@ from torch import Tensor
 
 from runs import side_by_side, trained, write_results
 from toposampler.data.geometry import Segments
+from toposampler.evaluation.figures import interval
+from toposampler.evaluation.results import Estimate
 from toposampler.metrics.manifold import coverage, off_manifold
 from toposampler.plots import precision_recall
+from toposampler.plots.comparison import Operation
 from toposampler.rejection import TRUNCATIONS, Rejection
 from toposampler.rejection.critic import CriticRejection
 from toposampler.rejection.latent_rs import LatentRS
@@ -124,12 +127,12 @@ def by_sampler(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], dic
     return groups
 
 
-def curves(rows: Sequence[dict[str, Any]]) -> dict[str, list[tuple[float, float, float]]]:
-    """Mean precision, recall and acceptance rate at each value of a knob, as `precision_recall` draws them."""
-    found: dict[str, list[tuple[float, float, float]]] = {}
+def curves(rows: Sequence[dict[str, Any]]) -> dict[str, list[Operation]]:
+    """Precision and recall over the seeds, and mean acceptance rate, at each value of a knob."""
+    found: dict[str, list[Operation]] = {}
     for (system, sampler, _), values in by_sampler(rows).items():
-        point = (fmean(values["precision"]), fmean(values["recall"]), fmean(values["acceptance"]))
-        found.setdefault(f"{system}, {sampler}", []).append(point)
+        precision, recall = (interval(Estimate(values[name])) for name in ("precision", "recall"))
+        found.setdefault(f"{system}, {sampler}", []).append(Operation(precision, recall, fmean(values["acceptance"])))
     return found
 
 

@@ -34,6 +34,7 @@ from toposampler.data.spheres import SpheresConfig
 from toposampler.metrics.homeomorphism import bi_lipschitz, continuity, trustworthiness
 from toposampler.metrics.manifold import coverage, off_manifold
 from toposampler.metrics.masses import component_masses
+from toposampler.plots.barcodes import evenly
 from toposampler.priors.noise import NoiseConfig
 from toposampler.records import read_records
 from toposampler.topology import estimate_components, signature_loss
@@ -269,7 +270,7 @@ def show_noise(rows: Sequence[dict[str, Any]], folder: Path) -> None:
         print(f"    {kind:8}", *(row["components"] for row in rows if row["kind"] == kind))
     clouds = {"noise z": rows[0]["z"]} | {row["kind"]: row["latents"] for row in rows if row["seed"] == 0}
     clouds |= {"two spheres": SpheresConfig().load().x}
-    figure = plots.barcodes(clouds, "The noise module alone: a network stretches, a gate tears")
+    figure = plots.barcodes(evenly(clouds), "The noise module alone: a network stretches, a gate tears")
     figure.savefig(folder / "toposampler_noise.png")
 
 
@@ -300,7 +301,8 @@ def show_maps(rows: Sequence[dict[str, Any]], folder: Path) -> None:
         name = SYSTEMS[row["system"]]
         for start, found in row["maps"].items():
             print(f"    {name}, from {start}: " + "  ".join(f"{value:.3g}" for value in found.values()))
-        plots.barcodes(row["clouds"], f"{name}, two 2-spheres").savefig(folder / f"barcodes_{row['system']}.png")
+        figure = plots.barcodes(evenly(row["clouds"]), f"{name}, two 2-spheres")
+        figure.savefig(folder / f"barcodes_{row['system']}.png")
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def test_remote_storage_is_refused_and_home_is_written_out(address: str, monkeyp
     assert load_config(LINES, ["--output", "~"]).output == "/home/me"
     with pytest.raises(UserError, match="output: there is no home folder ~nobody-here"):
         load_config(LINES, ["--output", "~nobody-here/runs"])
+    with pytest.raises(UserError, match="output: a file's name has at most 255 bytes, and one here has 258"):
+        load_config(LINES, ["--output", f"runs/{129 * 'é'}"])
 
 
 @pytest.mark.parametrize(

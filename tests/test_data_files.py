@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from toposampler.data.folder import FolderConfig
 from toposampler.data.images import to_bytes
@@ -209,6 +209,16 @@ def test_folder_with_one_sub_folder_has_no_labels(tmp_path: Path) -> None:
     paint(tmp_path / "all" / "a.png", (1, 2, 3))
     paint(tmp_path / "b.png", (1, 2, 3))
     assert FolderConfig(path=tmp_path).load().labels is None
+
+
+def test_a_document_that_other_programs_run_is_no_picture_whatever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    for name in "ab":
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png", format="EPS")
+    with pytest.raises(UserError, match=r"a\.png cannot be read: cannot identify image file"):
+        FolderConfig(path=tmp_path).load()
 
 
 def test_folder_refuses(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import sys
 import zipfile
@@ -244,6 +245,21 @@ def test_a_damaged_member_of_an_archive_is_refused(tmp_path: Path) -> None:
         read_file(tmp_path / "x.npz")
 
 
+def test_an_altered_bit_of_a_tensor_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.zeros(100, 2), tmp_path / "x.pt")
+    content = bytearray((tmp_path / "x.pt").read_bytes())
+    content[content.index(bytes(500)) + 200] ^= 1  # torch does not compare the check sum that the file has
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.pt is damaged: x/data/0 has another check sum than when it was written"):
+        read_file(tmp_path / "x.pt")
+
+
+def test_a_tensor_larger_than_its_file_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.zeros(1, 2).expand(2**40, 2), tmp_path / "x.pt")
+    with pytest.raises(UserError, match=r"holds an expanded tensor of shape \[1099511627776, 2\]: save x\.contiguous"):
+        read_file(tmp_path / "x.pt")
+
+
 def test_unknown_endings_and_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"must end in \.npy, \.npz, \.pt, \.csv, \.parquet, .* got \.xlsx"):
         read_file(tmp_path / "x.xlsx")
@@ -252,6 +268,15 @@ def test_unknown_endings_and_folders_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", POINTS)
     with pytest.raises(UserError, match=r"holds one array: leave data\.key a out"):
         read_file(tmp_path / "x.npy", key="a")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name in ("x.npy", "x.png"):
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(UserError, match=r"x\.npy is not a file"):
+        read_file(tmp_path / "x.npy")
+    with pytest.raises(UserError, match=r"x\.png cannot be read: it is not a file"):
+        FolderConfig(path=tmp_path).load()
 
 
 def test_parquet_without_pyarrow_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,6 +324,22 @@ def test_a_picture_too_large_to_be_read_is_said_in_plain_words(tmp_path: Path, m
         UserError, match=r"scan\.png has more than 1,400 pixels, the most that are read: save it smaller"
     ):
         FolderConfig(path=tmp_path).load()
+
+
+def test_a_picture_that_says_to_be_larger_than_its_file_can_be_is_refused_at_once(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.bmp")
+    content = bytearray((tmp_path / "x.bmp").read_bytes())
+    content[18:26] = (10_000).to_bytes(4, "little") * 2  # width and height
+    (tmp_path / "x.bmp").write_bytes(content)
+    with pytest.raises(UserError, match=r"says to have 10,000 x 10,000 pixels, and has 246 bytes"):
+        FolderConfig(path=tmp_path).load()
+
+
+def test_numbers_near_the_largest_are_described() -> None:
+    x = np.array([[1.7e308, 1e-300], [-1.7e308, 2e-300]])
+    lines = describe(dataset_of("it", x, standardise=True))
+    assert lines[1] == "column 0: -1.7e+308 to 1.7e+308, mean 0, standard deviation 1.7e+308"
+    assert lines[2] == "column 1: 1e-300 to 2e-300, mean 1.5e-300, standard deviation 5e-301"
 
 
 def test_describe_says_count_range_labels_and_units() -> None:

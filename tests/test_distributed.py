@@ -179,7 +179,8 @@ def complete(tmp_path: Path) -> RunConfig:
     folder.mkdir()
     (folder / "config.yaml").write_text(to_yaml(config))
     (folder / "model.pt").touch()
-    result = {"metrics": {"jsd": 0.25}, "active_generators": 4, "generator_steps": 9, "seconds": 1.5}
+    steps = config.training.generator_steps
+    result = {"metrics": {"jsd": 0.25}, "active_generators": 4, "generator_steps": steps, "seconds": 1.5}
     (folder / "result.json").write_text(json.dumps(result | {"model": str(folder / "model.pt")}))
     return config
 
@@ -188,6 +189,8 @@ def test_a_run_is_complete_with_its_result_and_its_model(complete: RunConfig) ->
     result = stored_result(complete)
     assert result is not None
     assert result["metrics"] == {"jsd": 0.25}
+    longer = complete.training.model_copy(update={"generator_steps": complete.training.generator_steps + 1})
+    assert stored_result(complete.model_copy(update={"training": longer})) is None
     Path(result["model"]).unlink()
     assert stored_result(complete) is None
     (run_folder(complete) / "result.json").unlink()

@@ -18,15 +18,17 @@ from processes import assert_nothing_left, start
 from torch import nn
 
 from toposampler.data import Dataset
+from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
 from toposampler.errors import UserError
 from toposampler.evaluation.halves import halves, sample_count
 from toposampler.evaluation.images import ImageMetrics, StackedMetrics
 from toposampler.evaluation.job import Subject, sampled
 from toposampler.evaluation.models import by_seed, described
-from toposampler.evaluation.results import Estimate, as_csv, as_json, over_seeds, row
-from toposampler.evaluation.suite import Suite
-from toposampler.evaluation.table import generators, table, text
+from toposampler.evaluation.results import Estimate, Row, as_csv, as_json, over_seeds, row
+from toposampler.evaluation.suite import Findings, Suite
+from toposampler.evaluation.table import generators, table, text, warnings
+from toposampler.metrics.catalog import KINDS, direction, is_detail, kind_of
 from toposampler.metrics.classifier import Classifier
 from toposampler.rejection.training import train_weights
 from toposampler.training import RunConfig, load_model, train
@@ -127,7 +129,8 @@ class TestSuite:
         ]
         lines = list(table(rows))
         start = lines.index("\non the support, and all of it")
-        names, of_real, of_dropped = (line.split() for line in lines[start + 1 : start + 4])
+        names, better, of_real, of_dropped = (line.split() for line in lines[start + 1 : start + 5])
+        assert dict(zip(names, better[1:], strict=True)) == {name: direction(name) for name in names}
         place = names.index("coverage_0.05_min")
         assert float(of_real[1:][place]) > 0.8
         assert of_dropped[1:][place] == "0"
@@ -200,6 +203,19 @@ class TestResults:
     def test_a_value_has_two_digits_of_its_uncertainty(self, values: list[float], shown: str) -> None:
         assert text(Estimate(values)) == shown
 
+    def test_a_mean_within_its_own_interval_of_0_is_warned_of_with_what_makes_it_smaller(self) -> None:
+        draws = [Findings({}, (torch.zeros(1), torch.zeros(1)))]
+        noisy = Estimate([0.0, 0.03])  # 0.015 ± 0.19
+        metrics = {"prior_tv": noisy, "score": Estimate([0.5, 0.5]), "mmd2_40": noisy, "mode_mass_0": noisy}
+        few, seeds = warnings([Row("a", metrics, draws), Row("b", metrics, draws), Row("a, 2 seeds", metrics, [])])
+        # t(0.975; 10) sd / sqrt(11) = 2.228 * 0.0212 / 3.317 = 0.01425, and of 10 draws 0.01518
+        assert few == (
+            "few draws: the ± is larger than the mean of prior_tv (a, b); --draws 11 would do, if they scatter alike"
+        )
+        assert seeds == ("few seeds: the ± is larger than the mean of prior_tv (a, 2 seeds); give models of more seeds")
+        assert list(warnings([Row("a", {"score": Estimate([0.5, 0.51])}, draws)])) == []
+        assert "at least --draws 100" in next(warnings([Row("a", {"prior_tv": Estimate([-1.0, 1.001])}, draws)]))
+
     def test_models_count_once_however_many_their_draws(self) -> None:
         suite, (real, others) = Suite(LINES, None), halves(LINES, 50, seed=0)
         draws = [suite.of_data(others, real, seed) for seed in (0, 1)]
@@ -221,6 +237,24 @@ class TestResults:
         assert found["seed"] == 0
         assert [len(of["metrics"][name]["values"]) for of in found["rows"]] == [3, 1, 2]
         assert list(generators(rows)) == []
+
+
+def test_every_metric_is_of_one_kind_and_every_kind_is_measured(classifier: Classifier) -> None:
+    points = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    labels, names = torch.arange(60) % 2, {"acceptance_rate", "fid_30"}  # these need a sampler and Inception's weights
+    ids, prior = torch.arange(30) % 2, torch.tensor([0.5, 0.5])
+    plain = Dataset(points, labels, torch.tensor([0.5, 0.5]))
+    for data in (LinesConfig(n=60).load(), GaussiansConfig(n=60).load(), plain):
+        half, _ = halves(data, 30, seed=0)
+        names |= Suite(data, None).of_samples(half.x, ids, prior, half, seed=0).metrics.keys()
+    half, _ = halves(greys(labels), 30, seed=0)
+    names |= ImageMetrics(classifier).measure(half.x, ids, half)[0].keys()
+    digits = torch.arange(60)[:, None] % 3 * torch.ones(3).long()
+    names |= StackedMetrics(classifier).measure(greys(digits, 3).x, None, greys(digits, 3))[0].keys()
+    kinds = {name: [kind.name for kind in KINDS if kind.pattern.fullmatch(name)] for name in names}
+    assert {name: found for name, found in kinds.items() if len(found) != 1} == {}
+    assert {kind.name for kind in KINDS} == {found[0] for found in kinds.values()}
+    assert {name for name in names if kind_of(name).block is None} >= {name for name in names if is_detail(name)}
 
 
 def trained(folder: Path, name: str, seed: int = 0, n: int = 100) -> Path:
@@ -283,7 +317,7 @@ def test_the_command_shows_and_writes_everything(
     assert evaluate(*arguments) == 0
     said = capsys.readouterr()
     names = ["real", "a", "a jacobian 0.8", "b", "b jacobian 0.8", "a, 2 seeds"]
-    block = said.out.split("\nmasses\n")[1].splitlines()[1:7]
+    block = said.out.split("\nmasses\n")[1].splitlines()[2:8]
     assert [line.startswith(name) for line, name in zip(block, names, strict=True)] == [True] * 6
     assert f"warning: the results of a are in the files only: no run on MLflow is known of {runs['a']}" in said.err
     assert "gone.db does not exist" in said.err, "of b, whose MLflow is gone"
@@ -298,7 +332,18 @@ def test_the_command_shows_and_writes_everything(
     figures = {
         f"{kind}_{of}" for kind in ("samples", "nearest") for of in ("a", "b", "a-jacobian-0.8", "b-jacobian-0.8")
     }
-    assert {path.stem for path in out.glob("*.png")} == {"precision_recall", *figures}
+    assert {path.stem for path in out.glob("*.png")} == {"metrics", "precision_recall", *figures}
+    assert content["metrics"]["prior_tv"] == {"better": "less", "meaning": kind_of("prior_tv").meaning}
+    assert content["metrics"].keys() == {name for of in content["rows"] for name in of["metrics"]}
+    doing = [
+        "loading the data lines",
+        "evaluating: 2 draws of 5 rows, processes: 1",
+        "drawing the figures",
+        "recording",
+    ]
+    places = [said.err.index(what) for what in doing]
+    assert places == sorted(places)
+    assert "calibrating rejection jacobian" in said.err
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ from ranks import on_ranks
 from toposampler.errors import RunInterruptedError
 from toposampler.training import load_config
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
-from toposampler.training.run import train as train_here
+from toposampler.training.entry import train as train_here
 
 pytestmark = pytest.mark.ray
 
@@ -361,21 +361,22 @@ def test_the_newest_checkpoint_is_damaged(
     recovery.told("newest checkpoint damaged", "told, and passed by for the one before; the same bits")
 
 
+def ray_start(arguments: list[Any], environment: Mapping[str, str]) -> None:
+    """Start a node of Ray with `arguments`."""
+    command = ["ray", "start", "--dashboard-agent-listen-port", free_port(), *arguments]
+    command += ["--object-store-memory", 100_000_000]
+    subprocess.run([str(part) for part in command], env=environment, check=True, capture_output=True)
+
+
 @pytest.fixture
 def two_nodes(environment: dict[str, str]) -> Iterator[tuple[str, int]]:
     """A Ray cluster of two nodes with one CPU each, on this machine: its address and the process of the second node."""
     folder, port = Path(tempfile.mkdtemp(prefix="ray")), free_port()
     head = ["--head", "--port", port, "--temp-dir", folder, "--ray-client-server-port", free_port()]
     head += ["--include-dashboard", "false"]
-    common = ["--num-cpus", 1, "--object-store-memory", 100_000_000]
-
-    def ray_start(arguments: list[Any]) -> None:
-        command = ["ray", "start", "--dashboard-agent-listen-port", free_port(), *common, *arguments]
-        subprocess.run([str(part) for part in command], env=environment, check=True, capture_output=True)
-
-    ray_start(head)
+    ray_start([*head, "--num-cpus", 1], environment)
     before = processes(environment, "raylet/raylet")
-    ray_start(["--address", f"127.0.0.1:{port}"])
+    ray_start(["--address", f"127.0.0.1:{port}", "--num-cpus", 1], environment)
     (second,) = set(processes(environment, "raylet/raylet")) - set(before)
     yield f"127.0.0.1:{port}", second
     kill_all(environment)

@@ -18,11 +18,11 @@ import pytest
 import torch
 
 import toposampler
-from toposampler.api import FADE, FAINT
 from toposampler.data.array import ArrayConfig
 from toposampler.errors import UserError
 from toposampler.fitted import Fitted
 from toposampler.nn.custom import Networks
+from toposampler.systems.dmgan_pl import FADE, SPENT
 from toposampler.training import load_config, load_model
 from toposampler.training.model import data_of
 
@@ -149,7 +149,7 @@ def test_a_schedule_fits_the_length_of_the_run(fit: Fit) -> None:
         prior: Any = fit(blobs(0, 60)[0], **keys).model.config.system
         return prior.prior.entropy_decay
 
-    assert decay(training__generator_steps=5) == pytest.approx(FAINT ** (1 / (FADE * 5)))
+    assert decay(training__generator_steps=5) == pytest.approx((SPENT / 1000) ** (1 / (FADE * 5)))
     assert decay(training__generator_steps=5, system__prior__entropy_decay=0.9) == 0.9
     assert decay(**{"system.prior": {"entropy_decay": 0.8}}) == 0.8
 

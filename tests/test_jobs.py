@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import aiohttp
 import pytest
@@ -15,11 +17,12 @@ import requests
 from processes import CONFIG, ROOT
 from ray.job_submission import JobStatus
 
-from toposampler.config import to_yaml
+from toposampler.config import TrackingConfig, to_yaml
 from toposampler.distributed import jobs
 from toposampler.distributed.commit import COMMIT, git_commit
-from toposampler.distributed.jobs import exit_code, follow
+from toposampler.distributed.jobs import exit_code, follow, how_to_stop
 from toposampler.errors import UserError
+from toposampler.tracking.uri import tracking_uri
 from toposampler.training import load_config
 from toposampler.training.config import run_folder
 from toposampler.training.run import check
@@ -54,6 +57,9 @@ def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
         (["c.yaml", "--submit=ray://h:10001"], "address starts with http.* such as http://HEAD:8265"),
         (["--resume=", "x"], "--resume needs the name of a run"),
         (["c.yaml", "--local", "--submit", "http://h:1"], "--local trains in this process, --submit on a cluster"),
+        (["--resume", "x", "--init-from", "y"], "--resume goes on with a run, and --init-from begins a new one"),
+        (["c.yaml", "--init-from"], "--init-from needs a model"),
+        (["c.yaml", "--init-state", "--local"], "--init-state needs weights or full"),
     ],
 )
 def test_a_command_line_that_cannot_be(script: ModuleType, arguments: list[str], message: str) -> None:
@@ -179,6 +185,34 @@ def test_a_signal_while_waiting_leaves_the_job_running(
     monkeypatch.setattr(jobs, "follow", follow)
     assert script.main([CONFIG, "--submit", "http://h:8265"]) == code
     assert "the job goes on; to stop it: ray job stop --address http://h:8265 run-1" in capsys.readouterr().err
+
+
+def test_printed_commands_are_quoted() -> None:
+    assert how_to_stop("http://h:1/a b", "run-1") == "ray job stop --address 'http://h:1/a b' run-1"
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_a_password_is_not_in_the_command_line_of_a_job(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, typed: bool
+) -> None:
+    """Typed whole, or in the environment and without the password where a stored configuration names it."""
+    sent: list[dict[str, Any]] = []
+    client = SimpleNamespace(submit_job=lambda **job: sent.append(job) or "run-1")
+    monkeypatch.setattr(jobs, "job_client", lambda _: client)
+    whole, hidden = "postgresql://me:s3cret@db/mlflow", "postgresql://***@db/mlflow"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere" if typed else whole)
+    uri = whole if typed else hidden
+    assert script.main([CONFIG, "--submit=http://h:8265", "--no-wait", "--tracking.uri", uri]) == 0
+    (job,) = sent
+    assert shlex.split(job["entrypoint"])[-2:] == ["--tracking.uri", hidden]
+    assert job["runtime_env"]["env_vars"]["MLFLOW_TRACKING_URI"] == whole
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", whole)
+    assert tracking_uri(TrackingConfig(uri=hidden), Path("/runs")) == whole, "what the job makes of the two"
+
+
+def test_a_model_that_is_not_sent_cannot_be_begun_with(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main([CONFIG, "--submit=http://h:8265", "--init-from", "runs/x"]) == 2
+    assert "--init-from with --submit: runs/x is not sent along" in capsys.readouterr().err
 
 
 def test_nobody_at_the_address(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,7 +46,7 @@ def test_it_gives_the_bits_of_a_worker(make_config: MakeConfig, capsys: pytest.C
     local = make_config("dmgan_pl", name="local", tracking__enabled=False)
     result = launch(local, local=True)
     alone = make_config("dmgan_pl", name="alone", tracking__enabled=False)
-    assert result["metrics"] == (train(alone) or {})["metrics"]
+    assert result["metrics"] == (train(alone, progress=False) or {})["metrics"]
     assert all(map(torch.equal, weights(local), weights(alone)))
     said = capsys.readouterr().err
     assert "loading the data lines\n" in said

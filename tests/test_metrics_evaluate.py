@@ -13,6 +13,8 @@ from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
 from toposampler.data.spheres import SpheresConfig
 from toposampler.metrics import evaluate
+from toposampler.metrics.evaluate import evaluation
+from toposampler.topology import estimate_components
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("whole_metrics")
@@ -182,8 +184,6 @@ def test_what_the_data_cannot_tell_is_absent() -> None:
     assert scores.keys() == {
         "energy_distance_root",
         "sliced_wasserstein_2",
-        "components_found",
-        "components_found_real",
         "diagram0_w1_800",
         "mtop_div_100_800",
         "off_support_nn99",
@@ -191,6 +191,21 @@ def test_what_the_data_cannot_tell_is_absent() -> None:
         "active_generators",
         "score",
     }
+
+
+def test_components_are_counted_of_points_alone() -> None:
+    data, names = blobs(), {"components_found", "components_found_real"}
+    points = Dataset(data.x.flatten(1), data.labels, data.weights)
+    assert names <= evaluate(points, points.x, None, None, seed=0).keys()
+    assert not names & evaluate(data, data.x, None, None, seed=0).keys()
+
+
+def test_the_clouds_are_those_that_components_were_counted_of() -> None:
+    data = GaussiansConfig().load()
+    found = evaluation(data, data.x[data.labels != 0], None, None, seed=0)
+    for cloud, name, count in ((found.real_cloud, "components_found_real", 8), (found.cloud, "components_found", 7)):
+        assert cloud.shape == (1000, 2)
+        assert estimate_components(cloud).count == found.metrics[name] == count
 
 
 def test_a_label_lost_among_the_chosen_real_points_is_absent() -> None:

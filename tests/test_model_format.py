@@ -184,6 +184,8 @@ def test_a_changed_manifest_is_refused(model: Path, change: dict[str, Any]) -> N
         ({"data": "lines"}, "data: input should be a valid dictionary"),
         ({"data": {"name": "lines", "sha256": "0"}}, r"data\.sha256: string should match pattern"),
         ({"evaluation": {"score": "0"}}, r"evaluation\.score: input should be a valid number"),
+        ({"system": "wgan_gp"}, "its model.json says system wgan_gp, and its config.json another"),
+        ({"data": {"name": "circles", "sha256": 64 * "0"}}, "its model.json says data circles, and its config.json"),
         ({"files": {"a": 64 * "0"}}, "files: dictionary should have at least 3 items"),
         ({"files": {"a\0b": 64 * "0"}}, "string should match pattern"),
         ({"files": dict.fromkeys("abc", 64 * "0")}, "files lacks config.json, samples.png, weights.safetensors"),
@@ -242,6 +244,13 @@ def test_weights_that_are_not_finite_are_refused(model: Path, name: str, number:
         load_model(model, ema)
 
 
+def test_weights_so_large_that_samples_are_not_finite_are_said(model: Path) -> None:
+    change_weights(model, lambda tensors: [x.fill_(3e38) for name, x in tensors.items() if "generators" in name])
+    loaded = load_model(model)
+    with pytest.raises(UserError, match="samples of the model 'run' are not finite: its weights are too large"):
+        loaded.sample(10)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -254,6 +263,19 @@ def test_weights_that_are_not_finite_are_refused(model: Path, name: str, number:
         (lambda t: t.pop("system.generators.stacked.0"), "Missing key"),
         (lambda t: t.update({"average": torch.ones(3)}), "holds 'average', which is no part of a model"),
         (lambda t: t.update({"code": torch.ones(3)}), "holds 'code', which is no part of a model"),
+        (lambda t: t.update({"transform.mean": torch.ones(2).double()}), "standardisation of its points is wrong: 'sc"),
+        (
+            lambda t: t.update({f"transform.{name}": torch.ones(3).double() for name in ("mean", "scale")}),
+            r"of 3 columns, and a sample has the shape \[2\]",
+        ),
+        (
+            lambda t: t.update({name: x.to(torch.complex64) for name, x in t.items() if name.startswith("system.gen")}),
+            r"generators\.stacked\.\d holds torch\.complex64, not torch\.float32",
+        ),
+        (
+            lambda t: t.update({name: x.double() for name, x in t.items() if name.startswith("average.")}),
+            r"generators\.stacked\.\d holds torch\.float64, not torch\.float32",
+        ),
     ],
 )
 def test_weights_that_are_not_those_of_the_system_are_refused(
@@ -318,6 +340,31 @@ def test_weights_of_another_configuration_are_refused(model: Path) -> None:
     change_config(model, json.dumps(config))
     with pytest.raises(UserError, match="its weights are not those of its configuration"):
         load_model(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"loop": None}, "loop: input should be a valid dictionary"),
+        ({"shape": [2.0]}, r"shape\.0: input should be a valid integer \(got 2\.0\)"),
+        ({"config": []}, "config: input should be a valid dictionary"),
+        ({"networks": {"critic": {}}}, r"networks\.critic\.name: field required"),
+        ({"transform": {"mean": torch.zeros(2)}}, "the standardisation of its points is wrong"),
+    ],
+)
+def test_a_checkpoint_of_other_values_is_refused(
+    run: Path, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    state = read_checkpoint(checkpoints(run / "checkpoints")[-1])
+    torch.save(state | change, tmp_path / "step_1.pt")
+    with pytest.raises(UserError, match=message):
+        load_model(tmp_path / "step_1.pt")
+
+
+@pytest.mark.parametrize("place", [300 * "x", "a\0b"])
+def test_a_name_that_no_file_can_have_is_refused(place: str) -> None:
+    with pytest.raises(UserError, match="cannot be read: "):
+        load_model(place)
 
 
 def test_a_path_is_loaded_without_mlflow(model: Path) -> None:

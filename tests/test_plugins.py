@@ -20,9 +20,10 @@ from toposampler.config import describe, flatten, validate
 from toposampler.data import SETS, DataConfig, Dataset
 from toposampler.errors import UserError
 from toposampler.evaluation.results import Estimate, Row
-from toposampler.evaluation.table import FURTHER, table
+from toposampler.evaluation.table import table
 from toposampler.keys import may, may_branch, ready_ranges
 from toposampler.metrics import registered
+from toposampler.metrics.catalog import FURTHER, kind_of
 from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.registered import METRICS
 from toposampler.nn.families import NETWORKS
@@ -281,9 +282,23 @@ class TestMetrics:
     def test_the_table_prints_a_metric_that_no_block_names(self) -> None:
         metrics = {"drawn": Estimate([0.25]), "score": Estimate([0.5]), "mode_mass_3": Estimate([0.125])}
         lines = list(table([Row("model", metrics, [])]))
-        assert f"\n{FURTHER}" == lines[-3]
-        assert lines[-2].split() == ["drawn"]
-        assert lines[-1].split() == ["model", "0.25"]
+        start = lines.index(f"\n{FURTHER}")
+        block = [line.split() for line in lines[start + 1 : start + 4]]
+        assert block == [["drawn"], ["better", "-"], ["model", "0.25"]]
+        assert "mode_mass_3" not in "".join(lines)
+
+    def test_a_metric_says_of_itself_which_values_are_better(self) -> None:
+        for better, shown in (("more", "more"), (0.25, "0.25"), ("faster", "-"), (True, "-")):
+
+            def spread(real: Tensor, samples: Tensor) -> float:
+                """How wide samples are."""
+                return float(samples.std())
+
+            spread.better = better  # type: ignore[attr-defined]
+            toposampler.register(spread, metric="spread")
+            kind = kind_of("spread")
+            assert kind is not None
+            assert (kind.direction, kind.meaning, kind.block) == (shown, "How wide samples are.", FURTHER)
 
 
 def test_a_page_of_the_package_is_found_by_itself() -> None:

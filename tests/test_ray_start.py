@@ -7,14 +7,15 @@ import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed import jobs
+from toposampler.distributed import jobs, trainer
 from toposampler.distributed.cluster import MAX_SOCKET_BYTES, check_socket_paths, cluster
-from toposampler.errors import UserError
+from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.training import RunConfig
 
 TOKEN = "0123456789abcdef"
@@ -121,3 +122,18 @@ def test_the_token_is_found_where_ray_keeps_it(
 def test_an_address_without_a_cluster_is_still_said_to_be_wrong(make_config: Callable[..., RunConfig]) -> None:
     with pytest.raises(UserError, match="It must be the address of the dashboard of a Ray cluster"):
         jobs.submit("http://127.0.0.1:9", make_config("wgan_gp"), ["python", "x.py"])
+
+
+def test_a_ray_that_loses_its_own_process_is_one_message(
+    make_config: Callable[..., RunConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose() -> None:
+        raise ray.exceptions.OutOfMemoryError("7 worker(s) were killed: the node runs low on memory.\nTop 10")
+
+    monkeypatch.setattr(trainer, "_trainer", lambda _: SimpleNamespace(fit=lose))
+    with pytest.raises(TrainingStoppedError) as caught:
+        trainer.train_on_workers(make_config("wgan_gp"))
+    assert str(caught.value) == (
+        "Ray lost the process that leads the workers: 7 worker(s) were killed: the node runs low on memory; the same "
+        "command goes on from the newest checkpoint"
+    )

@@ -32,7 +32,7 @@ def make_run(make_config: Callable[..., RunConfig], tmp_path: Path) -> MakeRun:
         (folder / "figures").mkdir(parents=True)
         (folder / "config.yaml").write_text(to_yaml(make_config(system, name=name, **overrides)))
         result = {
-            "metrics": {"jsd_nats": 0.25, "mode_mass_0": 0.7, "coverage_component_3": 1.0, "active_generators": 2.0},
+            "metrics": {"jsd_nats": 0.25, "mode_mass_0": 0.7, "coverage_k5_component_3": 1.0, "active_generators": 2.0},
             "prior": prior,
             "active_generators": 2,
             "generator_steps": 13333,

@@ -172,8 +172,24 @@ class TestFormats:
             square = seen[number // 3, 1:33:4, number % 3, 1:33:4].transpose(2, 0, 1)
             np.testing.assert_array_equal(square, to_bytes(x[number]).numpy())
         assert (seen[1, :, 2] == 255).all(), "a place without an image is white"
-        with pytest.raises(UserError, match="a picture of 1,001 images, and one shows 1,000 at most"):
+        with pytest.raises(UserError, match="a picture of 1,001 samples, and one shows 1,000 at most"):
             output(tmp_path / "x.png", 1001, (1, 8, 8)).check()
+
+    @pytest.mark.usefixtures("drawn")
+    def test_a_picture_of_points_shows_them_in_the_colours_of_their_generators(self, tmp_path: Path) -> None:
+        x, ids = torch.randn(100, 2), torch.arange(100) % 2
+        for name, shown in (("two", ids), ("one", torch.zeros_like(ids))):
+            place = output(tmp_path / f"{name}.png", 100, (2,))
+            place.check()
+            place.draft.mkdir()
+            place.write(0, [(0, x, shown)])
+            place.finish()
+        colours = {}
+        for name in ("two", "one"):
+            with Image.open(tmp_path / f"{name}.png") as image:
+                pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
+            colours[name] = np.bincount((pixels.max(1) - pixels.min(1) > 60) * (1 + pixels.argmax(1)), minlength=4)[1:]
+        assert (colours["two"] > 100).sum() > (colours["one"] > 100).sum() >= 1
 
     @pytest.mark.parametrize("name", ["x.npy", "x.parquet", "x"])
     def test_parts_can_be_written_in_any_order_and_twice(self, images: Path, tmp_path: Path, name: str) -> None:
@@ -203,10 +219,9 @@ class TestRefusals:
             (("--out", "x.csv"), "--out must end in .npy, .parquet or .png, or have no ending for a folder of images"),
             (("--out", "s3://bucket/x.npy"), "--out s3:/bucket/x.npy: remote storage is not supported yet"),
             (("--out", "no/x.npy"), "there is no folder"),
-            (("--out", "x.PNG"), "would be a picture of images, but this model's samples are of shape (2,)"),
+            (("--out", "x.PNG", "-n", 1001), "would be a picture of 1,001 samples, and one shows 1,000 at most"),
             (("--out", "samples_v1.0"), "would be a folder of images, but this model's samples are of shape (2,)"),
             (("--out", "x"), "samples are of shape (2,): give a name that ends in .npy or .parquet"),
-            (("--out", "x.png"), "would be a picture of images, but this model's samples are of shape (2,)"),
             (("--out", "there.parquet"), "exists already: remove it, or give another name"),
             (("--out", "folder.npy"), "is a folder"),
             (("-n", 10**15, "--out", "x.npy"), "samples take 1.6e+07 GB, and the disk has"),

@@ -203,7 +203,7 @@ def test_learning_rate_falls_to_zero_over_the_last_part(make_config: MakeConfig)
     scales = {}
     for step in (0, 10, 15, 19, 20):
         loop.step = step
-        scales[step] = loop._learning_rate_scale()
+        scales[step] = loop.learning_rate_scale()
     assert scales == pytest.approx({0: 1, 10: 1, 15: 0.5, 19: 0.1, 20: 0})
 
 

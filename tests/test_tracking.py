@@ -11,18 +11,22 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import mlflow
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 from processes import PATIENCE, free_port, server
 
 import toposampler.tracking.tracker as tracker_module
 from toposampler.config import TrackingConfig
-from toposampler.distributed.driver import check_tracking, recorded
+from toposampler.distributed.driver import check_tracking, launch, recorded, where_to_look
 from toposampler.errors import UserError
-from toposampler.tracking.server import check_server
+from toposampler.tracking import about
+from toposampler.tracking.server import KIND, check_server, experiment_id
 from toposampler.tracking.tracker import Delivery, Tracker, read_delivery
 from toposampler.tracking.uri import how_to_look, tracking_uri
-from toposampler.training import RunConfig
+from toposampler.training import RunConfig, load_model
 from toposampler.training.config import run_folder
 
 PARAMETERS = {f"section.key_{i}": i for i in range(120)}  # more than one call may carry
@@ -85,6 +89,9 @@ def test_where_to_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_how_to_look() -> None:
     assert how_to_look("sqlite:////a/mlflow.db") == "mlflow ui --backend-store-uri sqlite:////a/mlflow.db"
     assert how_to_look("http://server:5000") == "http://server:5000"
+    page = "/#/experiments/7?workflowType=machine_learning"
+    assert how_to_look("http://server:5000/", "7") == f"http://server:5000{page}"
+    assert how_to_look("sqlite:////a.db", "7").endswith(f"sqlite:////a.db, then http://127.0.0.1:5000{page}")
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:{port}", "sqlite:////proc/no/mlflow.db", "nonsense://x"])
@@ -297,3 +304,108 @@ def test_a_server_that_dies_loses_and_doubles_nothing(
         tracker(folder, address).close("FINISHED")
         assert history(address, folder) == expected(range(1, 7))
         assert MlflowClient(address).get_run(noted(folder)["run_id"]).info.status == "FINISHED"
+
+
+@pytest.fixture
+def tracked(make_config: Callable[..., RunConfig], uri: str, monkeypatch: pytest.MonkeyPatch) -> RunConfig:
+    """A run that will be recorded, and is not yet trained."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    constant = {"training__learning_rate_decay_from": 1, "training__batch_growth": 1}
+    return make_config("wgan_gp", name="v1.0", training__generator_steps=10, tracking__uri=uri, **constant)
+
+
+def stored(config: RunConfig, uri: str) -> Run:
+    return MlflowClient(uri).get_run(json.loads((run_folder(config) / "tracking.json").read_text())["run_id"])
+
+
+def test_a_run_is_described_with_its_data_its_user_and_its_model(tracked: RunConfig, uri: str) -> None:
+    launch(tracked, local=True)
+    client, run = MlflowClient(uri), stored(tracked, uri)
+    experiment = client.get_experiment(run.info.experiment_id)
+    assert experiment.tags[KIND] == "custom_model_development"
+    assert where_to_look(tracked.tracking, run_folder(tracked)).endswith(
+        f"/#/experiments/{experiment.experiment_id}?workflowType=machine_learning"
+    )
+    note = run.data.tags["mlflow.note.content"]
+    assert note.startswith("**wgan_gp**, 1 generator, on **lines**: 200 points in 2 dimensions.")
+    assert "10 generator steps, batches of 8, seed 0." in note
+    assert run.data.tags["mlflow.user"] == about.user()["mlflow.user"]
+
+    (data,) = run.inputs.dataset_inputs
+    model = load_model(run_folder(tracked))
+    assert (data.dataset.name, data.dataset.digest) == ("lines", model.data[:36])
+    profile = {"sha256": model.data, "num_rows": 200, "shape": [2]}
+    assert json.loads(data.dataset.profile) == profile
+    assert json.loads(data.dataset.source)["n"] == "200"
+    assert {tag.key: tag.value for tag in data.tags} == {"mlflow.data.context": "training"}
+
+    (output,) = run.outputs.model_outputs
+    logged = client.get_logged_model(output.model_id)
+    assert (output.step, logged.status.value, logged.name) == (10, "READY", "v1-0")
+    assert logged.source_run_id == run.info.run_id
+    scores = {metric.key: metric.value for metric in logged.metrics}
+    assert scores == {key: value for key, value in run.data.metrics.items() if key.startswith("final/")}
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        sampler = mlflow.pyfunc.load_model(f"models:/{output.model_id}")
+        samples = sampler.predict(np.zeros(1), params={"n": 5, "seed": 3})
+    finally:
+        mlflow.set_tracking_uri(before)
+    np.testing.assert_array_equal(samples, model.sample(5, 3)[0].numpy())
+
+
+def test_a_lengthened_run_has_two_models_and_a_finished_one_no_more(tracked: RunConfig, uri: str) -> None:
+    launch(tracked, local=True)
+    launch(tracked, local=True)
+    assert [output.step for output in stored(tracked, uri).outputs.model_outputs] == [10]
+    training = tracked.training.model_copy(update={"generator_steps": 15})
+    launch(tracked.model_copy(update={"training": training}), local=True)
+    run = stored(tracked, uri)
+    assert sorted(output.step for output in run.outputs.model_outputs) == [10, 15]
+    assert "15 generator steps" in run.data.tags["mlflow.note.content"]
+    assert len(run.inputs.dataset_inputs) == 1
+    assert run.info.status == "FINISHED"
+
+
+def test_a_model_that_cannot_be_logged_is_one_warning_and_the_run_ends(
+    tracked: RunConfig, uri: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def old_server(*_: object, **__: object) -> None:
+        raise RuntimeError("404: no such endpoint")
+
+    monkeypatch.setattr(MlflowClient, "log_model_artifacts", old_server)
+    launch(tracked, local=True)
+    run = stored(tracked, uri)
+    assert run.info.status == "FINISHED"
+    assert caplog.text.count("404: no such endpoint. The model is not logged there") == 1
+    assert not MlflowClient(uri).search_logged_models([run.info.experiment_id]), "no empty one is left"
+
+
+def test_an_experiment_that_was_there_is_marked_unless_its_owner_has(uri: str) -> None:
+    client = MlflowClient(uri)
+    old, own = client.create_experiment("old"), client.create_experiment("own", tags={KIND: "classification"})
+    assert [experiment_id(client, uri, name) for name in ("old", "own")] == [old, own]
+    kinds = [client.get_experiment(number).tags[KIND] for number in (old, own)]
+    assert kinds == ["custom_model_development", "classification"]
+
+
+def test_a_user_without_a_name_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert about.user() == {}
+
+
+def test_files_are_named_as_the_source_of_data_and_passwords_are_not() -> None:
+    data = about.Data("npy", "ab" * 32, {"name": "npy", "path": "/data/x.npy"}, 10, (3,))
+    assert json.loads(data.as_input().dataset.source) == {"uri": "/data/x.npy"}
+    secret = about.Data("own", "ab" * 32, {"name": "own", "url": "https://me:pa55@host/x"}, 10, (3,))
+    assert "pa55" not in secret.as_input().dataset.source
+
+
+def test_where_to_look_before_anything_is_recorded(tracked: RunConfig, tmp_path: Path) -> None:
+    assert (
+        where_to_look(tracked.tracking, tmp_path / "nothing") == f"mlflow ui --backend-store-uri {tracked.tracking.uri}"
+    )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from toposampler.evaluate_model import evaluate as evaluate
     from toposampler.lookup import load as load
     from toposampler.plugins import register as register
-    from toposampler.training.run import train as train
+    from toposampler.training.entry import train as train
 
 __version__ = "0.1.0"
 
@@ -29,7 +29,7 @@ _HOMES = {
     "list_systems": "toposampler.commands.systems",
     "load": "toposampler.lookup",
     "register": "toposampler.plugins",
-    "train": "toposampler.training.run",
+    "train": "toposampler.training.entry",
 }
 """what a notebook needs, by the module that is imported when it is asked for: torch takes seconds, the version none"""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from toposampler.background import Periodic
 from toposampler.config import flatten, merge_overrides, validate
 from toposampler.data import Dataset, describe
 from toposampler.data.array import keep
@@ -19,12 +17,13 @@ from toposampler.data.reading import read_object
 from toposampler.data.tables import Arrays, as_labels
 from toposampler.errors import UserError
 from toposampler.fitted import Fitted, Form
+from toposampler.lookup import fetch_initial
 from toposampler.nn.custom import Networks
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.entry import train
 from toposampler.training.model import load_model
 from toposampler.training.networks import given_or_named
-from toposampler.training.progress import Progress
-from toposampler.training.run import check, train
+from toposampler.training.run import check
 
 POINTS_STEPS, IMAGES_STEPS = 4000, 8000
 """generator steps of a fit of points and of images, unless told otherwise"""
@@ -32,10 +31,6 @@ LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
 """least and most samples that a fit is judged by; between, as many as there are data"""
-FADE, FAINT = 0.2, 1e-5
-"""share of a run in which the entropy bonus of a learned prior falls to this part of itself, after its hold: the
-default of 0.98 a step does so in runs of 3,000 steps and more, and leaves shorter ones no time to learn the prior"""
-SHOW_EVERY_S = 0.5
 
 
 def fit(
@@ -45,6 +40,7 @@ def fit(
     critic: Any = None,
     output: str | Path | None = None,
     seed: int = 0,
+    init_from: str | Path | None = None,
     **overrides: Any,
 ) -> Fitted:
     """Train a generative model of `data` in this process, and return it. Progress is shown on stderr.
@@ -63,6 +59,8 @@ def fit(
         critic: the same for the critic's trunk: a module, a function (shape) to a module, or a name.
         output: the folder that holds runs; default: `runs`.
         seed: of the initialisation, the noise and the order of the data.
+        init_from: a trained model of the same networks to begin with: the folder of a run or of another fit, a
+            checkpoint, a model directory, or its address on MLflow.
         overrides: any key of a configuration, with `__` for each dot (`training__generator_steps=2000`), or in a dict
             (`**{"system.n_generators": 20}`). `data__labels` may also be the labels themselves.
 
@@ -71,6 +69,7 @@ def fit(
     """
     asked = flatten({key.replace("__", "."): value for key, value in overrides.items()})
     asked |= {f"system.{key}_network": n for key, n in (("generator", generator), ("critic", critic)) if _named(n)}
+    asked |= {} if init_from is None else {"init_from": str(init_from)}
     networks = Networks(*(None if _named(network) else network for network in (generator, critic)))
     content, arrays = _content(data, system, output, seed), None
     if not _is_path(data):
@@ -81,9 +80,11 @@ def fit(
     chosen = {key: value for key, value in _constants(config, dataset).items() if key not in asked}
     config = validate(RunConfig, merge_overrides(content, {"training.generator_steps": steps, **chosen, **asked}))
     config, networks = given_or_named(config, networks)
+    fetch_initial(config, dataset, networks)
     if arrays is not None:
         config = _kept(config, dataset, arrays, networks)
-    result = _train(config, dataset, networks)
+    result = train(config, dataset=dataset, networks=networks)
+    assert result is not None  # as this is the only process
     model = load_model(run_folder(config), networks=networks)
     columns = None if arrays is None else arrays.columns
     return Fitted(run_folder(config), model, result, describe(dataset)[0], columns, _form(data))
@@ -147,7 +148,7 @@ def _constants(config: RunConfig, dataset: Dataset) -> Mapping[str, Any]:
     }
     prior = getattr(config.system, "prior", None)
     if prior is not None and getattr(prior, "entropy_schedule", None) == "exponential":
-        constants["system.prior.entropy_decay"] = min(prior.entropy_decay, FAINT ** (1 / (FADE * steps)))
+        constants["system.prior.entropy_decay"] = min(prior.entropy_decay, prior.decay_that_fits(steps))
     return constants
 
 
@@ -168,21 +169,3 @@ def _kept(config: RunConfig, dataset: Dataset, arrays: Arrays, networks: Network
     except OSError as error:
         raise UserError(f"output: the data cannot be written to {path}: {error.strerror or error}") from None
     return config
-
-
-def _train(config: RunConfig, dataset: Dataset, networks: Networks) -> Mapping[str, Any]:
-    """Train, and show how far it is."""
-    steps = config.training.generator_steps
-    for line in describe(dataset):
-        print(line, file=sys.stderr)
-    print(f"training {config.system.name} for {steps:,} generator steps in {run_folder(config)}", file=sys.stderr)
-
-    def on_checkpoint(step: int, _: Path) -> None:
-        if step == steps:
-            print("trained; judging the samples and drawing figures", file=sys.stderr)
-
-    metrics = run_folder(config) / "metrics.jsonl"
-    with Progress(metrics, steps, sys.stderr) as progress, Periodic(progress.refresh, SHOW_EVERY_S):
-        result = train(config, on_checkpoint, dataset=dataset, networks=networks)
-    assert result is not None  # as this is the only process
-    return result

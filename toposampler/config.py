@@ -39,6 +39,7 @@ from toposampler.files import local_path
 from toposampler.keys import may
 from toposampler.reader import Scalar, read_argument
 from toposampler.registry import OneOf, name_of
+from toposampler.schedules import Schedule
 
 MAX_FAULTS = 20
 """lines of one message"""
@@ -78,6 +79,14 @@ class Section(BaseModel):
         defaults = {key: field.default for key, field in fields.items() if isinstance(field.default, Section)}
         given = {key: content[key] for key in defaults.keys() & content.keys() if isinstance(content[key], Mapping)}
         return {**content, **{key: _merged(defaults[key].model_dump(), value) for key, value in given.items()}}
+
+    def schedules(self, steps: int) -> Iterator[Schedule]:
+        """The constants of this section itself that change over a run of `steps` generator steps; here none.
+
+        A section whose constants depend on `Batch.total_steps` has to declare them: a run is lengthened only where its
+        steps so far would have been the same.
+        """
+        yield from ()
 
 
 def opened(value: Any) -> Any:
@@ -158,7 +167,7 @@ class TrainingConfig(Section):
     """factor by which the batch grows for the last part of the run (1: never)"""
     batch_growth_from: float = Field(0.75, ge=0, le=1, json_schema_extra=may(search=True))
     """share of the run after which the batch grows"""
-    generator_steps: int = Field(13_333, ge=1, le=10**9)
+    generator_steps: int = Field(13_333, ge=1, le=10**9, json_schema_extra=may(lengthen=True, branch=True))
     """generator steps in all"""
     critic_steps: int = Field(2, ge=1, le=10_000, json_schema_extra=may(search=True))
     """critic steps before each generator step"""
@@ -168,14 +177,24 @@ class TrainingConfig(Section):
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """arithmetic: fp32, bf16 autocast over fp32 weights, or fp64 (for checks)"""
-    log_every: int = Field(100, ge=1, le=10**9)
+    log_every: int = Field(100, ge=1, le=10**9, json_schema_extra=may(branch=True))
     """generator steps between two lines of metrics.jsonl"""
-    evaluate_every: int = Field(1000, ge=1, le=10**9)
+    evaluate_every: int = Field(1000, ge=1, le=10**9, json_schema_extra=may(branch=True))
     """generator steps between two evaluations during training"""
-    checkpoint_every: int = Field(2000, ge=1, le=10**9)
+    checkpoint_every: int = Field(2000, ge=1, le=10**9, json_schema_extra=may(branch=True))
     """generator steps between two checkpoints"""
-    evaluation_samples: int = Field(10_000, ge=100, le=10**7)
+    evaluation_samples: int = Field(10_000, ge=100, le=10**7, json_schema_extra=may(branch=True))
     """samples drawn for the final evaluation (a fifth of it during training)"""
+
+    def schedules(self, steps: int) -> Iterator[Schedule]:
+        """The learning rates and the batch: shares of the run, whatever its length. The moving average adapts to the
+        steps done (`Loop._ema_decay`) and so forgets its beginning in a run of any length."""
+        if self.learning_rate_decay_from < 1:
+            start = self.learning_rate_decay_from
+            yield Schedule("learning_rate_decay_from", start, follows_length_from=start)
+        if self.batch_growth > 1 and self.batch_growth_from < 1:
+            start = self.batch_growth_from
+            yield Schedule("batch_growth_from", start, follows_length_from=start)
 
 
 class ClusterConfig(Section):

@@ -5,6 +5,7 @@
 | statement | the key may |
 |---|---|
 | `resume` | have another value when a run is resumed: it says where the run works, not what is computed |
+| `lengthen` | have a larger value when a run is resumed, if its steps so far would have been the same with it |
 | `branch` | have another value in a run that goes on from another run's checkpoint: it is read anew at every step; |
 | | what may change on resume may change here too |
 | `search` | be searched by a sweep: it says what is learned, and how, not for how long, on what data, by what seed; |
@@ -29,16 +30,25 @@ Range = Mapping[str, Any]
 
 
 def may(
-    *, resume: bool | None = None, branch: bool | None = None, search: bool | Range | None = None
+    *,
+    resume: bool | None = None,
+    lengthen: bool | None = None,
+    branch: bool | None = None,
+    search: bool | Range | None = None,
 ) -> dict[str, Any]:
     """The `json_schema_extra` of a field that states this of its key; None: what is stated of the section."""
-    stated = {"resume": resume, "branch": branch, "search": search}
+    stated = {"resume": resume, "lengthen": lengthen, "branch": branch, "search": search}
     return {_PLACE: {name: value for name, value in stated.items() if value is not None}}
 
 
 def may_resume(config: BaseModel, key: str) -> bool:
     """Whether a run, or a sweep, may be resumed with another value of the dotted `key` of `config`."""
     return bool(_stated(config, key).get("resume"))
+
+
+def may_lengthen(config: BaseModel, key: str) -> bool:
+    """Whether a run may be resumed with a larger value of the dotted `key` of `config`, if no step so far differs."""
+    return bool(_stated(config, key).get("lengthen"))
 
 
 def may_branch(config: BaseModel, key: str) -> bool:

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import torch
 
+from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.extras import require
+from toposampler.nn.custom import Networks
 from toposampler.tracking.uri import REGISTERED
+from toposampler.tracking.uri import tracking_uri as recorded_at
+from toposampler.training.checkpoint import checkpoints
+from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.initial import KEPT, check_initial, keep_copy
 from toposampler.training.model import Model, load_model
-from toposampler.training.networks import Given
+from toposampler.training.networks import Given, given_or_named
 
 
 def load(
@@ -59,3 +65,26 @@ def local(place: str | Path, tracking_uri: str | None = None, beside: Path | Non
         raise UserError(f"{beside} cannot be written: {error.strerror}") from None
     with copy as folder:
         yield fetch(str(place), default_uri(tracking_uri), Path(folder))
+
+
+def fetch_initial(config: RunConfig, dataset: Dataset, networks: Networks | None = None, keep: bool = True) -> None:
+    """Make sure that the run `config`, if it has no checkpoint yet, can begin with the model that it names, if any.
+
+    One that is named by its address on MLflow is copied to the run's folder, where training looks for it, if it is to
+    be kept. Raises UserError as `local` and `initial_state`.
+    """
+    config, networks = given_or_named(config, networks)
+    folder = run_folder(config)
+    begun = checkpoints(folder / "checkpoints") or (config.seeds is not None and (folder / "config.yaml").exists())
+    if config.init_from is None or begun:
+        return
+    if not config.init_from.startswith(REGISTERED) or (folder / KEPT).exists():
+        check_initial(config, dataset, networks)
+        return
+    with local(config.init_from, recorded_at(config.tracking, folder.parent)) as path:
+        check_initial(config, dataset, networks, path)
+        if keep:
+            try:
+                keep_copy(path, folder)
+            except OSError as error:
+                raise UserError(f"init_from: the model cannot be copied to {folder}: {error.strerror}") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,9 +16,6 @@ from functools import cache
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-
-DETAIL = re.compile(r"(component|class)_\d+$|mode_mass")
-"""metrics of single components or classes, of which there may be dozens: too many for a table or for panels"""
 
 
 @dataclass(frozen=True)

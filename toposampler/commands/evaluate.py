@@ -8,9 +8,9 @@ MLflow: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. All must have 
 same data.
 
 N samples are compared with N real ones, R times, with other samples and other real ones each time;
-the table has the mean and Student's 95 % interval over the R draws. Its first row compares N other
-real ones with the same. Models that differ only in their seed also get a row over seeds.
-docs/metrics.md says what each number means.
+the table has the mean and half of Student's 95 % interval over the R draws, and says below each
+metric which values are better. Its first row compares N other real ones with the same. Models that
+differ only in their seed also get a row over seeds. docs/metrics.md says what each number means.
 
 The draws are shared by W processes of a small Ray on this machine, or, with RAY_ADDRESS set, of
 that cluster, whose machines must all see the models, their data and the folder of --cache under
@@ -26,7 +26,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from toposampler.commands.usage import add_networks, command, parser
+from toposampler.commands.usage import add_networks, command, parser, shown_log
 from toposampler.errors import UserError
 
 SEED = 30_000
@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     try:
         from toposampler.commands.evaluation import evaluate  # here, so that --help is there at once
 
-        with ExitStack() as copies:
+        with shown_log(), ExitStack() as copies:
             evaluate(options, copies)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import logging
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,15 +23,17 @@ from toposampler.evaluation.job import REAL, EvaluationJob, Evaluator, Subject, 
 from toposampler.evaluation.models import Trained, by_seed, described
 from toposampler.evaluation.results import Row, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Findings
-from toposampler.evaluation.table import generators, table
+from toposampler.evaluation.table import generators, table, warnings
 from toposampler.extras import installed, require
 from toposampler.files import out_path, write_atomically
 from toposampler.lookup import local
+from toposampler.metrics.catalog import is_detail
 from toposampler.metrics.inception import load_inception
-from toposampler.records import DETAIL
 from toposampler.rejection import rejection
 from toposampler.training.model import data_of, load_model
 from toposampler.training.progress import Bar, Lines
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
@@ -52,15 +55,19 @@ def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
     # What lies on MLflow is fetched once, to where all workers see it: an alias may move meanwhile.
     paths = [copies.enter_context(local(place, options.tracking_uri, out.parent)) for place in options.models]
     models = described(list(zip(options.models, paths, strict=True)))
+    log.info("loading the data %s", models[0].config.data.name)
     job = job_of(options, models)
     make(out)
     evaluator = Evaluator(job)  # trains the classifier once, before others look for it
     print_about(job, evaluator)
     rows = judged(job, evaluator, min(options.workers, len(job.tasks)))
     rows += seed_rows(models, rows)
-    print("\n".join([*table(rows), *generators(rows)]))
+    print("\n".join([*table(rows), *generators(rows)]), flush=True)
+    for warning in warnings(rows):
+        print(f"warning: {warning}", file=sys.stderr)
+    log.info("drawing the figures")
     files = write(out, job, evaluator, models, rows)
-    print(f"\nresults     {out}: evaluation.json, evaluation.csv and {len(files) - 2} figures")
+    print(f"\nresults     {out}: evaluation.json, evaluation.csv and {len(files) - 2} figures", flush=True)
     record(models, rows, files, options.tracking_uri)
 
 
@@ -118,7 +125,8 @@ def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:
     """What is compared, how, and through which classifier."""
     dataset = evaluator.dataset
     print(f"data        {job.config.data.name}, {len(dataset.x):,} of shape {dataset.shape}, SHA-256 {job.data[:16]}")
-    print(f"protocol    {job.n:,} samples against as many real ones; mean ± 95 % interval of {job.draws} draws")
+    shown = f"mean ± half of the 95 % interval of {job.draws} draws" if job.draws > 1 else "one draw: no interval"
+    print(f"protocol    {job.n:,} samples against as many real ones; {shown}")
     if evaluator.images is not None:
         found = evaluator.images.classifier
         print(f"classifier  right about {found.accuracy:.1%} of {found.n_test:,} held-out images; kept in {job.cache}")
@@ -129,6 +137,7 @@ def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:
 def judged(job: EvaluationJob, evaluator: Evaluator, workers: int) -> list[Row]:
     """The rows of all subjects, from draws judged here or by workers of Ray."""
     stream, start = sys.stderr, time.monotonic()
+    log.info("evaluating: %d draws of %d rows, processes: %d", job.draws, len(job.subjects), workers)
     display = Bar(stream, 0, len(job.tasks), "draw") if stream.isatty() else Lines(stream, len(job.tasks), noun="draw")
     findings: dict[Task, Findings] = {}
     try:
@@ -173,7 +182,7 @@ def write(
         "models": [{"name": m.name, "place": m.given, "step": m.step, "seed": m.config.seed} for m in models],
     }
     try:
-        files = draw_figures(out, job, evaluator.dataset, rows[: len(job.subjects)])
+        files = draw_figures(out, job, evaluator.dataset, rows)
         for name, content in (("evaluation.json", as_json(rows, about)), ("evaluation.csv", as_csv(rows))):
             write_atomically(out / name, content)
             files.append(out / name)
@@ -190,8 +199,9 @@ def record(models: Sequence[Trained], rows: Sequence[Row], files: Sequence[Path]
     from toposampler.tracking.evaluation import record_evaluation, recorded_at  # here, because mlflow takes seconds
 
     of = {row.name: row for row in rows}
+    log.info("recording on MLflow")
     for model in models:
-        metrics = {name: value.mean for name, value in of[model.name].metrics.items() if not DETAIL.search(name)}
+        metrics = {name: value.mean for name, value in of[model.name].metrics.items() if not is_detail(name)}
         try:
             recorded = recorded_at(model.given, uri)
             if recorded is None:

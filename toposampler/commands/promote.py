@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from toposampler.commands.usage import add_networks, command, parser
+from toposampler.commands.usage import add_networks, command, parser, shown_log
 from toposampler.errors import UserError
 from toposampler.extras import require
 from toposampler.tracking.aliases import CANDIDATE, CHAMPION
@@ -50,7 +50,8 @@ def main(arguments: list[str]) -> int:
             raise UserError("give a MODEL to register, or --list")
         if options.force and options.alias != CHAMPION:
             raise UserError("--force is of --alias champion: anything may become the candidate")
-        return promote(options, uri)
+        with shown_log():
+            return promote(options, uri)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ format:
   samples.parquet  a folder of Parquet files with the columns `sample` and `generator`
   samples          a folder of images, samples/00000/00000000.png and on, and
                    samples/generators.csv
-  samples.png      a picture of at most 1,000 images
+  samples.png      a picture of at most 1,000 images or points
 
 The same seed gives the same samples whatever the number of workers. With more than one they are
 processes of a small Ray on this machine, or, with RAY_ADDRESS set, of that cluster, whose machines
@@ -30,7 +30,7 @@ import signal
 import sys
 from pathlib import Path
 
-from toposampler.commands.usage import add_networks, command, parser
+from toposampler.commands.usage import add_networks, command, parser, shown_log
 from toposampler.errors import UserError
 
 
@@ -67,7 +67,8 @@ def main(arguments: list[str]) -> int:
     try:
         from toposampler.commands.sampling import sample  # here, so that --help is there at once
 
-        sample(options)
+        with shown_log():
+            sample(options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -95,7 +95,7 @@ def room(sweep: Sweep) -> str:
 
 def report(ending: SweepReport) -> Iterator[str]:
     """The table of all trials, what came of them, and where to look."""
-    from toposampler.tracking.uri import how_to_look, tracking_uri
+    from toposampler.distributed.driver import where_to_look
     from toposampler.tuning.console import table
     from toposampler.tuning.report import told
 
@@ -105,7 +105,7 @@ def report(ending: SweepReport) -> Iterator[str]:
     yield from told(ending)
     tracking = ending.sweep.base.tracking
     if tracking.enabled:
-        yield f"look      {how_to_look(tracking_uri(tracking, ending.sweep.folder.parent))}"
+        yield f"look      {where_to_look(tracking, ending.sweep.folder)}"
 
 
 def keys() -> Iterator[str]:

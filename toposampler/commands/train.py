@@ -11,7 +11,13 @@ CONFIG is a YAML file, or the name of a configuration that comes with the packag
 
 options:
   --dry-run          show what would run, with every key, look at the data, and start nothing
-  --resume NAME      go on with the run NAME as it was configured, instead of a CONFIG
+  --resume NAME      go on with the run NAME as it was configured, instead of a CONFIG; more
+                     --training.generator_steps than it has may be given
+  --init-from MODEL  begin with the weights of a trained model: the folder of a run, a checkpoint, a
+                     model directory, models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID; data
+                     and constants may be others, networks not
+  --init-state full  with --init-from: go on with its whole training (optimizers, moving average,
+                     random state, steps) under this name, to --training.generator_steps
   --local            train in this process, without Ray: one worker, with the same result
   --profile          the same as --cluster.profile true
   --submit http://HOST:8265
@@ -42,13 +48,16 @@ from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.distributed.stop import StoppedBySignalError
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.extras import installed, require
+from toposampler.files import REGISTERED
 from toposampler.packaged import find, packaged
 
 # What is imported in functions below takes seconds, of which --help and --dry-run need few.
 if TYPE_CHECKING:
     from toposampler.training import RunConfig
 
-ONCE = ("--resume", "--submit")
+ONCE = ("--resume", "--submit", "--init-from", "--init-state")
+KEYS = {"--init-from": "--init_from", "--init-state": "--init_state"}
+"""options that set a key"""
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
 
 EXIT_CODES = """\
@@ -152,6 +161,9 @@ def parse(arguments: list[str]) -> Command:
                 command.overrides += ["--cluster.profile", "true"]
             case "--resume":
                 command.resume = _value_of(option, rest, "the name of a run")
+            case "--init-from" | "--init-state":
+                what = "a model" if option == "--init-from" else "weights or full"
+                command.overrides += [KEYS[option], _value_of(option, rest, what)]
             case "--submit":
                 command.address = _value_of(option, rest, "an address, such as http://127.0.0.1:8265")
             case _ if option.startswith("-"):  # a key, with its value if that is an argument of its own
@@ -165,6 +177,8 @@ def parse(arguments: list[str]) -> Command:
         raise UserError(f"no configuration is given: {called('train')} CONFIG --dry-run")
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
+    if command.resume is not None and (init := {"--init-from", "--init-state"} & given):
+        raise UserError(f"--resume goes on with a run, and {min(init)} begins a new one: leave one of them out")
     if command.local and command.address is not None:
         raise UserError("--local trains in this process, --submit on a cluster: leave one of them out")
     if {"--wait", "--no-wait"} & given and command.address is None:
@@ -196,9 +210,16 @@ def load(command: Command) -> RunConfig:
 
         output: Folder = RunConfig.model_fields["output"].default
 
+    overrides = parse_overrides(command.overrides)
     if command.path is not None:
+        place = str(overrides.get("init_from", "/"))
+        if command.address and not place.startswith((*REGISTERED, "/", "~")):
+            raise UserError(
+                f"--init-from with --submit: {place} is not sent along; give an absolute path on the cluster, or "
+                "models:/NAME@alias"
+            )
         return load_config(find(command.path), command.overrides)
-    name, overrides = str(command.resume), parse_overrides(command.overrides)
+    name = str(command.resume)
     if Path(name).name != name:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
     if (other := str(overrides.get("name", name))) != name:
@@ -219,7 +240,7 @@ def load(command: Command) -> RunConfig:
 def submitted(command: Command, config: RunConfig) -> int:
     """Submit `command` as a Ray job; its exit code, or 0 at once unless it is waited for."""
     require("ray", "ray", "--submit")
-    from toposampler.distributed.jobs import follow, how_to_follow, submit
+    from toposampler.distributed.jobs import follow, how_to_follow, how_to_stop, submit
 
     address = str(command.address)
     what = ["--resume", command.resume] if command.resume else [str(command.path)]
@@ -230,7 +251,7 @@ def submitted(command: Command, config: RunConfig) -> int:
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
-        print(f"the job goes on; to stop it: ray job stop --address {address} {submission}", file=sys.stderr)
+        print(f"the job goes on; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
         raise
 
 
@@ -288,9 +309,11 @@ def dry_run(config: RunConfig) -> Iterator[str]:
     """What the data holds, and every key. Raises UserError if the data cannot be used."""
     from toposampler.config import to_yaml
     from toposampler.data import describe
+    from toposampler.lookup import fetch_initial
     from toposampler.training.run import check_data
 
     dataset = check_data(config)
+    fetch_initial(config, dataset, keep=False)
     yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
     yield from (config.system.prepare(dataset).report or {}).get("in_words", ())
     yield ""
@@ -301,13 +324,20 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     """What will run, where (`address`: of the dashboard it is submitted to), and where results go."""
     from toposampler.distributed.resources import description
     from toposampler.training.config import run_folder
+    from toposampler.training.run_length import faults
 
     ray = address or os.environ.get("RAY_ADDRESS")
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
     folder, training = run_folder(config), config.training
     number = "as many as the data have components" if config.system.asks_the_data else config.system.K
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {number}"
+    if config.seeds is not None:
+        yield f"seeds    {seeds_named(config)}, as one program in each worker"
     yield f"steps    {training.generator_steps:,} generator steps, {training.critic_steps} critic steps before each"
+    yield from (f"note     {fault}" for fault in faults(config))
+    if config.init_from is not None:
+        what = "the whole training" if config.init_state == "full" else "the weights"
+        yield f"begins   with {what} of {config.init_from}"
     yield f"where    {place}, workers: {description(config.cluster)}"
     if address and entry_point()[1] == "-m":
         yield "job      runs the toposampler that is installed on the cluster, in a copy of the current folder"
@@ -320,19 +350,48 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
 
 
+def seeds_named(config: RunConfig) -> str:
+    """How many seeds, and which."""
+    from toposampler.training.config import seeds_of
+
+    seeds = seeds_of(config)
+    if len(seeds) > 3 and seeds == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{len(seeds)}: {seeds[0]} to {seeds[-1]}"
+    return f"{len(seeds)}: {', '.join(map(str, seeds))}"
+
+
+def ending_of_seeds(result: dict[str, Any]) -> Iterator[str]:
+    """Mean, standard deviation and extremes over the seeds of every metric, and the seeds without a result."""
+    spread = result["spread"]
+    width, columns = max(map(len, spread)), ("mean", "sd", "min", "max")
+    yield f"  {len(result['members'])} seeds".ljust(width + 2) + "".join(f"  {column:>10}" for column in columns)
+    for name, values in spread.items():
+        yield f"  {name:<{width}}" + "".join(f"  {values[column]:>10.5g}" for column in columns)
+    yield f"  generator_steps {result['generator_steps']:,}, seconds {result['seconds']:g}"
+    for seed, reason in result["failed"].items():
+        yield f"failed   seed {seed}: {reason}"
+
+
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result as a table, and where to look."""
-    from toposampler.distributed.driver import recorded_on_mlflow
-    from toposampler.tracking.uri import how_to_look, tracking_uri
+    from toposampler.distributed.driver import recorded_on_mlflow, where_to_look
     from toposampler.training.config import run_folder
 
     folder = run_folder(config)
-    rows = {**result["metrics"], **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")}}
-    width = max(map(len, rows))
-    yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())
-    yield from result.get("components", {}).get("in_words", ())
-    yield f"figures  {folder / 'figures'}"
-    yield f"samples  {folder / 'samples.npz'}"
+    if config.seeds is None:
+        rows = {
+            **result["metrics"],
+            **{key: result[key] for key in ("active_generators", "generator_steps", "seconds")},
+        }
+        width = max(map(len, rows))
+        yield from (f"  {name:<{width}}  {value:>10.5g}" for name, value in rows.items())
+        yield from result.get("components", {}).get("in_words", ())
+        yield f"figures  {folder / 'figures'}"
+        yield f"samples  {folder / 'samples.npz'}"
+    else:
+        yield from ending_of_seeds(result)
+        yield f"runs     {folder}/seed-*, each a run of its own; figures of seed-{result['typical']}, the most typical"
+        yield f"result   {folder / 'result.json'}"
     yield f"model    {result['model']}"
     if recorded_on_mlflow(config):
-        yield f"look     {how_to_look(tracking_uri(config.tracking, folder.parent))}"
+        yield f"look     {where_to_look(config.tracking, folder)}"

@@ -17,6 +17,9 @@ from toposampler.data.transform import Standardisation, standardisation_of
 from toposampler.errors import UserError
 from toposampler.files import local_path
 
+LARGEST = 1e4
+"""of the radii, distances and deviations of data that are drawn: float32 tells points of it apart to a thousandth"""
+
 
 class Manifold(Protocol):
     """The exact support of a data distribution, as M components, each cut into bins of equal mass."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from toposampler.data.base import Dataset
+from toposampler.data.transform import standardisation_of
 
 SHOWN = 8
 """columns, or components, that have words of their own"""
@@ -38,7 +39,7 @@ def _values(dataset: Dataset) -> list[str]:
         return [
             f"values {darkest:.3g} to {lightest:.3g} (black -1, white 1), mean {middle:.3g}, deviation {spread:.3g}"
         ]
-    columns = torch.stack(_statistics(dataset.to_units(dataset.x)), dim=1)
+    columns = _statistics(dataset.to_units(dataset.x))
     lines = []
     for k, (*values, deviation) in enumerate(columns[:SHOWN].tolist()):
         least, most, center = (_short(value, deviation) for value in values)
@@ -54,15 +55,16 @@ def _values(dataset: Dataset) -> list[str]:
 
 def _short(value: float, deviation: float) -> str:
     """`value` with as many digits as say something beside the standard deviation of its column."""
-    if deviation == 0:
+    if deviation == 0 or abs(value) > 1e300:  # which cannot be rounded: the result may be too large
         return f"{value:.6g}"
     return f"{round(value, 3 - math.floor(math.log10(deviation))) + 0.0:.15g}"  # + 0: no -0
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, ...]:
-    """Of each column of x (n, d): least, greatest, mean, standard deviation, each (d,) float64."""
+def _statistics(x: Tensor) -> Tensor:
+    """Of each column of x (n, d): least, greatest, mean, standard deviation: (d, 4) float64."""
     x = x.double()
-    return x.amin(dim=0), x.amax(dim=0), x.mean(dim=0), x.std(dim=0, correction=0)
+    of = standardisation_of(x.numpy())  # which does not overflow where squares would
+    return torch.stack([x.amin(dim=0), x.amax(dim=0), of.mean, of.scale], dim=1)
 
 
 def _labels(dataset: Dataset) -> str:

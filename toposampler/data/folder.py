@@ -50,9 +50,12 @@ class FolderConfig(DataConfig):
 
     def _find(self) -> tuple[list[Path], list[Path]]:
         """Paths of the images, and of the other files, relative to the folder."""
-        if not self.path.is_dir():
-            raise UserError(f"data folder {self.path} does not exist or is not a folder")
-        files = found_files(self.path)
+        try:
+            if not self.path.is_dir():
+                raise UserError(f"data folder {self.path} does not exist or is not a folder")
+            files = found_files(self.path)
+        except OSError as error:
+            raise UserError(f"data folder {self.path} cannot be read: {error.strerror}") from None
         images = [path for path in files if path.suffix.lower() in suffixes()]
         if not images:
             found = f"; it holds {by_suffix(files)}" if files else ""

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor
 
-from toposampler.data.base import Dataset, PointsConfig, checked_weights
+from toposampler.data.base import LARGEST, Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Discs
 
@@ -25,13 +25,13 @@ class GaussiansConfig(PointsConfig):
     """ring: n_modes modes on a circle; grid: side x side modes around the origin"""
     n_modes: int = Field(8, ge=1, le=10_000)
     """modes of the ring"""
-    radius: float = Field(2.0, gt=0)
+    radius: float = Field(2.0, gt=0, le=LARGEST)
     """radius of the ring"""
     side: int = Field(5, ge=1, le=100)
     """modes along a side of the grid"""
-    spacing: float = Field(2.0, gt=0)
+    spacing: float = Field(2.0, gt=0, le=LARGEST)
     """distance between neighbours on the grid"""
-    sd: float | None = Field(None, gt=0)
+    sd: float | None = Field(None, gt=0, le=LARGEST)
     """standard deviation of a mode along each axis (default: 0.02 on the ring, 0.05 on the grid)"""
     weights: tuple[float, ...] | None = None
     """mass of each mode, summing to 1 (default: equal)"""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,18 +26,28 @@ MIN_SIDE, MAX_SIDE = 8, 512
 FORMATS = frozenset({"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI", "TGA", "TIFF"})
 FORMATS |= {"WEBP"}
 """Pillow's formats of pictures; the others it knows are icons, documents that run other programs, and stubs"""
+LARGE, MOST_PIXELS_PER_BYTE = 2**25, 4000
+"""pixels beyond which an image must have a byte in its file for each `MOST_PIXELS_PER_BYTE` of them: a picture has, and
+one altered byte in a header asks for gigabytes"""
 COMMON = ".png, .jpg, .tif, .gif, .webp and others that Pillow reads"
 """for messages, as all endings take two lines"""
 
 
 @cache
-def suffixes() -> tuple[str, ...]:
-    """The endings of the images that this Pillow reads, sorted: of several images in one file, the first."""
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow reads, in the order in which it tries them."""
     from PIL import Image  # here, as data without images needs none of it
 
-    return tuple(
-        sorted(ending for ending, of in Image.registered_extensions().items() if of in FORMATS & Image.OPEN.keys())
-    )
+    Image.init()
+    return tuple(name for name in Image.ID if name in FORMATS & Image.OPEN.keys())
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """The endings of the images that this Pillow reads, sorted: of several images in one file, the first."""
+    from PIL import Image
+
+    return tuple(sorted(ending for ending, of in Image.registered_extensions().items() if of in formats()))
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -80,17 +90,36 @@ def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
-            with path.open("rb") as file, Image.open(file) as image:
-                upright = _opaque_bytes(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+            if path.exists() and not path.is_file():
+                raise ValueError("it is not a file")  # a pipe would be waited for
+            with path.open("rb") as file, Image.open(file, formats=formats()) as image:
+                _check_size(image, file)
+                ImageOps.exif_transpose(image, in_place=True)
+                upright = _in_mode(_opaque_bytes(image), "L" if channels == 1 else "RGB")
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, beyond which a small file can fill the memory
         raise UserError(
             f"image {path} has more than {most:,} pixels, the most that are read: save it smaller"
         ) from None
-    except (OSError, SyntaxError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"image {path} cannot be read: {error}") from None
+    except Exception as error:  # each format has kinds of its own for what can be wrong with a file
+        reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"image {path} cannot be read: {reason[:500]}") from None
     fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
+
+
+def _check_size(image: Image.Image, file: IO[bytes]) -> None:
+    """Raises ValueError if the open `image` says to be larger than its `file` can hold."""
+    pixels, place = math.prod(image.size), file.tell()
+    if pixels > LARGE and pixels > MOST_PIXELS_PER_BYTE * (size := file.seek(0, os.SEEK_END)):
+        raise ValueError(f"it says to have {image.width:,} x {image.height:,} pixels, and has {size:,} bytes")
+    file.seek(place)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """`image` in Pillow's `mode`; itself where it has it, as a copy of a large one takes much memory."""
+    image.load()
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _opaque_bytes(image: Image.Image) -> Image.Image:

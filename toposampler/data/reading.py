@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from toposampler.data.tables import Arrays, from_arrow, from_csv, from_pandas
 from toposampler.errors import UserError
+from toposampler.files import zip_damage
 
 TABLES = (".csv", ".parquet")
 """endings of files with named columns"""
@@ -42,19 +42,10 @@ def read_file(path: Path, key: str | None = None, labels: str | None = None) -> 
 
     Raises UserError, which names the file, if it cannot be read or holds no array of numbers.
     """
-    what, suffix = f"data file {path}", path.suffix.lower()
-    if suffix not in SUFFIXES and not path.is_dir():
-        raise UserError(
-            f"{what} must end in {', '.join(SUFFIXES)}, or be a folder of images; got {path.suffix or path}"
-        )
-    if path.is_dir() and suffix != ".parquet":
-        raise UserError(f"{what} is a folder; of images, it is given as data.name folder, data.path {path}")
-    if not path.exists():
-        raise UserError(f"{what} does not exist")
-    if key is not None and suffix not in (".npz", ".pt"):
-        raise UserError(f"{what} holds one array: leave data.key {key} out")
+    what = f"data file {path}"
     try:
-        match suffix:
+        _check_place(path, key, what)
+        match path.suffix.lower():
             case ".npy":
                 with path.open("rb") as file:
                     return Arrays(_npy(file, path.stat().st_size, what, np.fromfile))
@@ -65,9 +56,26 @@ def read_file(path: Path, key: str | None = None, labels: str | None = None) -> 
             case ".csv":
                 return from_csv(what, path, labels)
             case _:
-                return from_arrow(what, _parquet(path, what), labels)
+                return _parquet(path, what, labels)
     except (OSError, MemoryError) as error:
         raise UserError(f"{what} cannot be read: {error}") from None
+
+
+def _check_place(path: Path, key: str | None, what: str) -> None:
+    """Raises UserError, or OSError, if there is no file of a known kind at `path`, or none that has keys."""
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES and not path.is_dir():
+        raise UserError(
+            f"{what} must end in {', '.join(SUFFIXES)}, or be a folder of images; got {path.suffix or path}"
+        )
+    if path.is_dir() and suffix != ".parquet":
+        raise UserError(f"{what} is a folder; of images, it is given as data.name folder, data.path {path}")
+    if not path.exists():
+        raise UserError(f"{what} does not exist")
+    if not path.is_file() and not path.is_dir():  # a pipe would be waited for
+        raise UserError(f"{what} is not a file")
+    if key is not None and suffix not in (".npz", ".pt"):
+        raise UserError(f"{what} holds one array: leave data.key {key} out")
 
 
 def read_object(data: Any, labels: str | None = None) -> Arrays:
@@ -155,8 +163,10 @@ def _npz(path: Path, key: str | None, what: str) -> Arrays:
 
             name = _key(list(entries), key, what)
             return Arrays(array(name), array(LABELS) if name == X and LABELS in entries else None)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{what} is not a .npz archive of arrays: {error}") from None
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # BadZipFile, and whatever else zipfile raises for altered bytes
+        raise UserError(f"{what} is not a .npz archive of arrays: {_first_line(error)}") from None
 
 
 def _npy(file: Any, size: int, what: str, read: Callable[[Any, np.dtype, int], np.ndarray]) -> np.ndarray:
@@ -167,8 +177,7 @@ def _npy(file: Any, size: int, what: str, read: Callable[[Any, np.dtype, int], n
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran, dtype = header(file)
     except Exception as error:  # Python's own parser reads the header, and raises what it likes
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{fault}: its header cannot be read ({text[:200]})") from None
+        raise UserError(f"{fault}: its header cannot be read ({_first_line(error)})") from None
     if dtype.hasobject:
         raise UserError(
             f"{fault}: it holds Python objects, and reading these can run code of the file; save numbers, "
@@ -193,24 +202,36 @@ def _read_exactly(file: BinaryIO, dtype: np.dtype, count: int) -> np.ndarray:
 
 def _pt(path: Path, what: str) -> Any:
     """What torch.save wrote: tensors, numbers, lists and dicts alone."""
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\x03\x04" and (fault := zip_damage(file)):  # torch's earlier format is no zip file
+            raise UserError(f"{what} is damaged: {fault}")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception:  # pickle.UnpicklingError, whose text advises to load with the executing of code allowed
         raise UserError(
             f"{what} holds no plain tensors, or is damaged; save a tensor, or a dict of x and labels, by torch.save"
         ) from None
+    for x in loaded.values() if isinstance(loaded, Mapping) else [loaded]:
+        if isinstance(x, Tensor) and x.layout == torch.strided and x.nbytes > x.untyped_storage().nbytes():
+            raise UserError(f"{what} holds an expanded tensor of shape {list(x.shape)}: save x.contiguous()")
+    return loaded
 
 
-def _parquet(path: Path, what: str) -> Any:
+def _parquet(path: Path, what: str, labels: str | None) -> Arrays:
     try:
         import pyarrow.parquet as pq  # here, because other files do not need it
     except ImportError:
         raise UserError(f"{what}: Parquet is read by pyarrow, which is not installed: pip install pyarrow") from None
     try:
-        return pq.read_table(path)
-    except OSError:
+        return from_arrow(what, pq.read_table(path), labels)
+    except (UserError, OSError, MemoryError):
         raise
     except Exception as error:  # pyarrow's own kinds, one for each way in which a file can be damaged
-        raise UserError(f"{what} is not a Parquet table: {str(error).splitlines()[0][:200]}") from None
+        raise UserError(f"{what} is not a Parquet table: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    """What a library says of its fault, short enough for a message."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from torch import Tensor
 
-from toposampler.data.base import Dataset, PointsConfig, checked_weights
+from toposampler.data.base import LARGEST, Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Spheres
 
@@ -33,9 +33,9 @@ class SpheresConfig(PointsConfig):
     """dimension d of each sphere, one less than the data's: 1 is a circle in the plane, 2 a sphere in space"""
     number: int = Field(2, ge=1, le=1000)
     """spheres in the line"""
-    radius: float = Field(1.0, gt=0)
+    radius: float = Field(1.0, gt=0, le=LARGEST)
     """radius of a sphere of the line"""
-    distance: float = Field(4.0, gt=0)
+    distance: float = Field(4.0, gt=0, le=LARGEST)
     """distance between the centres of neighbours in the line"""
     weights: tuple[float, ...] | None = None
     """mass of each sphere, summing to 1 (default: equal; moor: 1/20 each of the ten, 1/2 the last)"""

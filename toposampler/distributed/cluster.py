@@ -62,7 +62,7 @@ def _start(has: Mapping[str, float]) -> None:
         )
     except Exception as error:  # RuntimeError, TimeoutError, OSError, subprocess's and Ray's own, by what is wrong
         raise UserError(
-            f"Ray cannot be started on this machine: {_first_line(error)}. It may be too busy, or short of memory or "
+            f"Ray cannot be started on this machine: {first_line(error)}. It may be too busy, or short of memory or "
             f"of room in {get_default_ray_temp_dir()}, where Ray writes its logs (session_latest/logs says more; "
             "TMPDIR places it elsewhere): the same command tries again"
         ) from None
@@ -80,7 +80,8 @@ def check_socket_paths() -> None:
         )
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What `error` says in its first line, short enough for a message."""
     return str(error).strip().partition("\n")[0][:LONGEST_LINE].rstrip(".") or type(error).__name__
 
 
@@ -90,12 +91,12 @@ def connect(address: str) -> None:
         _init(address)
     except AuthenticationError as error:
         raise UserError(
-            f"RAY_ADDRESS: the Ray cluster at {address} asks for a token ({_first_line(error)}). `ray get-auth-token` "
+            f"RAY_ADDRESS: the Ray cluster at {address} asks for a token ({first_line(error)}). `ray get-auth-token` "
             "prints it on the machine that started the cluster; here: export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=..."
         ) from None
     except Exception as error:  # ValueError, ConnectionError, RuntimeError and more, by what is wrong
         raise UserError(
-            f"RAY_ADDRESS: cannot connect to a Ray cluster at {address} ({_first_line(error)}). It must be the "
+            f"RAY_ADDRESS: cannot connect to a Ray cluster at {address} ({first_line(error)}). It must be the "
             "host:port of the head node, such as 127.0.0.1:6379, from a node of the cluster, and not the dashboard's "
             "http://127.0.0.1:8265, which `ray job submit --address` takes; unset it for a Ray on this machine"
         ) from None

@@ -7,28 +7,35 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from toposampler.background import Periodic
-from toposampler.config import flatten
-from toposampler.data import describe
+from toposampler.config import TrackingConfig, as_text, flatten
+from toposampler.data import Dataset, describe
 from toposampler.distributed.commit import git_commit
 from toposampler.distributed.events import Events, log_events
 from toposampler.distributed.resources import shortage, this_machine
 from toposampler.distributed.stop import STOP, is_asked, stoppable
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.extras import installed, require
-from toposampler.tracking.uri import tracking_uri
+from toposampler.lookup import fetch_initial
+from toposampler.tracking.uri import how_to_look, tracking_uri
 from toposampler.training.config import RunConfig, run_folder
+from toposampler.training.entry import train
 from toposampler.training.lock import locked
+from toposampler.training.networks import names_in
 from toposampler.training.progress import Progress
-from toposampler.training.run import check, train
+from toposampler.training.run import check
+from toposampler.training.run_length import faults
+
+if TYPE_CHECKING:
+    from toposampler.tracking.about import About
 
 SHOW_EVERY_S, DELIVER_EVERY_S, WATCH_EVERY_S = 0.5, 2.0, 5.0
 
@@ -47,18 +54,20 @@ def launch(config: RunConfig, local: bool = False) -> dict[str, Any]:
     start = time.monotonic()
     config = absolute(config)
     say(f"loading the data {config.data.name}")
-    for line in describe(check(config)):
+    dataset = check(config)
+    for line in describe(dataset):
         say(f"  {line}")
     with locked(run_folder(config)):  # check has made the folder
+        fetch_initial(config, dataset)
         check_tracking(config)
         if result := stored_result(config):
             print("complete: nothing is left to train; give another --name to train anew. Its result:", flush=True)
-            with recorded(config):  # MLflow may still lack its end
+            with recorded(config, dataset):  # MLflow may still lack its end
                 return result
         events = Events(run_folder(config))
         with (
             room(config, local),
-            recorded(config),
+            recorded(config, dataset),
             shown(config, events, local),
             stoppable(run_folder(config), has_begun=events.any),
         ):
@@ -107,7 +116,7 @@ def _train_here(config: RunConfig) -> dict[str, Any]:
     folder = run_folder(config)
     torch.set_num_threads(config.cluster.cpus_per_worker)
     log_events(folder)
-    result = train(config, should_stop=lambda: STOP if is_asked(folder) else None)
+    result = train(config, should_stop=lambda: STOP if is_asked(folder) else None, progress=False)
     assert result is not None, "rank 0 returns the result"
     return result
 
@@ -132,14 +141,16 @@ def _absolute(key: str, path: Path) -> Path:
 
 
 def stored_result(config: RunConfig) -> dict[str, Any] | None:
-    """The result of a complete run: one that has both `result.json` and the model named in it; None for another.
+    """The result of a complete run: one that has both `result.json`, of its last step, and the model named in it; None
+    for another.
 
     Raises UserError if `result.json` is damaged.
     """
     path = run_folder(config) / "result.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-        return result if Path(result["model"]).exists() else None
+        complete = result["generator_steps"] == config.training.generator_steps and Path(result["model"]).exists()
+        return result if complete else None
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:  # no JSON, or no result
@@ -178,16 +189,22 @@ def recorded_on_mlflow(config: RunConfig) -> bool:
 
 
 @contextmanager
-def recorded(config: RunConfig) -> Iterator[None]:
-    """Keep MLflow up with the run while the block runs, and tell it how the block ended."""
+def recorded(config: RunConfig, dataset: Dataset | None = None) -> Iterator[None]:
+    """Keep MLflow up with the run, of `dataset`, while the block runs, and tell it how the block ended."""
     if not recorded_on_mlflow(config):
         yield
         return
-    from toposampler.tracking.tracker import Tracker  # as above
+    from toposampler.distributed.recorder import Recorder  # as above
+    from toposampler.tracking.tracker import Tracker
 
     uri = tracking_uri(config.tracking, Path(config.output))
-    parameters = flatten(config.model_dump(mode="json"))
-    tracker = Tracker(run_folder(config), uri, config.tracking.experiment, parameters, tags(config))
+
+    def make(run: RunConfig, further: Mapping[str, str]) -> Tracker:
+        parameters = flatten(run.model_dump(mode="json"))
+        about = None if dataset is None else about_run(run, dataset)
+        return Tracker(run_folder(run), uri, config.tracking.experiment, parameters, {**tags(run), **further}, about)
+
+    tracker = Recorder(config, make)
     try:
         with Periodic(tracker.deliver, DELIVER_EVERY_S):
             yield
@@ -200,10 +217,47 @@ def recorded(config: RunConfig) -> Iterator[None]:
     tracker.close("FINISHED")
 
 
+def where_to_look(tracking: TrackingConfig, folder: Path) -> str:
+    """What to type, or where to go, to see the run or the sweep in `folder` on MLflow."""
+    from toposampler.tracking.tracker import noted_delivery  # as above
+
+    noted, uri = noted_delivery(folder), tracking_uri(tracking, folder.parent)
+    return how_to_look(uri, None if noted is None else noted.experiment_id)
+
+
 def tags(config: RunConfig) -> dict[str, str]:
-    """What runs are found by: data, system, and the commit of the code where it is known."""
+    """What runs are found by: data, system, the model they begin with, the user, the commit of the code."""
+    from toposampler.tracking.about import user  # as above
+
     names = {"data": config.data.name, "system": config.system.name}
+    if config.init_from is not None:
+        names |= {"init_from": config.init_from, "init_state": config.init_state}
+    names |= user()
     return names | {"mlflow.source.git.commit": commit} if (commit := git_commit()) else names
+
+
+def about_run(config: RunConfig, dataset: Dataset) -> About:
+    """What MLflow is told of the run `config` on `dataset`."""
+    from toposampler.tracking.about import About, Data  # as above
+
+    source = {key: as_text(value) for key, value in config.data}
+    data = Data(config.data.name, dataset.digest(), source, len(dataset.x), tuple(dataset.shape))
+    return About(description(config, dataset), data, names_in(config.system))
+
+
+def description(config: RunConfig, dataset: Dataset) -> str:
+    """The run in words."""
+    training, page = config.training, (type(config.system).__doc__ or "").partition("\n")[0]
+    begins = {"weights": "Begins with the weights of", "full": "Goes on with the training of"}[config.init_state]
+    generators = f"{config.system.K} generator{'s'[: config.system.K > 1]}"
+    lines = [
+        f"**{config.system.name}**, {generators}, on **{config.data.name}**: {describe(dataset)[0]}.",
+        page,
+        f"{training.generator_steps:,} generator steps, batches of {training.batch_size:,}, seed {config.seed}.",
+        *([] if config.init_from is None else [f"{begins} {config.init_from}."]),
+        *(f"Note: {fault}." for fault in faults(config)),
+    ]
+    return "\n\n".join(filter(None, lines))
 
 
 @contextmanager

@@ -17,8 +17,10 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
+from toposampler.config import HIDDEN, without_password
 from toposampler.distributed.commit import COMMIT, git_commit
 from toposampler.errors import UserError
+from toposampler.tracking.uri import VARIABLE
 from toposampler.training.config import RunConfig
 
 STOP_WAIT_S = 30
@@ -29,7 +31,8 @@ LOOK_EVERY_S = 0.5
 def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
     """Submit `command`, which trains `config`, to the cluster whose dashboard is at `address`.
 
-    The current folder goes with it, without what `.gitignore` names.
+    The current folder goes with it, without what `.gitignore` names. The command line, which every user of the cluster
+    can read, has no password: an address of MLflow with one goes in the job's environment.
 
     Returns the submission id. Raises UserError if the cluster does not take it.
     """
@@ -37,6 +40,9 @@ def submit(address: str, config: RunConfig, command: Sequence[str]) -> str:
     commit = git_commit()
     metadata = {"run": config.name, "system": config.system.name, "data": config.data.name}
     environment = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)}
+    if secret := _secret_uri(config):
+        environment[VARIABLE] = secret
+        command = [argument.replace(secret, without_password(secret)) for argument in command]
     try:
         return job_client(address).submit_job(
             entrypoint=shlex.join(command),
@@ -128,12 +134,25 @@ def exit_code(job: JobDetails) -> int:
 def how_to_follow(address: str, submission: str) -> str:
     """The commands that follow a job and stop it."""
     tokens = [] if ray_token() is None else ["if the cluster asks for a token: export RAY_AUTH_MODE=token"]
-    address, submission = shlex.quote(address), shlex.quote(submission)
     return "\n".join(
         [
             *tokens,
-            f"follow   ray job logs --address {address} --follow {submission}",
-            f"status   ray job status --address {address} {submission}",
-            f"stop     ray job stop --address {address} {submission}",
+            f"follow   {shlex.join(['ray', 'job', 'logs', '--address', address, '--follow', submission])}",
+            f"status   {shlex.join(['ray', 'job', 'status', '--address', address, submission])}",
+            f"stop     {how_to_stop(address, submission)}",
         ]
     )
+
+
+def how_to_stop(address: str, submission: str) -> str:
+    """The command that stops a job."""
+    return shlex.join(["ray", "job", "stop", "--address", address, submission])
+
+
+def _secret_uri(config: RunConfig) -> str | None:
+    """The address of MLflow that `config` names, if it holds a password; also one written down without it, where the
+    environment here has it."""
+    uri, given = config.tracking.uri or "", os.environ.get(VARIABLE, "")
+    if HIDDEN in uri and without_password(given) == uri:
+        uri = given
+    return uri if without_password(uri) != uri else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
@@ -20,6 +22,8 @@ from toposampler.plugins import Registered
 RESTARTS = 3
 """times each lost worker is started again; the piece it was at is done anew"""
 
+log = logging.getLogger(__name__)
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 Begin = Callable[[], Callable[[Task], Result]]
@@ -36,6 +40,9 @@ def on_workers(
     """
     config = ClusterConfig(num_workers=workers, use_gpu=use_gpu)
     with ExitStack() as stack:
+        address = os.environ.get("RAY_ADDRESS")
+        where = f"connecting to the Ray cluster at {address}" if address else "starting Ray"
+        log.info("%s, workers: %d", where, workers)
         try:
             stack.enter_context(cluster(config))
         except UserError as error:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from math import nextafter
 from typing import Any, Literal
 
+from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from toposampler.config import ClusterConfig
+from toposampler.distributed.cluster import first_line
 from toposampler.distributed.lost import LostWorkers
 from toposampler.distributed.resources import per_worker
 from toposampler.distributed.worker import Outcome, train_worker
+from toposampler.errors import TrainingStoppedError
 from toposampler.plugins import Registered
 from toposampler.training.config import RunConfig, run_folder
 
@@ -29,9 +32,16 @@ checkpoint and about ten seconds."""
 def train_on_workers(config: RunConfig) -> dict[str, Any]:
     """Train `config`, whose `output` must be absolute, on the connected cluster and return the result.
 
-    Raises what `toposampler.training.run.train` raises, and Ray's TrainingFailedError for faults.
+    Raises what `toposampler.training.train` raises, TrainingStoppedError if Ray's own process that leads the workers is
+    lost, and Ray's TrainingFailedError for faults.
     """
-    outcome: Outcome = _trainer(config).fit().return_value
+    try:
+        outcome: Outcome = _trainer(config).fit().return_value
+    except (ActorDiedError, OutOfMemoryError) as error:  # a page of Ray's own state, of which the first line says why
+        raise TrainingStoppedError(
+            f"Ray lost the process that leads the workers: {first_line(error)}; the same command goes on from the "
+            "newest checkpoint"
+        ) from None
     if isinstance(outcome, Exception):
         raise outcome
     assert outcome is not None, "rank 0 returns the result"

@@ -16,7 +16,7 @@ from toposampler.distributed.events import log_events
 from toposampler.distributed.stop import STOP, answer, is_asked
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.training.config import RunConfig, run_folder
-from toposampler.training.run import train
+from toposampler.training.entry import train
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 
@@ -52,6 +52,8 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
 
     Ray Train starts the group again when the node is gone. Raises RunInterruptedError if the run is asked to stop.
     """
+    if config.seeds is not None:  # workers are not in step, and none can wait for the others at a checkpoint
+        return train(config, should_stop=lambda: STOP if is_asked(folder) else None, progress=False)
     preemption = _Preemption()
 
     def should_stop() -> str | None:
@@ -59,7 +61,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
 
     while True:
         try:
-            return train(config, report_checkpoint, should_stop)
+            return train(config, report_checkpoint, should_stop, progress=False)
         except RunInterruptedError as error:
             if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
                 raise

@@ -14,6 +14,7 @@ from typing import Any
 from scipy.stats import t as student
 
 from toposampler.evaluation.suite import Findings
+from toposampler.metrics.catalog import direction, kind_of
 
 LEVEL = 0.95
 
@@ -32,10 +33,17 @@ class Estimate:
     @property
     def half_width(self) -> float | None:
         """Half of Student's 95 % interval, which has the mean in its middle; None: there is one value only."""
-        n = len(self.values)
-        if n == 1:
-            return None
+        return None if len(self.values) == 1 else self._half_width_of(len(self.values))
+
+    def _half_width_of(self, n: int) -> float:
+        """Half of the interval of `n` values that scatter as these do."""
         return float(student.ppf((1 + LEVEL) / 2, n - 1)) * stdev(self.values) / math.sqrt(n)
+
+    def needed(self, most: int) -> int:
+        """How many values that scatter as these do make half of the interval no larger than the mean; at most `most`,
+        and there are two values at least."""
+        enough = (n for n in range(len(self.values), most) if self._half_width_of(n) <= abs(self.mean))
+        return next(enough, most)
 
     @property
     def interval(self) -> dict[str, float]:
@@ -67,19 +75,24 @@ def over_seeds(name: str, rows: Sequence[Row]) -> Row:
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """A line for each row and metric; `low` and `high` are empty where there is one value only."""
+    """A line for each row and metric; `low` and `high` are empty where there is one value only. `better` says which
+    values are, as the table does."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["row", "metric", "mean", "low", "high"], lineterminator="\n")
+    writer = csv.DictWriter(text, ["row", "metric", "mean", "low", "high", "better"], lineterminator="\n")
     writer.writeheader()
     for of in rows:
         for key, value in of.metrics.items():
-            writer.writerow({"row": of.name, "metric": key, "mean": value.mean, **value.interval})
+            about = {"row": of.name, "metric": key, "better": direction(key)}
+            writer.writerow({**about, "mean": value.mean, **value.interval})
     return text.getvalue()
 
 
 def as_json(rows: Sequence[Row], about: Mapping[str, Any]) -> str:
-    """`about`, and of each row its metrics with their values, and what the classifier saw in the first draw."""
-    return json.dumps({**about, "rows": [_content(of) for of in rows]}, indent=2)
+    """`about`, what each metric means and which values are better, and of each row its metrics with their values, and
+    what the classifier saw in the first draw."""
+    kinds = {key: kind for of in rows for key in of.metrics if (kind := kind_of(key)) is not None}
+    metrics = {key: {"better": kind.direction, "meaning": kind.meaning} for key, kind in kinds.items()}
+    return json.dumps({**about, "metrics": metrics, "rows": [_content(of) for of in rows]}, indent=2)
 
 
 def _content(of: Row) -> dict[str, Any]:

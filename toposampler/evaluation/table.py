@@ -3,52 +3,38 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from toposampler.evaluation.results import Estimate, Row
+from toposampler.metrics.catalog import by_block, direction, is_detail, kind_of
 
-BLOCKS = {
-    "on the support, and all of it": r"score|off_manifold.*|off_support_nn99|coverage_(0\.05|k5)_(min|mean)",
-    "modes": r"high_quality_3sd|modes_covered_3sd|modes_of_1000|mode_kl_nats",
-    "masses": r"jsd_nats(_nn1)?|mass_tv(_nn1)?|prior_tv|prior_error_max|active_generators",
-    "distances": r"energy_distance_root|sliced_wasserstein_2|wasserstein_2_\d+|mmd2_\d+|fd_classifier_\d+|fid_\d+",
-    "shape": r"components_found|diagram0_w1_\d+|mtop_div_\d+_\d+",
-    "fidelity and variety": r"(precision_k3|recall_k3|density_k5|coverage_k5)(_classifier)?|acceptance_rate",
-    "classes": r"jsd_nats_conf0\.8|confident_0\.8|jsd_nats_argmax|quality_0\.9|purity",
-    "variety within classes": r"msd_ratio_(min|max|class_\d+)|msd_unreachable_max",
-    "copies of training points": r"memorised_q0\.05|closer_than_test",
-}
-"""what is printed, by what it tells"""
-FURTHER = "further metrics"
-"""the last block: what is in none of the others, such as registered metrics"""
-IN_FILES = r".*(component|class)_\d+|mode_mass.*|components_found_real"
-"""what is in the files only: of single components and classes there may be dozens, and the row `real` has the last"""
 WIDTH = 120
 """longest line; columns that do not fit go on below"""
+BETTER = "better"
+"""name of the line that says which values are better"""
+LEGEND = (
+    f"\n{BETTER}: the lesser or the greater value, the one nearer to the row real, or nearer to a number; -: neither",
+    "metrics of single components and classes are in evaluation.json and evaluation.csv",
+)
+MOST_DRAWS = 100
+"""draws beyond which no advice goes: a mean that takes more is not told from 0"""
+ROUNDING = 5e-7
+"""half width below which draws agree: rounding leaves 1e-17"""
+NAMED = 4
+"""metrics that a warning names"""
 
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """The lines of the table."""
-    label = max(len(row.name) for row in rows)
+    """The lines of the table. A metric's column has below its name which values of it are better."""
+    label = max(len(BETTER), *(len(row.name) for row in rows))
     names = {name: None for row in rows for name in row.metrics}  # a set in order
-    for title, columns in _blocks(names):
+    for title, columns in by_block(names).items():
         yield f"\n{title}"
-        cells = [[column, *(text(row.metrics.get(column)) for row in rows)] for column in columns]
+        cells = [[name, direction(name), *(text(row.metrics.get(name)) for row in rows)] for name in columns]
         for part in _that_fit(cells, WIDTH - label):
-            for line, name in enumerate(["", *(row.name for row in rows)]):
+            for line, name in enumerate(["", BETTER, *(row.name for row in rows)]):
                 yield "".join([name.ljust(label), *(column[line] for column in part)])
-
-
-def _blocks(names: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """The titles of the blocks that hold some of the metrics `names`, and which."""
-    left = list(names)
-    for title, pattern in BLOCKS.items():
-        if columns := [name for name in left if re.fullmatch(pattern, name)]:
-            yield title, columns
-        left = [name for name in left if name not in columns]
-    if columns := [name for name in left if not re.fullmatch(IN_FILES, name)]:
-        yield FURTHER, columns
+    yield from LEGEND
 
 
 def _that_fit(columns: Sequence[Sequence[str]], room: int) -> Iterator[list[list[str]]]:
@@ -67,10 +53,43 @@ def text(value: Estimate | None) -> str:
     """`0.0123 ± 0.0004`: two digits of the half width, and the mean to the same place; `-` if there is no value."""
     if value is None:
         return "-"
-    if value.half_width is None or value.half_width < 5e-7:  # rounding leaves 1e-17 where all draws agree
+    if value.half_width is None or value.half_width < ROUNDING:
         return f"{value.mean:.4g}"
     places = min(6, max(0, 1 - math.floor(math.log10(value.half_width))))
     return f"{value.mean:.{places}f} ± {value.half_width:.{places}f}"
+
+
+def warnings(rows: Sequence[Row]) -> Iterator[str]:
+    """A sentence on the means whose half interval is larger than they are, and on what makes it smaller: one for rows
+    of draws, one for rows over seeds."""
+    if wide := _wide([row for row in rows if row.findings]):
+        needed = max(value.needed(MOST_DRAWS) for _, _, value in wide)
+        least = "at least " if needed == MOST_DRAWS else ""
+        yield f"few draws: {_named(wide)}; {least}--draws {needed} would do, if they scatter alike"
+    if wide := _wide([row for row in rows if not row.findings]):
+        yield f"few seeds: {_named(wide)}; give models of more seeds"
+
+
+def _wide(rows: Sequence[Row]) -> list[tuple[str, str, Estimate]]:
+    """Metric, row and value where half of the interval is larger than the mean; none of a single component, and none
+    whose expectation is hoped to be 0."""
+    return [
+        (name, row.name, value)
+        for row in rows
+        for name, value in row.metrics.items()
+        if not is_detail(name) and not ((kind := kind_of(name)) and kind.signed)
+        if (half := value.half_width) is not None and half > max(abs(value.mean), ROUNDING)
+    ]
+
+
+def _named(wide: Sequence[tuple[str, str, Estimate]]) -> str:
+    """Which means, by their metrics."""
+    rows: dict[str, list[str]] = {}
+    for metric, row, _ in wide:
+        rows.setdefault(metric, []).append(row)
+    named = [f"{metric} ({', '.join(of)})" for metric, of in rows.items()]
+    more = [f"{len(named) - NAMED} other metrics"] if len(named) > NAMED else []
+    return f"the ± is larger than the mean of {', '.join([*named[:NAMED], *more])}"
 
 
 def generators(rows: Sequence[Row]) -> Iterator[str]:
@@ -78,5 +97,5 @@ def generators(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         seen = row.findings[0].by_class if row.findings else None
         if seen is not None and seen.makers:
-            yield f"\ngenerators of {row.name}: share, class of most of its samples, share of them in it"
+            yield f"\ngenerators of {row.name}, first draw: share, class of most of its samples, share of them in it"
             yield from (f"  G{m.generator:<3} {m.share:6.1%}  {m.majority:>3} {m.purity:6.1%}" for m in seen.makers)

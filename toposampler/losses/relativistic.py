@@ -18,7 +18,7 @@ def critic_terms(
     fake: Tensor,
     real_gradient: Tensor,
     fake_gradient: Tensor,
-    gamma: float,
+    gamma: float | Tensor,
     real_weights: Tensor | None = None,
     fake_weights: Tensor | None = None,
 ) -> Terms:

@@ -21,7 +21,7 @@ def critic_terms(
     real: Tensor,
     fake: Tensor,
     gradient: Tensor,
-    penalty_weight: float = 10.0,
+    penalty_weight: float | Tensor = 10.0,
     sides: Sides = "two-sided",
     real_weights: Tensor | None = None,
     fake_weights: Tensor | None = None,

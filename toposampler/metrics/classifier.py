@@ -77,6 +77,7 @@ def classifier_of(
     found = _read(path, network)
     if found is None:
         _make_folder(cache)  # before the minutes of training
+        log.info("training the classifier of %d classes for %d steps; it will be kept in %s", n_classes, steps, path)
         found = _trained(network.to(device), dataset.x, dataset.labels, steps)
         _write(path, found)
     if found.accuracy < minimum_accuracy:

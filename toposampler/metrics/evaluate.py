@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from functools import cache
 from statistics import fmean
 
@@ -40,6 +41,19 @@ MTOP_BATCH = 100
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """What samples showed against the data."""
+
+    metrics: dict[str, float]
+    """by name"""
+    real_cloud: Tensor
+    """(n, d) the real points that the metrics of shape looked at, such as `components_found_real`, standardised where
+    the data were"""
+    cloud: Tensor
+    """(n, d) the samples that they looked at"""
+
+
 def evaluate(
     dataset: Dataset,
     samples: Tensor,
@@ -48,6 +62,18 @@ def evaluate(
     seed: int,
     max_real: int = 10_000,
 ) -> dict[str, float]:
+    """The metrics that `evaluation` finds, by name; its arguments and errors."""
+    return evaluation(dataset, samples, generator_ids, prior, seed, max_real).metrics
+
+
+def evaluation(
+    dataset: Dataset,
+    samples: Tensor,
+    generator_ids: Tensor | None,
+    prior: Tensor | None,
+    seed: int,
+    max_real: int = 10_000,
+) -> Evaluation:
     """How well `samples` (n, *shape), in the user's units, match `dataset`: each metric by its name, the protocol.
 
     Distances are in the user's units. What has no unit (neighbours, components, coverage) is measured, where the data
@@ -70,7 +96,12 @@ def evaluate(
         "sliced_wasserstein_2": sliced_wasserstein(x_units, as_many, N_PROJECTIONS, generator),
     }
     some = torch.randperm(len(x), generator=generator).to(x.device)  # samples may be in the order of their makers
-    scores |= _by_topology(x[some], real, x_units[some], real_units)
+    n = min(N_TOPOLOGY, len(x), len(real))  # bars are more and shorter the more the points: as many of both
+    some = some[:n]
+    clouds = real[:n], x[some]
+    if can_count(dataset):
+        scores |= _components(*clouds)
+    scores |= _by_topology(x_units[some], real_units[:n])
 
     weights = dataset.weights
     components: Tensor | None
@@ -100,23 +131,32 @@ def evaluate(
     scores |= {"score": score(scores)} if told_apart else {}
     labels = None if dataset.labels is None else dataset.labels[chosen]
     shaped = real.unflatten(1, dataset.shape), x.unflatten(1, dataset.shape)
-    return scores | registered_metrics(*shaped, scores, seed, labels=labels, generators=generator_ids, prior=prior)
+    scores |= registered_metrics(*shaped, scores, seed, labels=labels, generators=generator_ids, prior=prior)
+    return Evaluation(scores, *clouds)
 
 
-def _by_topology(x: Tensor, real: Tensor, x_units: Tensor, real_units: Tensor) -> dict[str, float]:
-    """Metrics of the shape of x (n, d) against that of real points (N, d), both in random order; _units: for lengths,
-    in the user's units."""
+def can_count(dataset: Dataset) -> bool:
+    """Whether a barcode tells how many components `dataset` has: of points. Pixels of images of one kind differ as much
+    as those of two, and so few images in so many dimensions show no gap, or many that mean nothing."""
+    return len(dataset.shape) == 1
+
+
+def _components(real: Tensor, x: Tensor) -> dict[str, float]:
+    """How many components real points (n, d) and samples (n, d) have."""
     from toposampler.topology import estimate_components  # here, as numba takes half a second
 
-    n = min(N_TOPOLOGY, len(x), len(real))  # bars are more and shorter the more the points: as many of both
-    x, real, x_units, real_units = x[:n], real[:n], x_units[:n], real_units[:n]
-    scores = {
+    return {
         "components_found": float(estimate_components(x).count),
         "components_found_real": float(estimate_components(real).count),
-        f"diagram0_w1_{n}": diagram0_w1(x_units, real_units),
     }
+
+
+def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:
+    """Metrics of the shape of x (n, d) against that of real points (n, d), in random order and the user's units."""
+    n = len(x)
+    scores = {f"diagram0_w1_{n}": diagram0_w1(x, real)}
     if _has_gudhi():
-        scores[f"mtop_div_{min(MTOP_BATCH, n)}_{n}"] = mtop_div(x_units, real_units, MTOP_BATCH, repeats=2)
+        scores[f"mtop_div_{min(MTOP_BATCH, n)}_{n}"] = mtop_div(x, real, MTOP_BATCH, repeats=2)
     return scores
 
 

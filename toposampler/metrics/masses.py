@@ -7,6 +7,9 @@ from torch import Tensor
 
 from toposampler.metrics.divergence import total_variation
 
+ACTIVE = 0.01
+"""share of the prior above which a generator counts as active"""
+
 
 def component_masses(components: Tensor, n_components: int) -> Tensor:
     """Share of samples in each component: (M,) float64; components (n,) int64 in [0, M)."""
@@ -44,6 +47,11 @@ def prior_total_variation(masses: Tensor, weights: Tensor) -> float:
     return total_variation(torch.cat([masses, nowhere[None]]), torch.cat([weights, weights.new_zeros(1)]))
 
 
-def active_generators(prior: Tensor, threshold: float = 0.01) -> int:
-    """How many generators hold more than `threshold` of the prior (K,)."""
-    return int((prior > threshold).sum())
+def active(prior: Tensor, threshold: float = ACTIVE) -> Tensor:
+    """Which generators are active, those that hold more than `threshold` of the prior (K,): (K,) bool."""
+    return prior > threshold
+
+
+def active_generators(prior: Tensor, threshold: float = ACTIVE) -> int:
+    """How many generators are `active` by the prior (K,)."""
+    return int(active(prior, threshold).sum())

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 QUANTILE = 0.05
+MEMORISED = f"memorised_q{QUANTILE}"
 
 
 def memorisation(samples_to_train: Tensor, test_to_train: Tensor) -> dict[str, float]:
@@ -23,6 +24,6 @@ def memorisation(samples_to_train: Tensor, test_to_train: Tensor) -> dict[str, f
     not_above = torch.searchsorted(ordered, samples_to_train, right=True)
     farther = len(ordered) - (below + not_above).double() / 2
     return {
-        f"memorised_q{QUANTILE}": float((samples_to_train < ordered.quantile(QUANTILE)).double().mean()),
+        MEMORISED: float((samples_to_train < ordered.quantile(QUANTILE)).double().mean()),
         "closer_than_test": float(farther.mean() / len(ordered)),
     }

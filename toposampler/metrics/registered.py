@@ -3,7 +3,8 @@
 A metric is a function (real, samples) to a number: real points (N, *shape) in random order and samples (n, *shape),
 float, on one device. It may also take, by name, `seed` (of the draw), `labels` (the component of each real point,
 (N,) int64, or None), `generators` (the generator of each sample, (n,), or None) and `prior` (r(c), (K,), or None). What
-it draws from torch's global random state repeats from the seed.
+it draws from torch's global random state repeats from the seed. An attribute `better` of the function, if it has one,
+says which values are better: "less", "more", "as real" (those of real data) or the best number.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ class Critic(nn.Module):
         super().__init__()
         self.trunk = trunk if isinstance(trunk, nn.Module) else nn.Sequential(*trunk)
         self.head = nn.Linear(n_features, 1)
+        self.functional = False
+        """whether it is called inside a transform of `torch.func`"""
 
     def features(self, x: Tensor) -> Tensor:
         """The last hidden layer, read by encoders: (n, *shape) to (n, n_features)."""
@@ -48,7 +50,7 @@ class Critic(nn.Module):
         """Scores (n,) of x (n, *shape), and dD/dx (n, *shape), both differentiable by the weights."""
         layers = explicit_layers(self.trunk)
         if layers is None:
-            scores, gradient = by_autograd(self, x)
+            scores, gradient = by_autograd(self, x, self.functional)
             return scores, gradient.to(self.head.weight.dtype)
         features, inputs = forward(layers, x)
         return self.score(features), self._pulled_back(layers, inputs, self.slope(features))

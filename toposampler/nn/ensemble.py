@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from toposampler.errors import UserError
 from toposampler.nn.layers import exact_type, plain_layers
@@ -74,6 +74,10 @@ class GeneratorEnsemble(nn.Module):
             stack = torch.stack([member.get_buffer(name) for member in members])
             self.stacked_buffers.register_buffer(str(i), stack, persistent=name in kept)
 
+        self.capacity: int | None = None
+        """samples that each generator has room for: then no shape depends on `c`, and a sample beyond the room is NaN;
+        None: as many as `c` asks for, found anew at every call"""
+
     def train(self, mode: bool = True) -> GeneratorEnsemble:
         """See `nn.Module.train`."""
         self._template[0].train(mode)
@@ -88,15 +92,17 @@ class GeneratorEnsemble(nn.Module):
             return self._member(z.new_zeros(1, *z.shape[1:]), 0, [weights[0] for weights in self.stacked])[:0]
         if self.n_held == 1:
             return self._member(z, 0, [weights[0] for weights in self.stacked])
+        if self.capacity is not None:
+            return self._padded(z, c.to(z.device, non_blocking=True) // self._shards, self.capacity)
         held = c.cpu() // self._shards
         return self._sliced(z, held) if self._packed_layers is None else self._packed(z, held, self._packed_layers)
 
     def _member(self, z: Tensor, k: int, weights: Sequence[Tensor]) -> Tensor:
         """The samples of the held generator k, whose parameters are `weights`."""
-        state = dict(zip(self._names, weights, strict=True))
-        if self._buffer_names:
-            buffers = self.stacked_buffers.buffers()
-            state |= {name: stack[k] for name, stack in zip(self._buffer_names, buffers, strict=True)}
+        return self._called(z, weights, [stack[k] for stack in self.stacked_buffers.buffers()])
+
+    def _called(self, z: Tensor, weights: Sequence[Tensor], buffers: Sequence[Tensor]) -> Tensor:
+        state = dict(zip(self._names + self._buffer_names, [*weights, *buffers], strict=True))
         return functional_call(self._template[0], state, z)
 
     def _packed(self, z: Tensor, c: Tensor, layers: Sequence[nn.Module]) -> Tensor:
@@ -116,16 +122,23 @@ class GeneratorEnsemble(nn.Module):
         if len(in_use) < self.n_held:
             in_use = in_use.to(z.device, non_blocking=True)
             stacked = [weights.index_select(0, in_use) for weights in stacked]
-        for layer in layers:
-            if not isinstance(layer, nn.Linear):
-                h = layer(h)
-            elif layer.bias is None:
-                weight, *stacked = stacked
-                h = torch.bmm(h, weight.transpose(1, 2))
-            else:
-                weight, bias, *stacked = stacked
-                h = torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
-        return h.flatten(0, 1).index_select(0, index)
+        return _batched(layers, stacked, h).flatten(0, 1).index_select(0, index)
+
+    def _padded(self, z: Tensor, c: Tensor, capacity: int) -> Tensor:
+        """All generators at once, each on `capacity` rows: its samples, then copies of others, which are not used."""
+        own = c.unsqueeze(1) == torch.arange(self.n_held, device=c.device)  # (n, K)
+        place = (own.cumsum(0) * own).sum(dim=1) - 1  # how many samples of the same generator come before this one
+        fits = place < capacity
+        size = self.n_held * capacity
+        slot = torch.where(fits, c * capacity + place, size)
+        source = slot.new_zeros(size + 1).scatter(0, slot, torch.arange(len(c), device=c.device))[:-1]
+        h = z[source].unflatten(0, (self.n_held, capacity))
+        if self._packed_layers is not None:
+            x = _batched(self._packed_layers, list(self.stacked), h)
+        else:
+            x = vmap(self._called)(h, list(self.stacked), list(self.stacked_buffers.buffers()))
+        x = x.flatten(0, 1)[slot.clamp(max=size - 1)]
+        return torch.where(fits.view(-1, *(1,) * (x.dim() - 1)), x, torch.nan)
 
     def _sliced(self, z: Tensor, c: Tensor) -> Tensor:
         """One generator after the other, each on its own samples; generators without samples cost nothing."""
@@ -134,6 +147,20 @@ class GeneratorEnsemble(nn.Module):
         members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
         x = torch.cat([self._member(s, k, w) for k, (s, w) in enumerate(zip(slices, members, strict=True)) if len(s)])
         return x.index_select(0, order.argsort().to(z.device, non_blocking=True))
+
+
+def _batched(layers: Sequence[nn.Module], stacked: list[Tensor], h: Tensor) -> Tensor:
+    """The layers of `_packed_layers`, of K networks whose parameters are `stacked`, on h (K, n, d): (K, n, e)."""
+    for layer in layers:
+        if not isinstance(layer, nn.Linear):
+            h = layer(h)
+        elif layer.bias is None:
+            weight, *stacked = stacked
+            h = torch.bmm(h, weight.transpose(1, 2))
+        else:
+            weight, bias, *stacked = stacked
+            h = torch.baddbmm(bias.unsqueeze(1), h, weight.transpose(1, 2))
+    return h
 
 
 def copies(prototype: nn.Module, key: str = "system.generator_network") -> Callable[[], nn.Module]:

@@ -83,17 +83,23 @@ def _conv2d_pull_back(layer: nn.Conv2d, at: Tensor, gradient: Tensor) -> Tensor:
     )
 
 
-def by_autograd(scores: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+def by_autograd(scores: Callable[[Tensor], Tensor], x: Tensor, functional: bool = False) -> tuple[Tensor, Tensor]:
     """`scores` (n,) of x (n, *shape), one for each sample alone, and their gradient by x, (n, *shape).
 
     Both are differentiable by the weights, and by x where x is; under `no_grad` neither is. Gradients of parameters are
     left as they were. Attention is computed by plain products: torch's fused kernels have no second derivative.
+    `functional`: it is called inside a transform of `torch.func`, which knows its own `vjp` alone; that in turn refuses
+    an `autograd.Function` without `setup_context`, which a caller's network may hold.
     """
     differentiable = torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-        if x.is_inference():
-            x = x.clone()
-        at = x if x.requires_grad and differentiable else x.detach().requires_grad_()
-        found = scores(at.clone())  # a leaf must not be overwritten, as a first activation may do
-        (gradient,) = torch.autograd.grad(found.sum(), at, create_graph=differentiable)
-    return (found, gradient) if differentiable else (found.detach(), gradient)
+        if functional:
+            found, pull = torch.func.vjp(lambda at: scores(at.clone()), x)  # type: ignore[misc]
+            (gradient,) = pull(torch.ones_like(found))
+        else:
+            if x.is_inference():
+                x = x.clone()
+            at = x if x.requires_grad and differentiable else x.detach().requires_grad_()
+            found = scores(at.clone())  # a leaf must not be overwritten, as a first activation may do
+            (gradient,) = torch.autograd.grad(found.sum(), at, create_graph=differentiable)
+    return (found, gradient) if differentiable else (found.detach(), gradient.detach())

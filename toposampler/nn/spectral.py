@@ -36,10 +36,10 @@ class SpectralNorm(nn.Module):
 
     @torch.no_grad()
     def advance(self, weight: Tensor) -> None:
-        """One power iteration; without matrix products, which autocast would round."""
+        """One power iteration, in place; without matrix products, which autocast would round."""
         W = weight.flatten(1)
-        self.u = F.normalize((W * self.v).sum(dim=1), dim=0)
-        self.v = F.normalize((W.mT * self.u).sum(dim=1), dim=0)
+        self.u.copy_(F.normalize((W * self.v).sum(dim=1), dim=0))
+        self.v.copy_(F.normalize((W.mT * self.u).sum(dim=1), dim=0))
 
 
 def spectrally_normalised(network: Network) -> Network:

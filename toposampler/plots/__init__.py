@@ -2,7 +2,8 @@
 
 from toposampler.plots.barcodes import barcodes
 from toposampler.plots.classes import class_bars, quality_curves
-from toposampler.plots.curves import precision_recall, prior_over_steps, terms_over_steps
+from toposampler.plots.comparison import metric_panels, precision_recall
+from toposampler.plots.curves import prior_over_steps, terms_over_steps
 from toposampler.plots.images import framed_grid, image_grid
 from toposampler.plots.memorisation import nearest_training_distances
 from toposampler.plots.panels import sample_panels
@@ -16,6 +17,7 @@ __all__ = [
     "framed_grid",
     "generators_scatter",
     "image_grid",
+    "metric_panels",
     "nearest_training_distances",
     "objective_by_key",
     "parallel_coordinates",

@@ -1,4 +1,4 @@
-"""Curves: the prior and the terms of the losses over generator steps; precision against recall."""
+"""Curves over generator steps: the prior, the terms of the losses, evaluations."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from toposampler.plots.style import OKABE_ITO, colour, new_figure, outside_legend
+from toposampler.plots.style import GREY, OKABE_ITO, colour, new_figure, others, outside_legend
 
 
-def prior_over_steps(steps: Sequence[int], priors: Tensor, true_weights: Tensor | None, title: str) -> Figure:
+def prior_over_steps(
+    steps: Sequence[int], priors: Tensor, true_weights: Tensor | None, named: Tensor, title: str
+) -> Figure:
     """Prior r(c), priors (T, K), at generator steps (T,); dashed: the true masses (M,) of the components, if M <= K.
 
-    The legend names the generators that end with more than 1 %.
+    The legend names the `named` generators (K,) bool, with their prior at the end; others are grey.
     """
     figure = new_figure(7.0, 4.0, title)
     axes = figure.subplots()
     if true_weights is not None and len(true_weights) <= priors.shape[1]:  # else no generator can have one to itself
         for weight in true_weights.unique().tolist():
             axes.axhline(weight, color="0.3", linestyle="--", linewidth=1, label=f"true: {weight:.1%}")
-    for k, curve in enumerate(priors.T):
-        label = f"{k}: {curve[-1]:.1%}" if curve[-1] > 0.01 else None
-        axes.plot(steps, curve, color=colour(k), label=label)
+    for curve in priors.T[~named]:
+        axes.plot(steps, curve, color=GREY, linewidth=1)
+    for k in named.nonzero()[:, 0].tolist():
+        axes.plot(steps, priors[:, k], color=colour(k), label=f"{k}: {priors[-1, k]:.1%}")
+    if not named.all():
+        axes.plot([], [], color=GREY, label=others(int((~named).sum()), float(priors[-1, ~named].sum())))
     outside_legend(figure, axes, "generator: at the end")
     axes.set_xlabel("generator steps")
     axes.set_ylabel("prior r(c)")
@@ -31,44 +36,36 @@ def prior_over_steps(steps: Sequence[int], priors: Tensor, true_weights: Tensor 
     return figure
 
 
-def terms_over_steps(steps: Sequence[int], terms: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Each of `terms`, a series (T,), in a panel of its own over the same generator steps (T,)."""
-    columns = min(3, len(terms))
-    rows = -(-len(terms) // columns)
+Series = Sequence[tuple[int, float]]
+"""values over generator steps"""
+
+
+AT_THE_END = "; red, and the number: the final evaluation, of more samples"
+
+
+def terms_over_steps(
+    terms: Mapping[str, Series], title: str, last: Mapping[str, tuple[int, float]] | None = None
+) -> Figure:
+    """Each of `terms`, and of the single values in `last`, in a panel of its own, over the same generator steps.
+
+    Those in `last` are marked, and their panels say how much they are. No line leads there: a value of more samples is
+    not one more of the same series.
+    """
+    last = {} if last is None else last
+    names = [*dict.fromkeys([*terms, *last])]
+    columns = min(3, len(names))
+    rows = -(-len(names) // columns)
     figure = new_figure(3.2 * columns + 0.4, 2.0 * rows + 0.6, title)
     panels = list(figure.subplots(rows, columns, sharex=True, squeeze=False).flat)
-    for i, (name, values) in enumerate(terms.items()):
-        panels[i].plot(steps, values, color=OKABE_ITO[0], linewidth=1)
-        panels[i].set_title(name, fontsize=9)
+    for i, name in enumerate(names):
+        if name in terms:
+            panels[i].plot(*zip(*terms[name], strict=True), color=OKABE_ITO[0], linewidth=1)
+        if name in last:
+            panels[i].plot(*last[name], "o", color=OKABE_ITO[3], markersize=4)
+        panels[i].set_title(f"{name}: {last[name][1]:.4g}" if name in last else name, fontsize=9)
         panels[i].grid(alpha=0.3)
-        panels[i].tick_params(labelsize=8, labelbottom=i + columns >= len(terms))  # the lowest of its column
-    for unused in panels[len(terms) :]:
+        panels[i].tick_params(labelsize=8, labelbottom=i + columns >= len(names))  # the lowest of its column
+    for unused in panels[len(names) :]:
         unused.remove()
-    figure.supxlabel("generator steps", fontsize=10)
-    return figure
-
-
-def precision_recall(curves: Mapping[str, Sequence[tuple[float, float, float]]], title: str) -> Figure:
-    """Each of `curves`, points (precision, recall, acceptance rate) joined in their order; the rate beside its ends."""
-    figure = new_figure(7.5, 4.5, title)
-    axes = figure.subplots()
-    for i, (name, points) in enumerate(curves.items()):
-        precisions, recalls, _ = zip(*points, strict=True)
-        axes.plot(recalls, precisions, color=colour(i), marker="o", markersize=4, linewidth=1, label=name)
-        for precision, recall, rate in dict.fromkeys((points[0], points[-1])):
-            axes.annotate(
-                f"{rate:.0%}", (recall, precision), (4, 4), textcoords="offset points", fontsize=7, color=colour(i)
-            )
-    figure.legend(
-        title="numbers: acceptance rate",
-        loc="outside lower center",
-        ncols=3,
-        fontsize=7,
-        title_fontsize=8,
-        frameon=False,
-    )
-    axes.set_xlabel("recall")
-    axes.set_ylabel("precision")
-    axes.margins(0.1)
-    axes.grid(alpha=0.3)
+    figure.supxlabel("generator steps" + (AT_THE_END if last else ""), fontsize=10)
     return figure

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from toposampler.plots.style import colour, new_figure, outside_legend
+from toposampler.plots.style import PRIOR, SHARE, colour, new_figure, outside_legend
 
 INCHES_PER_IMAGE = 0.6
 
@@ -30,10 +30,10 @@ def image_grid(images_by_generator: Sequence[tuple[str, Tensor]], title: str) ->
     return figure
 
 
-def framed_grid(images: Tensor, ids: Tensor, title: str, columns: int = 12) -> Figure:
+def framed_grid(images: Tensor, ids: Tensor, prior: Tensor | None, title: str, columns: int = 12) -> Figure:
     """Images (n, C, H, W) in [-1, 1], each framed in the colour of the generator that made it, ids (n,).
 
-    The legend has each generator's share of them.
+    The legend has the prior (K,) of these generators, or their shares of the images if it is None.
     """
     rows = images.split(columns)
     height, width = images.shape[2:]
@@ -41,13 +41,13 @@ def framed_grid(images: Tensor, ids: Tensor, title: str, columns: int = 12) -> F
     figure = new_figure(columns * INCHES_PER_IMAGE + 1.2, len(rows) * INCHES_PER_IMAGE + 0.6, title)
     axes = figure.subplots()
     axes.imshow(canvas.numpy(), interpolation="nearest")
-    shares = torch.bincount(ids) / len(ids)
+    shares = torch.bincount(ids) / len(ids) if prior is None else prior
     for k in ids.unique().tolist():
         axes.scatter([], [], s=3, marker="s", color=colour(k), label=f"{k}: {shares[k]:.1%}")
     for i, k in enumerate(ids.tolist()):
         left, top = i % columns * (width + gap) - 0.5, i // columns * (height + gap) - 0.5
         axes.add_patch(Rectangle((left, top), width, height, fill=False, linewidth=2, edgecolor=colour(k)))
-    outside_legend(figure, axes, "generator: share")
+    outside_legend(figure, axes, SHARE if prior is None else PRIOR)
     axes.set_axis_off()
     return figure
 

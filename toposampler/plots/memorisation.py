@@ -9,26 +9,36 @@ from torch import Tensor
 from toposampler.plots.style import OKABE_ITO, new_figure
 
 
-def nearest_training_distances(samples_to_train: Tensor, real_to_train: Tensor, quantile: float, title: str) -> Figure:
+def nearest_training_distances(
+    samples_to_train: Tensor, real_to_train: Tensor, quantile: float, label: str, title: str
+) -> Figure:
     """Cumulative shares of the distances (n,) and (m,) to the nearest training point, of samples and of real points.
 
-    Real points are held-out ones, or those trained on, each to the nearest other one. Copies make the samples' curve
-    start at 0 and run above; the dotted line is the real points' `quantile`, and the label says what share of samples
-    lies left of it.
+    Real points are held-out ones, or those trained on, each to the nearest other one; the unit is their median. The
+    axis is logarithmic: fresh draws of the data have the curve of the real points, and the samples' runs to the left of
+    it where they are copies, to the right where they lie off the data. Equal points, at distance 0, are where the axis
+    begins. `label` stands at the dotted line, the real points' `quantile`.
     """
-    limit = float(real_to_train.double().quantile(quantile))
-    closer = float((samples_to_train < limit).double().mean())
-    figure = new_figure(5.6, 4.0, title)
+    unit = float(real_to_train.double().median()) or 1.0
+    limit = float(real_to_train.double().quantile(quantile)) / unit
+    distances = {"real points": real_to_train.double() / unit, "samples": samples_to_train.double() / unit}
+    apart = torch.cat([x[x > 0] for x in distances.values()])
+    begin = 0.5 * float(apart.min()) if len(apart) else 0.5
+    figure = new_figure(6.4, 4.2, title)
     axes = figure.subplots()
-    for distances, colour, name in ((real_to_train, "0.3", "real points"), (samples_to_train, OKABE_ITO[0], "samples")):
-        shares = torch.arange(1, len(distances) + 1) / len(distances)
-        axes.step(distances.sort().values, shares, where="post", color=colour, label=name)
-    label = f"{closer:.1%} of samples left of {quantile:.0%} of real points"
-    axes.axvline(limit, color=OKABE_ITO[3], linestyle=":", label=label)
-    axes.set_xlabel("distance to the nearest training point")
+    styles = {"real points": ("0.3", "--"), "samples": (OKABE_ITO[0], "-")}
+    for name, x in distances.items():
+        tint, style = styles[name]
+        copies = float((x == 0).double().mean())
+        shares = torch.arange(1, len(x) + 1) / len(x)
+        label_of = name + (f", {copies:.1%} at distance 0" if copies else "")
+        axes.step(x.sort().values.clamp(min=begin), shares, style, where="post", color=tint, label=label_of)
+    axes.axvline(max(limit, begin), color=OKABE_ITO[3], linestyle=":", label=label)
+    axes.set_xscale("log")
+    axes.set_xlabel("distance to the nearest training point, over the median of real points'")
     axes.set_ylabel("share that is nearer")
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=begin)
     axes.set_ylim(0, 1.02)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure

@@ -9,6 +9,10 @@ from matplotlib.figure import Figure
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 """eight colours that colour-blind readers can tell apart (Okabe and Ito 2008)"""
+GREY = "0.7"
+"""of generators that a legend does not name"""
+PRIOR, SHARE = "generator: prior r(c)", "generator: share"
+"""titles of legends"""
 GOLDEN_RATIO = 0.618  # as a step of hue: no two of the next dozen come close
 LEGEND_ROWS = 25
 
@@ -18,6 +22,11 @@ def colour(k: int) -> str | tuple[float, float, float]:
     if k < len(OKABE_ITO):
         return OKABE_ITO[k]
     return colorsys.hsv_to_rgb(k * GOLDEN_RATIO % 1, 0.8, (0.5, 0.9, 0.7)[k % 3])
+
+
+def others(n: int, share: float) -> str:
+    """What a legend says of the `n` generators that it does not name."""
+    return f"{n} other{'s'[: n > 1]}: {share:.1%}"
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import abstractmethod
 
@@ -15,6 +16,8 @@ from toposampler.training.model import Model
 
 CALIBRATION = 4096
 """latents a threshold is calibrated on: its acceptance rate is within .02 of `keep`"""
+
+log = logging.getLogger(__name__)
 
 
 class Truncation(Rejection):
@@ -48,6 +51,8 @@ class Truncation(Rejection):
         assert generator is not None  # as keeps_prior asks one generator after the other
         if generator in self.thresholds:
             return 0
+        if not self.thresholds:
+            log.info("calibrating rejection %s, generator by generator", self.name)
         rng = torch.Generator(self.device).manual_seed(generator)
         found = self.scores(self.propose(CALIBRATION, generator, rng), rng).sort().values
         rank = math.ceil(self.keep * CALIBRATION)

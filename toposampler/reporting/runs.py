@@ -10,8 +10,8 @@ from typing import Any
 
 from toposampler.config import as_text, flatten
 from toposampler.errors import UserError
+from toposampler.metrics.catalog import is_detail
 from toposampler.reader import plain, read_yaml
-from toposampler.records import DETAIL
 
 ABSENT = "-"
 
@@ -54,7 +54,11 @@ def read_runs(places: Sequence[str]) -> list[FinishedRun]:
 
 
 def _read(folder: Path, label: str) -> FinishedRun:
-    if not (folder / "config.yaml").is_file():
+    try:
+        found = (folder / "config.yaml").is_file()
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read: {error.strerror}") from None
+    if not found:
         raise UserError(f"{folder} is not the folder of a run: it holds no config.yaml")
     path = folder / "result.json"
     try:
@@ -86,7 +90,7 @@ Table = list[tuple[str, list[str]]]
 
 def results(runs: Sequence[FinishedRun]) -> Table:
     """The metrics that any of `runs` has, without those of single components, and what training took."""
-    names = [name for name in {name: None for run in runs for name in run.metrics} if not DETAIL.search(name)]
+    names = [name for name in {name: None for run in runs for name in run.metrics} if not is_detail(name)]
     rows = [(name, [_number(run.metrics.get(name)) for run in runs]) for name in names if name != "active_generators"]
     return [
         *rows,

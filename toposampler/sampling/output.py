@@ -1,4 +1,4 @@
-"""Files of samples: one .npy array, a Parquet data set, a folder of PNG images, or one PNG of few of them.
+"""Files of samples: one .npy array, a Parquet data set, a folder of PNG images, or one PNG of few images or points.
 
 Samples are written in parts, in any order, each by any process that sees the folder; a part that is written again
 replaces itself. All of it lies in a hidden draft beside its place until it is complete, so that what has the name that
@@ -173,21 +173,38 @@ class Images(_Folder):
         super().finish()
 
 
-class Grid(Output):
-    """One PNG with all images in a square, row by row, enlarged to 32 pixels where they are smaller; replaces an older
-    one."""
+class _Picture(Output):
+    """One PNG of one block of samples; replaces an older one."""
 
     def check(self) -> None:
         super().check()
-        _check_images(self.path, "a picture of images", self.shape)
         if self.n > BLOCK:
             raise UserError(
-                f"--out {self.path} would be a picture of {self.n:,} images, and one shows {BLOCK:,} at most: "
-                "give a smaller -n, or a name without an ending for a folder of images"
+                f"--out {self.path} would be a picture of {self.n:,} samples, and one shows {BLOCK:,} at most: give a "
+                "smaller -n, or a name that ends in .npy or .parquet, or of images one without an ending"
             )
 
     def begin(self) -> None:
         pass
+
+
+class Scatter(_Picture):
+    """Points in the colours of their generators, on a line, in the plane, or along two principal components."""
+
+    def write(self, part: int, blocks: Iterable[Block]) -> None:
+        from toposampler import plots  # here, as matplotlib takes half a second
+
+        ((_, samples, ids),) = blocks
+        title = f"{self.n:,} samples"
+        plots.samples_scatter(samples.double().cpu(), ids.cpu(), title, "generator: share").savefig(self.ready)
+
+
+class Grid(_Picture):
+    """All images in a square, row by row, enlarged to 32 pixels where they are smaller."""
+
+    def check(self) -> None:
+        super().check()
+        _check_images(self.path, "a picture of images", self.shape)
 
     def write(self, part: int, blocks: Iterable[Block]) -> None:
         ((_, samples, _),) = blocks
@@ -210,7 +227,8 @@ def _check_images(path: Path, what: str, shape: tuple[int, ...]) -> None:
 
 def output(path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Output:
     """The output for the name `path`; see `Output`. Raises UserError if its ending is none that is known."""
-    formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, ".png": Grid, "": Images}
+    picture = Scatter if len(shape) == 1 else Grid
+    formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, ".png": picture, "": Images}
     ending = "" if re.fullmatch(r"\.\d*", path.suffix) else path.suffix.lower()  # samples_v1.0 ends in no format
     if ending not in formats or not path.name:
         raise UserError(

@@ -17,9 +17,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, Section, merge_overrides, validate
+from toposampler.config import OptimiserConfig, Section, flatten, merge_overrides, validate
 from toposampler.data.base import Dataset
-from toposampler.keys import may
+from toposampler.keys import may, may_branch
 from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
@@ -163,6 +163,23 @@ class SystemConfig(Section):
         """
         return Prepared(self, labels=dataset.labels)
 
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """The numbers that the losses take after `step` of `total_steps` generator steps, by their dotted keys.
+
+        They may differ between the runs of a population: all keys of floating point that a run may branch with. A page
+        whose losses take another number at another step overrides this.
+        """
+        return dict(self._constants)
+
+    def left_out(self) -> frozenset[str]:
+        """The keys that are 0, and whose terms are then not computed at all."""
+        return frozenset()
+
+    @cached_property
+    def _constants(self) -> dict[str, float]:
+        numbers = flatten(self.model_dump())
+        return {key: value for key, value in numbers.items() if isinstance(value, float) and may_branch(self, key)}
+
     @abstractmethod
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> System:
         """A freshly initialised system for samples of `shape`, drawing on torch's global random state.
@@ -216,6 +233,9 @@ class System(nn.Module, ABC):
     """whether losses are given the labels of the data, as `Batch.labels`"""
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
+
+    counters: tuple[str, ...] = ()
+    """buffers that count steps: a run that begins with a model's weights counts its own"""
 
     def __init__(
         self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,6 +33,12 @@ class Batch:
     samples: their value must not depend on the number of workers"""
     labels: Tensor | None = None
     """(n,) int64: the components of `real`, for a system that `uses_labels`"""
+    constants: Mapping[str, float | Tensor] | None = None
+    """numbers of the losses by their keys, in place of the configuration's: in a population tensors (), the member's"""
+
+    def constant(self, key: str, own: float) -> float | Tensor:
+        """The number that a loss takes for the system's dotted `key`: `own`, unless `constants` has another."""
+        return own if self.constants is None else self.constants.get(key, own)
 
     def fakes(self) -> Tensor:
         """`fake`, for losses that are only ever given a batch with fakes."""

@@ -119,7 +119,7 @@ class DMGAN(UniformSystem):
         losses = game.generator_losses(self.critic, self.critic.score(features), batch, self.config)
         return {
             "adversarial": batch.expectation(losses),
-            "information": self.config.information_weight * information,
+            "information": batch.constant("information_weight", self.config.information_weight) * information,
         } | self.latent_terms(batch, losses)
 
     def encode(self, x: Tensor) -> Tensor:

@@ -28,6 +28,9 @@ Deviations
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -41,9 +44,17 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import MixturePrior
+from toposampler.schedules import Schedule
 from toposampler.systems.base import Move, Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.dmgan import DMGAN, DMGANConfig
+
+COUNTS = "prior.counts"
+"""with the schedule `encoder`: 1 once the hold is over, 0 before"""
+SPENT = 0.01
+"""weight (nats) at which the entropy bonus no longer moves the prior: the cross entropy weighs 1"""
+FADE = 0.2
+"""share of a run within which the bonus is spent, after its hold, where its decay is chosen for the run's length"""
 
 
 class PriorConfig(OptimiserConfig):
@@ -83,12 +94,79 @@ class PriorConfig(OptimiserConfig):
     author_exact: bool = False
     """true: the cross entropy is averaged over the K classes too, as in the authors' code"""
 
+    def counts_after(self, step: int, total_steps: int) -> float:
+        """Whether the hold is over: 1 or 0."""
+        return float(step >= self.entropy_decay_from * total_steps)
+
+    def weight_at(self, step: int, total_steps: int) -> float:
+        """The weight of the bonus after `step` generator steps; with the schedule `encoder`, whose clock is not the
+        step's, the weight at its start."""
+        if self.entropy_schedule == "encoder":
+            return self.entropy_weight
+        return self.weight_after(max(0.0, step - self.entropy_decay_from * total_steps), total_steps)
+
+    def weight_after(self, t: float, steps: int) -> float:
+        """The weight of the bonus (nats), `t` generator steps after the end of its hold, in a run of `steps`."""
+        if self.entropy_schedule == "linear":
+            return self.entropy_weight * max(0.0, 1 - t / (self.entropy_span * steps))
+        return self.entropy_weight * self.entropy_decay**t
+
+    def decay_that_fits(self, steps: int) -> float:
+        """The largest `entropy_decay` by which the bonus is spent within `FADE` of a run of `steps`, or by its end."""
+        share = min(FADE, 1 - self.entropy_decay_from)
+        return min(1.0, SPENT / self.entropy_weight) ** (1 / (share * steps)) if share and self.entropy_weight else 1.0
+
+    def fading(self, steps: int) -> Iterator[Schedule]:
+        """How the bonus falls in a run of `steps`: what of it follows the length, and what is not over at the end."""
+        if self.entropy_weight == 0:
+            return
+        start, linear = self.entropy_decay_from, self.entropy_schedule == "linear"
+        key = "entropy_span" if linear else "entropy_decay"
+        if start == 1:
+            key = "entropy_decay_from"
+        yield Schedule("entropy_decay_from", start, follows_length_from=start if start or linear else None)
+        yield Schedule(key, getattr(self, key), fault=self._fault(steps))
+
+    def _fault(self, steps: int) -> str | None:
+        """What is left of the bonus at the last step of a run of `steps`, and what would be right; None: nothing."""
+        start = self.entropy_decay_from
+        left = self.weight_after(max(0.0, steps - 1 - start * steps), steps)
+        if left <= SPENT:
+            return None
+        at_best = ", if the encoder makes no mistake" if self.entropy_schedule == "encoder" else ""
+        told = (
+            f"{left / self.entropy_weight:.2g} of the entropy bonus is left at the last step of "
+            f"training.generator_steps {steps:,}{at_best}, so that the prior cannot settle; right would be "
+        )
+        if start == 1:
+            return f"{told}less than 1, such as 0.3"
+        if self.entropy_schedule == "linear":
+            return f"{told}{1 - start:.3g} or less"
+        right = f"{math.floor(1e4 * self.decay_that_fits(steps)) / 1e4:g} or less"
+        if self.entropy_decay < 1:
+            fade = math.log(SPENT / self.entropy_weight) / math.log(self.entropy_decay)
+            right += f", or {math.ceil(fade / min(FADE, 1 - start)):,} steps or more"
+        return told + right
+
 
 class DMGANPLConfig(DMGANConfig):
     """DMGAN-PL (Khayatkhoei et al. 2018): DMGAN with a learned prior and a fading entropy bonus."""
 
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
     prior: PriorConfig = PriorConfig()
+
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`."""
+        prior, numbers = self.prior, super().constants(step, total_steps)
+        if prior.entropy_schedule == "encoder":
+            return numbers | {COUNTS: prior.counts_after(step, total_steps)}
+        return numbers | {"prior.entropy_weight": prior.weight_at(step, total_steps)}
+
+    def schedules(self, steps: int) -> Iterator[Schedule]:
+        """See `Section.schedules`: the entropy bonus of a prior that has something to learn."""
+        yield from super().schedules(steps)
+        if self.K > 1:
+            yield from (replace(schedule, key=f"prior.{schedule.key}") for schedule in self.prior.fading(steps))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> DMGANPL:
         """See `SystemConfig.build`."""
@@ -99,6 +177,7 @@ class DMGANPL(DMGAN):
     """DMGAN with r(c) = softmax(zeta)."""
 
     config: DMGANPLConfig
+    counters = ("accurate_steps",)
 
     def __init__(
         self, config: DMGANPLConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
@@ -127,31 +206,33 @@ class DMGANPL(DMGAN):
     def entropy_weight(self, step: int, total_steps: int) -> float | Tensor:
         """The weight of the bonus, a^t w, t counted in generator steps from the end of the hold; see Deviations."""
         prior = self.config.prior
-        t = max(0.0, step - prior.entropy_decay_from * total_steps)
-        match prior.entropy_schedule:
-            case "exponential":
-                return prior.entropy_weight * prior.entropy_decay**t
-            case "linear":
-                return prior.entropy_weight * max(0.0, 1 - t / (prior.entropy_span * total_steps))
-            case "encoder":
-                return prior.entropy_weight * prior.entropy_decay**self.accurate_steps
+        weight = prior.weight_at(step, total_steps)
+        return weight if prior.entropy_schedule != "encoder" else weight * prior.entropy_decay**self.accurate_steps
+
+    def _weight(self, batch: Batch) -> float | Tensor:
+        """As `entropy_weight`, at the batch's step, which counts towards t before."""
+        prior = self.config.prior
+        weight = batch.constant("prior.entropy_weight", prior.weight_at(batch.step, batch.total_steps))
+        if prior.entropy_schedule != "encoder":
+            return weight
+        decayed = weight * batch.constant("prior.entropy_decay", prior.entropy_decay) ** self.accurate_steps
+        self._count_accurate_step(batch)
+        return decayed
 
     def _count_accurate_step(self, batch: Batch) -> None:
         """Add this step to t, as far as Q tells the generators apart: over the global batch, alike on every worker."""
-        if batch.step < self.config.prior.entropy_decay_from * batch.total_steps or self.K == 1:
+        counts = batch.constant(COUNTS, self.config.prior.counts_after(batch.step, batch.total_steps))
+        if self.K == 1 or (isinstance(counts, float) and counts == 0):
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
         accuracy = batch.gather(batch.weighted(hits)).mean()
-        self.accurate_steps += ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
+        self.accurate_steps += counts * ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
         """L(zeta) = E_real H(q(c|x), r) - a^t w H(r), with q detached."""
-        weight = self.entropy_weight(batch.step, batch.total_steps)
         with torch.no_grad():
-            posterior = self.encode(batch.real)
-            if self.config.prior.entropy_schedule == "encoder":
-                self._count_accurate_step(batch)
+            weight, posterior = self._weight(batch), self.encode(batch.real)
         log_prior = self.mixture.log_probabilities()
         classes = self.K if self.config.prior.author_exact else 1
         return {

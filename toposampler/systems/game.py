@@ -6,6 +6,7 @@ The formulas are in `toposampler.losses`; here a critic is evaluated where they 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -18,6 +19,7 @@ from toposampler.losses import relativistic, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.losses.wasserstein import Sides
 from toposampler.nn.critic import Critic
+from toposampler.schedules import Schedule
 from toposampler.systems.batch import Batch
 
 
@@ -34,13 +36,22 @@ class PenaltyConfig(Section):
     """take the penalty at every n-th generator step only, with n times its weight (lazy regularization, Karras et al.
     2020, arXiv 1912.04958)"""
 
-    def weight_at(self, batch: Batch) -> float:
+    def schedules(self, steps: int) -> Iterator[Schedule]:
+        """The weight, if it has another value at the end: along the whole run, whatever its length."""
+        if self.final_weight not in (None, self.weight):
+            yield Schedule("final_weight", self.final_weight, follows_length_from=0.0)
+
+    def weight_at(self, batch: Batch) -> float | Tensor:
         """The weight at the batch's step: 0 at the steps without a penalty."""
-        if batch.step % self.every:
+        return batch.constant("penalty.weight", self.weight_after(batch.step, batch.total_steps))
+
+    def weight_after(self, step: int, total_steps: int) -> float:
+        """The weight after `step` of `total_steps` generator steps."""
+        if step % self.every:
             return 0.0
         if self.final_weight is None:
             return self.every * self.weight
-        left = (1 + math.cos(math.pi * batch.step / batch.total_steps)) / 2
+        left = (1 + math.cos(math.pi * step / total_steps)) / 2
         return self.every * (self.final_weight + (self.weight - self.final_weight) * left)
 
 
@@ -51,6 +62,11 @@ class GameConfig(Section):
     """wasserstein: -E_real D + E_fake D with a gradient penalty between the two; relativistic: R3GAN's pairs of a real
     and a generated sample, with penalties R1 and R2 at both, of weight gamma / 2 each"""
     penalty: PenaltyConfig = PenaltyConfig()
+
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`."""
+        own: dict[str, float] = super().constants(step, total_steps)  # type: ignore[misc]
+        return own | {"penalty.weight": self.penalty.weight_after(step, total_steps)}
 
 
 def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:

@@ -100,7 +100,7 @@ class InfoGAN(UniformSystem):
         information = mixture.information(self.encoder(features), batch.noise["c"], batch.fake_weights)
         return {
             "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
-            "information": self.config.information_weight * information,
+            "information": batch.constant("information_weight", self.config.information_weight) * information,
         }
 
     def encode(self, x: Tensor) -> Tensor:

@@ -1,12 +1,11 @@
 """Losses on the CPU: lengths, loss and gradients by compiled loops, in one node of the graph.
 
-At 64 points the calls of the torch operations that such a loss is made of would cost more than the trees.
+At 64 points the calls of the torch operations that such a loss is made of would cost more than the trees. The loops are
+an operator of torch's, whose shapes are known without running it: it can be traced, and batched by `vmap`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -22,43 +21,96 @@ from toposampler.topology.tree import minimum_tree_on_host
 
 Side = tuple[NDArray, NDArray, NDArray]
 """edges (e, 2) of a cloud, their lengths (e,), and the derivatives (e,) of a loss by these"""
-Evaluate = Callable[[NDArray, NDArray], tuple[NDArray, Side, Side]]
-"""points x (n, d) and y (m, e) to a loss () and what its gradients follow from"""
+PAIRED = -1
+"""in place of a number of bars: the loss of paired clouds"""
 
 
 def paired_loss_on_host(x: Tensor, z: Tensor) -> Tensor:
     """As `signatures.paired_signature_loss`, for valid x (n, d) and z (n, e) of one precision on the CPU."""
-    return cast(Tensor, _Loss.apply(x, z, _paired))
+    return _loss(x, z, PAIRED, True)
 
 
-def loss_on_host(x: Tensor, y: Tensor, longest: int | None) -> Tensor:
-    """As `signatures.signature_loss`, for valid x (n, d) and y (m, e) of one precision on the CPU."""
-    return cast(Tensor, _Loss.apply(x, y, partial(_unpaired, longest=longest or 0)))
+def loss_on_host(x: Tensor, y: Tensor, longest: int | None, strict: bool) -> Tensor:
+    """As `signatures.signature_loss`, for x (n, d) and y (m, e) of one precision on the CPU."""
+    return _loss(x, y, longest or 0, strict)
+
+
+def _loss(x: Tensor, y: Tensor, longest: int, strict: bool) -> Tensor:
+    loss, *_ = _Loss.apply(x, y, longest, strict, *_needed(x, y))
+    return cast(Tensor, loss)
+
+
+def _needed(*clouds: Tensor) -> list[bool]:
+    """Of which clouds the gradients are needed; inside `vmap` a tensor does not tell."""
+    return [torch.is_grad_enabled() and cloud.requires_grad for cloud in clouds]
+
+
+@torch.library.custom_op("toposampler::signature_loss", mutates_args=())
+def _evaluated(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
+    """The losses (...) of clouds x (..., n, d) and y (..., m, e), and their gradients by x and y, where needed.
+
+    Where a coordinate is not finite: ValueError, or unless `strict` NaN.
+    """
+    clouds = [cloud.contiguous().numpy() for cloud in (x, y)]
+    batch = x.shape[:-2]
+    loss = x.new_empty(batch)
+    gradients = [torch.empty_like(cloud) if by else cloud.new_empty(0) for cloud, by in ((x, by_x), (y, by_y))]
+    for i in np.ndindex(*batch):
+        points = (clouds[0][i], clouds[1][i])
+        if not strict and not all(np.isfinite(cloud).all() for cloud in points):
+            for result in (loss, *gradients):
+                result[i if result.numel() else ...] = torch.nan
+            continue
+        value, *sides = _paired(*points) if longest == PAIRED else _unpaired(*points, longest)
+        loss[i] = torch.from_numpy(value)
+        for gradient, cloud, side in zip(gradients, points, sides, strict=True):
+            if gradient.numel():
+                gradient[i] = torch.from_numpy(pull_back(cloud, *side))
+    return [loss, *gradients]
+
+
+@_evaluated.register_fake
+def _(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
+    gradients = [torch.empty_like(cloud) if by else cloud.new_empty(0) for cloud, by in ((x, by_x), (y, by_y))]
+    return [x.new_empty(x.shape[:-2]), *gradients]
 
 
 class _Loss(torch.autograd.Function):
     """A loss of the lengths of edges in x and in y. Its gradients are found with it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, evaluate: Evaluate) -> Tensor:
-        clouds = [cloud.detach().contiguous().numpy() for cloud in (x, y)]
-        loss, *sides = evaluate(*clouds)
-        pulls = zip(ctx.needs_input_grad[:2], clouds, sides, strict=True)
-        gradients = (torch.from_numpy(pull_back(points, *side)) if needed else None for needed, points, side in pulls)
-        ctx.save_for_backward(x, y, *gradients)
-        return torch.from_numpy(loss)
+    def forward(
+        x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        loss, *gradients = _evaluated(x.detach(), y.detach(), longest, strict, by_x, by_y)
+        return loss, *gradients
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        return _times(ctx, gradient, *ctx.saved_tensors)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.mark_non_differentiable(*output[1:])
+        ctx.save_for_backward(*inputs[:2], *output[1:])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        return (*_times(ctx, gradient, *ctx.saved_tensors), None, None, None, None)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *arguments: Any) -> tuple[Any, Any]:
+        clouds = [
+            cloud.expand(info.batch_size, *cloud.shape) if place is None else cloud.movedim(place, 0)
+            for cloud, place in zip(arguments[:2], in_dims, strict=False)
+        ]
+        needed = _needed(*clouds)
+        outputs = _Loss.apply(*clouds, *arguments[2:4], *needed)
+        return outputs, tuple(0 if present else None for present in (True, *needed))
 
 
 @once_differentiable
 def _times(
-    ctx: Any, gradient: Tensor, x: Tensor, y: Tensor, by_x: Tensor | None, by_y: Tensor | None
-) -> tuple[Tensor | None, Tensor | None, None]:
+    ctx: Any, gradient: Tensor, x: Tensor, y: Tensor, by_x: Tensor, by_y: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
     """The gradients by x and y, which are among the arguments for a second derivative to be refused."""
-    return None if by_x is None else by_x * gradient, None if by_y is None else by_y * gradient, None
+    return tuple(by * gradient[..., None, None] if by.numel() else None for by in (by_x, by_y))  # type: ignore[return-value]
 
 
 def _paired(x: NDArray, z: NDArray) -> tuple[NDArray, Side, Side]:

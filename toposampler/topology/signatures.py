@@ -12,7 +12,7 @@ from toposampler.topology.points import as_points
 from toposampler.topology.tree import spanning_tree
 
 
-def signature_loss(x: Tensor, y: Tensor, longest: int | None = None) -> Tensor:
+def signature_loss(x: Tensor, y: Tensor, longest: int | None = None, strict: bool = True) -> Tensor:
     """Squared 2-Wasserstein distance between the distributions of deaths of points x (n, d) and y (m, e): a scalar.
 
     The deaths d_1 <= ... <= d_{n-1} weigh 1/(n-1) each. Of equal numbers it is the mean of the squared differences of
@@ -23,6 +23,7 @@ def signature_loss(x: Tensor, y: Tensor, longest: int | None = None) -> Tensor:
     Args:
         x, y: gradient flows into each that requires it.
         longest: compare only so many of the longest bars of each, those that separate.
+        strict: False: NaN, and no error, where coordinates are NaN or infinite, for the caller to find later.
 
     Raises:
         ValueError: as `spanning_tree`, or a cloud has fewer bars than `longest`.
@@ -33,7 +34,9 @@ def signature_loss(x: Tensor, y: Tensor, longest: int | None = None) -> Tensor:
             raise ValueError(f"longest is {longest}, but the {len(cloud)} points of {name} have {len(cloud) - 1} bars")
     x, y = as_points(x), as_points(y)
     if _on_host(x, y):
-        return loss_on_host(x, y, longest)
+        return loss_on_host(x, y, longest, strict)
+    if not strict and not (x.isfinite().all() and y.isfinite().all()):
+        return x.sum() * torch.nan
     a, b = deaths(x), deaths(y)
     if longest is not None:
         a, b = a[-longest:], b[-longest:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from toposampler.training.networks import Given
 
 EVALUATION_SEED = 20_000
 """seed of the samples that models are compared by: no training evaluates with it"""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def beats(score: float, other: float, direction: str) -> bool:
 def judge(place: Path, dataset: Dataset, protocol: Protocol, networks: Given = None) -> float:
     """The protocol's metric of the model at `place`. Raises UserError if it makes another kind of samples."""
     model = load_model(place, networks=networks)
+    log.info("evaluating %d samples of %s", protocol.samples, model.config.name)
     samples, ids = model.sample(protocol.samples, protocol.seed)
     if samples.shape[1:] != dataset.x.shape[1:]:
         raise UserError(

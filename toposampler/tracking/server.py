@@ -20,6 +20,10 @@ for _name in (
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
 
+KIND, MACHINE_LEARNING = "mlflow.experimentKind", "custom_model_development"
+"""tag that says what an experiment is for: of training runs, not of GenAI traces (`uri.how_to_look` has the page)"""
+
+
 def check_server(uri: str, experiment: str | None = None) -> None:
     """Ask the server at `uri` for its experiments.
 
@@ -51,10 +55,12 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         path = sqlite_file(uri)
         artifacts = (path.parent / "mlartifacts").as_uri() if path else None
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
+            return str(client.create_experiment(name, artifact_location=artifacts, tags={KIND: MACHINE_LEARNING}))
         except MlflowException:  # another run has created it meanwhile
             found = client.get_experiment_by_name(name)
     _refuse_deleted(found, uri)
+    if KIND not in found.tags:
+        client.set_experiment_tag(found.experiment_id, KIND, MACHINE_LEARNING)
     return str(found.experiment_id)
 
 

@@ -25,7 +25,9 @@ from toposampler.config import without_password
 from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.records import Record, read_records
+from toposampler.tracking.about import About, log_model, tell
 from toposampler.tracking.server import cause, experiment_id
+from toposampler.training.checkpoint import checkpoint_step
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Item = TypeVar("Item")
@@ -54,6 +56,10 @@ class Delivery:
     """bytes of metrics.jsonl delivered"""
     status: Status | None = None
     """how the run has ended; None: it has not"""
+    experiment_id: str | None = None
+    """of the run's experiment; None: noted by an earlier version"""
+    model: str | None = None
+    """the file of the checkpoint that is logged as the run's model"""
 
 
 class Tracker:
@@ -63,9 +69,16 @@ class Tracker:
     """
 
     def __init__(
-        self, folder: Path, uri: str, experiment: str, parameters: Mapping[str, Any], tags: Mapping[str, str]
+        self,
+        folder: Path,
+        uri: str,
+        experiment: str,
+        parameters: Mapping[str, Any],
+        tags: Mapping[str, str],
+        about: About | None = None,
     ) -> None:
         self._folder = folder
+        self._about = about
         self._parameters = parameters
         self._tags = tags
         self._uri = uri
@@ -131,8 +144,10 @@ class Tracker:
         if self._opened is None:
             run = self._stored_run() or self._create_run()
             self._log_parameters(run)
+            if self._about is not None:
+                tell(self._client, run, self._about)
             self._client.update_run(run.info.run_id, status="RUNNING")
-            self._note(replace(self._done, status=None))
+            self._note(replace(self._done, status=None, experiment_id=run.info.experiment_id))
             self._opened = run.info.run_id
         return self._opened
 
@@ -183,18 +198,47 @@ class Tracker:
                 self._client.log_artifacts(run_id, str(path), artifact_path=name)
             elif path.exists():
                 self._client.log_artifact(run_id, str(path))
+        if model := self._unlogged_model():
+            self._log_model(run_id, model)
         self._client.set_terminated(run_id, status)
         self._note(replace(self._done, status=status))
 
     def _deliver_result(self, run_id: str) -> None:
-        """The metrics of `result.json` as `final/...`, at the time the file was written."""
+        """The metrics of `result.json`, if there is one."""
+        if metrics := self._final_metrics():
+            self._client.log_batch(run_id, metrics=metrics)
+
+    def _final_metrics(self) -> list[Metric]:
+        """The metrics of `result.json` as `final/...`, at the time the file was written; none while it is not there."""
+        if (result := self._result()) is None:
+            return []
+        written = round(1000 * (self._folder / "result.json").stat().st_mtime)
+        return [Metric(f"final/{k}", v, written, result["generator_steps"]) for k, v in result["metrics"].items()]
+
+    def _result(self) -> dict[str, Any] | None:
+        """The content of `result.json`; None while the run has not ended."""
         path = self._folder / "result.json"
-        if not path.exists():
-            return
-        result = json.loads(path.read_text())
-        written = round(1000 * path.stat().st_mtime)
-        metrics = [Metric(f"final/{k}", v, written, result["generator_steps"]) for k, v in result["metrics"].items()]
-        self._client.log_batch(run_id, metrics=metrics)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def _unlogged_model(self) -> Path | None:
+        """The checkpoint of the run's end, if it is to be logged as a model and has not been."""
+        result = self._result() if self._about is not None else None
+        model = None if result is None else Path(result["model"])
+        return model if model is not None and model.name != self._done.model and model.exists() else None
+
+    def _log_model(self, run_id: str, checkpoint: Path) -> None:
+        """Log the model, once. Where that fails, as on a server older than MLflow 3, one warning: the run ends."""
+        assert self._about is not None
+        try:
+            run = self._client.get_run(run_id)
+            log_model(self._client, run, checkpoint, checkpoint_step(checkpoint), self._about, self._final_metrics())
+        except Exception as error:  # as in deliver()
+            if not self._warned:
+                place = (self._done.uri, cause(error), checkpoint)
+                log.warning("MLflow at %s: %s. The model is not logged there; it is safe in %s", *place)
+            self._warned = True
+        else:
+            self._note(replace(self._done, model=checkpoint.name))
 
     def _all_told(self, status: Status) -> bool:
         """Whether the server knows that the run ended with `status`, and all its records."""

@@ -10,10 +10,9 @@ from urllib.parse import quote, unquote
 
 from toposampler.config import HIDDEN, TrackingConfig, without_password
 from toposampler.errors import UserError
+from toposampler.files import REGISTERED as REGISTERED
 
 SQLITE = "sqlite:///"
-REGISTERED = ("models:/", "runs:/")
-"""what the address of a model on MLflow begins with"""
 VARIABLE = "MLFLOW_TRACKING_URI"
 
 
@@ -71,7 +70,15 @@ def sqlite_file(uri: str) -> Path | None:
     return Path(unquote(place.removeprefix("file:")) if place.startswith("file:") else place).absolute()
 
 
-def how_to_look(uri: str) -> str:
-    """What to type, or where to go, to see the runs recorded at `uri`."""
-    shown = without_password(uri)
-    return shown if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+def how_to_look(uri: str, experiment_id: str | None = None) -> str:
+    """What to type, or where to go, to see the runs recorded at `uri`, in the experiment of this id if it is known.
+
+    The page of an experiment is opened on its runs: MLflow 3.17 opens it on GenAI traces, of which there are none,
+    unless the address, or a choice made in this browser, says otherwise.
+    """
+    shown, served = without_password(uri), uri.startswith("http")
+    page = None if experiment_id is None else f"/#/experiments/{experiment_id}?workflowType=machine_learning"
+    if served:
+        return f"{shown.rstrip('/')}{page}" if page else shown
+    command = f"mlflow ui --backend-store-uri {shlex.quote(shown)}"
+    return f"{command}, then http://127.0.0.1:5000{page}" if page else command

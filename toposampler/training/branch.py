@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from toposampler.config import flatten, to_yaml, validate
 from toposampler.errors import UserError
@@ -18,9 +19,25 @@ def branch(config: RunConfig, donor: Path) -> None:
 
     All that the donor's run had learned and drawn comes over: weights, Adam's moments, averages, random state. The
     run's other checkpoints are dropped, and its records of later steps. Raises UserError, before anything is written,
-    if `config` differs from the donor's in keys that do not say that they may (`toposampler.keys`).
+    as `continued`.
     """
-    state = read_checkpoint(donor)
+    state = continued(config, read_checkpoint(donor), donor)
+    folder = run_folder(config) / "checkpoints"
+    name = checkpoint_name(state["loop"]["step"])
+    # Whole or not at all: until the new checkpoint stands beside them, the old ones are good.
+    save_checkpoint(folder / name, state)
+    write_atomically(run_folder(config) / "config.yaml", to_yaml(config))
+    drop_records_after(run_folder(config) / "metrics.jsonl", state["loop"]["step"])
+    for other in checkpoints(folder):
+        if other.name != name:
+            other.unlink()
+
+
+def continued(config: RunConfig, state: dict[str, Any], donor: object) -> dict[str, Any]:
+    """`state`, of the checkpoint `donor` of another run, as that of a checkpoint of `config`.
+
+    Raises UserError if `config` differs from the donor's in keys that do not say that they may (`toposampler.keys`).
+    """
     stored = validate(RunConfig, of_earlier_version(state["config"]))
     before, after = (flatten(c.model_dump(mode="json")) for c in (stored, config))
     fixed = [
@@ -31,12 +48,4 @@ def branch(config: RunConfig, donor: Path) -> None:
     if fixed:
         lines = "\n".join(f"  {line}" for line in fixed)
         raise UserError(f"{donor} cannot be gone on with under other values of these keys:\n{lines}")
-    folder = run_folder(config) / "checkpoints"
-    name = checkpoint_name(state["loop"]["step"])
-    # Whole or not at all: until the new checkpoint stands beside them, the old ones are good.
-    save_checkpoint(folder / name, {**state, "config": config.model_dump(mode="json")})
-    write_atomically(run_folder(config) / "config.yaml", to_yaml(config))
-    drop_records_after(run_folder(config) / "metrics.jsonl", state["loop"]["step"])
-    for other in checkpoints(folder):
-        if other.name != name:
-            other.unlink()
+    return {**state, "config": config.model_dump(mode="json")}

@@ -10,13 +10,13 @@ from __future__ import annotations
 import logging
 import os
 import stat
-import zipfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from toposampler.errors import UserError
+from toposampler.files import zip_damage
 
 SCHEMA = 1
 
@@ -34,6 +34,11 @@ class CheckpointUnreadableError(UserError):
 def checkpoint_name(step: int) -> str:
     """The name of the checkpoint after `step` generator steps; names sort by step."""
     return f"step_{step:08d}.pt"
+
+
+def checkpoint_step(path: Path) -> int:
+    """The generator steps of the checkpoint `path`, by its name."""
+    return int(path.stem.removeprefix("step_"))
 
 
 def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = None) -> None:
@@ -90,7 +95,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise CheckpointUnreadableError(f"checkpoint {path} cannot be read: it is not a regular file")
         with path.open("rb") as file:
-            if fault := _damage(file):
+            if fault := zip_damage(file):
                 raise CheckpointDamagedError(f"checkpoint {path} is damaged: {fault}")
             file.seek(0)
             state = torch.load(file, map_location="cpu", weights_only=True)
@@ -122,24 +127,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"{path} is not a checkpoint of toposampler: it lacks {', '.join(sorted(missing))}"
         )
     return state
-
-
-def _damage(file: IO[bytes]) -> str | None:
-    """What is wrong with the bytes of a checkpoint, a zip file with a CRC-32 of each part; None if they are whole.
-
-    torch itself compares no check sums: a flipped bit in a tensor would go unseen. Raises OSError where the disk fails.
-    """
-    try:
-        with zipfile.ZipFile(file) as archive:
-            part = archive.testzip()
-    except MemoryError:
-        raise
-    except Exception:  # BadZipFile, and whatever else zipfile raises for altered bytes (struct.error, zlib.error, ...)
-        file.seek(0)
-        while file.read(2**20):  # zipfile makes a BadZipFile of an input/output error too, which comes again here
-            pass
-        return "it is not a whole zip file"
-    return None if part is None else f"{part} has another check sum than when it was written"
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:

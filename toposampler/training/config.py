@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
 from toposampler.config import (
     ClusterConfig,
@@ -23,7 +24,8 @@ from toposampler.config import (
 )
 from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
-from toposampler.keys import may, may_resume
+from toposampler.files import REGISTERED, local_path
+from toposampler.keys import may, may_lengthen, may_resume
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.systems import PAGES, SystemConfig
@@ -35,6 +37,27 @@ else:
     AnyData = Annotated[DataConfig, OneOf(SETS)]
     AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
 
+
+def _model_place(place: str) -> str:
+    """A model's address on MLflow as it is, a path absolute: a run keeps it, and may be resumed from elsewhere."""
+    return place if place.startswith(REGISTERED) else str(Path(local_path(place)).absolute())
+
+
+Model = Annotated[str, Field(min_length=1), AfterValidator(_model_place)]
+"""what names a trained model"""
+
+
+def _how_many_or_which(seeds: Any) -> Any:
+    is_number = isinstance(seeds, int) and not isinstance(seeds, bool)
+    if is_number and 1 <= seeds <= MAX_SEEDS:
+        return seeds
+    if isinstance(seeds, list | tuple) and 1 <= len(seeds) <= MAX_SEEDS:
+        return [TypeAdapter(Seed).validate_python(seed, strict=True) for seed in seeds]
+    raise ValueError(f"how many seeds, 1 to {MAX_SEEDS:,}, or a list of them, such as [0, 1, 2]")
+
+
+MAX_SEEDS = 10_000
+Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 
 STANDARDISED = ("npy",)
 """names of the data that were there before `data.standardise`, and are standardised since unless told otherwise"""
@@ -49,6 +72,15 @@ class RunConfig(Section):
     """folder that holds the runs"""
     seed: Seed = Field(0, json_schema_extra=may(branch=True))
     """seed of the initialisation, the noise and the order of the data"""
+    seeds: Seeds | None = Field(None, json_schema_extra=may(resume=True))
+    """train with several seeds at once, a run for each, in a folder seed-N: so many from `seed` on, or those of a list;
+    default: `seed` alone"""
+    init_from: Model | None = Field(None, json_schema_extra=may(branch=True))
+    """begin with a trained model: a run's folder, a checkpoint, a model directory, or models:/NAME@alias,
+    models:/NAME/VERSION, runs:/RUN_ID; default: with fresh weights"""
+    init_state: Literal["weights", "full"] = Field("weights", json_schema_extra=may(branch=True))
+    """what of that model: weights: those of its networks, for a new training on these or other data; full: all that its
+    checkpoint holds, so that its training goes on under this name, to a length of its own"""
     data: AnyData
     system: AnySystem = Field(json_schema_extra=may(search=True))
     training: TrainingConfig = TrainingConfig()
@@ -59,6 +91,33 @@ class RunConfig(Section):
     @classmethod
     def _name_is_a_folder(cls, name: str) -> str:
         return folder_name(name, "run")
+
+    @model_validator(mode="after")
+    def _full_state_is_of_a_model(self) -> Self:
+        if self.init_state == "full" and self.init_from is None:
+            raise ValueError("init_state full: init_from names the model whose training goes on, and it is not given")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_are_runs(self) -> Self:
+        if self.seeds is None:
+            return self
+        seeds = seeds_of(self)
+        if repeated := [seed for seed, times in Counter(seeds).items() if times > 1]:
+            raise ValueError(f"seeds: {repeated[0]} is given twice, and would be one run: leave one of them out")
+        if max(seeds) >= 2**32:
+            raise ValueError(f"seeds: {self.seeds} of them from {self.seed} on; the last must be less than 4294967296")
+        if self.cluster.num_workers > len(seeds):
+            raise ValueError(
+                f"cluster.num_workers ({self.cluster.num_workers}) is more than the {len(seeds)} seeds: with `seeds` "
+                "every worker trains some of the runs, and one would have nothing to do"
+            )
+        if self.cluster.placement == "sharded" or self.cluster.min_workers is not None:
+            key = "cluster.min_workers" if self.cluster.min_workers is not None else "cluster.placement sharded"
+            raise ValueError(f"{key} is for the workers of one run; with `seeds` each run has one worker: leave it out")
+        if self.cluster.profile:
+            raise ValueError("cluster.profile is of one run: leave it out, or `seeds`")
+        return self
 
     @model_validator(mode="after")
     def _work_can_be_shared(self) -> Self:
@@ -73,7 +132,7 @@ class RunConfig(Section):
                 f"cluster.placement sharded needs a system with an ensemble of generators, and {self.system.name} has "
                 "one network: set cluster.placement replicated"
             )
-        most = self.cluster.num_workers
+        most = self.cluster.num_workers if self.seeds is None else 1
         for workers in (most, *range(self.cluster.min_workers or most, most)):
             if fault := _too_many_workers(self, workers):
                 raise ValueError(fault)
@@ -108,6 +167,13 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
             f"cluster.num_workers to {config.system.K} or less"
         )
     return None
+
+
+def seeds_of(config: RunConfig) -> list[int]:
+    """The seeds that `config` trains with."""
+    if config.seeds is None:
+        return [config.seed]
+    return config.seeds if isinstance(config.seeds, list) else [config.seed + i for i in range(config.seeds)]
 
 
 def check_workers(config: RunConfig, workers: int) -> None:
@@ -150,24 +216,38 @@ def stored_config(folder: Path) -> RunConfig:
         raise UserError(f"{path}: {error}") from None
 
 
+def with_init(config: RunConfig, init_from: str | Path | None, init_state: str | None) -> RunConfig:
+    """`config`, beginning with the model `init_from`, and with `init_state` of it, where they are given."""
+    asked = {"init_from": None if init_from is None else str(init_from), "init_state": init_state}
+    given = {key: value for key, value in asked.items() if value is not None}
+    checked = validate(RunConfig, config.model_dump() | given) if given else config
+    return config.model_copy(update={key: getattr(checked, key) for key in given})
+
+
 def as_begun(config: RunConfig) -> RunConfig:
     """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
 
     So the command that a run was begun with still goes on with it.
     """
     path, key = run_folder(config) / "config.yaml", "standardise"
-    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or not path.is_file():
+    if config.data.name not in STANDARDISED or key in config.data.model_fields_set:
+        return config
+    try:
+        begun = path.is_file()
+    except OSError as error:
+        raise UserError(f"output: {path} cannot be read: {error.strerror}") from None
+    if not begun:
         return config
     if key in (read_yaml(path).get("data") or {}):
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={key: False})})
 
 
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
+def differences(old: RunConfig, new: RunConfig, longer: bool = False) -> list[str]:
     """One line, `key: old -> new`, for each key that must not change when a run is resumed.
 
     What may change: where the run works, where it is recorded, what it is called (its folder may have been renamed or
-    copied), and where the same data lies; see `toposampler.keys`.
+    copied), and where the same data lies; see `toposampler.keys`. With `longer` also its length, if it grows.
     """
     before, after = (flatten(config.model_dump(mode="json")) for config in (old, new))
     absent = "(absent)"
@@ -175,4 +255,5 @@ def differences(old: RunConfig, new: RunConfig) -> list[str]:
         f"{key}: {before.get(key, absent)} -> {after.get(key, absent)}"
         for key in {**before, **after}
         if before.get(key, absent) != after.get(key, absent) and not may_resume(new if key in after else old, key)
+        if not (longer and may_lengthen(new, key) and after[key] > before[key])
     ]

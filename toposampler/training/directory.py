@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,11 +30,13 @@ from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
 from toposampler.training.manifest import (
     CONFIG,
+    LARGEST_JSON,
     MANIFEST,
     SAMPLES,
     WEIGHTS,
     Manifest,
     OwnNetwork,
+    content_of,
     parsed_json,
     read_manifest,
     write_manifest,
@@ -115,6 +117,10 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
     manifest = read_manifest(folder)
     content = {name: _read_file(folder, name, sha256) for name, sha256 in manifest.files.items()}
     config = parsed_json(content[CONFIG], folder / CONFIG)
+    for key, name in (("system", manifest.system), ("data", manifest.data.name)):
+        section = config.get(key)
+        if not isinstance(section, dict) or section.get("name") != name:
+            raise UserError(f"{folder}: its {MANIFEST} says {key} {name}, and its {CONFIG} another")
     try:
         tensors = load(content[WEIGHTS])
     except (SafetensorError, KeyError, ValueError) as error:  # the second: a kind of numbers that torch has not
@@ -137,10 +143,27 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
             system=parts["system"],
             average=tensors["average"] if manifest.version == 1 else parts["average"],
             networks={str(role): network for role, network in manifest.networks.items()},
-            transform=standardisation_from(parts["transform"] or None),
+            transform=transform_of(parts["transform"] or None, manifest.shape, folder / WEIGHTS),
         ),
         manifest,
     )
+
+
+def transform_of(state: Mapping[str, Tensor] | None, shape: Sequence[int], place: str | Path) -> Standardisation | None:
+    """The standardisation of points of this `shape` that is stored as `state` at `place`; None: there is none.
+
+    Raises UserError if it is not one of such points.
+    """
+    try:
+        transform = standardisation_from(state)
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{place}: the standardisation of its points is wrong: {error}") from None
+    if transform is not None and list(transform.mean.shape) != list(shape):
+        raise UserError(
+            f"{place}: the standardisation of its points is of {len(transform.mean)} columns, and a sample has the "
+            f"shape {list(shape)}"
+        )
+    return transform
 
 
 def check_finite(weights: Weights, place: str | Path) -> None:
@@ -158,14 +181,12 @@ def _read_file(folder: Path, name: str, sha256: str) -> bytes:
     if relative.is_absolute() or ".." in relative.parts or "\\" in name:
         raise UserError(f"{manifest} names {name!r}, which is outside the model's directory")
     path = folder / relative
-    if any(part.is_symlink() for part in (path, *path.parents[: len(relative.parts) - 1])):
-        raise UserError(f"{path} is a symbolic link; a model's files lie in its own directory")
+    if any(part.is_symlink() for part in path.parents[: len(relative.parts) - 1]):
+        raise UserError(f"{path} is in a folder that is a symbolic link; a model's files lie in its own directory")
     try:
-        content = path.read_bytes()
+        content = content_of(path, LARGEST_JSON if name == CONFIG else None)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {MANIFEST} names it") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
         raise UserError(f"{path} was altered: its SHA-256 is {found}, and {MANIFEST} has {sha256}")
     return content

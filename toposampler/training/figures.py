@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from toposampler.data import Dataset
-from toposampler.records import DETAIL, Record
+from toposampler.metrics.catalog import is_detail
+from toposampler.metrics.evaluate import Evaluation, can_count
+from toposampler.metrics.masses import active, component_masses
+from toposampler.records import Record
 from toposampler.systems import System
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.sampling import draw_samples
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
+STANDARDISED = ", columns standardised"
+"""what a title adds"""
 PER_ROW = 12
 """images of each generator in a grid"""
 
@@ -27,6 +32,7 @@ def draw_figures(
     samples: tuple[Tensor, Tensor],
     images: Sequence[tuple[str, Tensor]],
     records: Sequence[Record],
+    found: Evaluation,
     title: str,
 ) -> None:
     """Write the PNGs of a run to `folder`, which is made if it is absent.
@@ -38,6 +44,7 @@ def draw_figures(
         samples: (n, *shape) in the user's units, and the generators (n,) that made them.
         images: of each generator, as `generator_images` gives them; none for points.
         records: all records of the run.
+        found: the final evaluation, of all samples; figures show its numbers and, where they count, its points.
         title: of the run, on every figure.
     """
     from toposampler import plots  # here, as matplotlib takes half a second
@@ -46,27 +53,35 @@ def draw_figures(
     ids = samples[1][:POINTS]
     x, real = dataset.from_units(samples[0][:POINTS]), dataset.x[:POINTS]
     prior = None if (p := system.prior()) is None else p.cpu()
+    named = named_generators(samples[1], prior)
     (seen, about), (seen_real, _) = (as_seen(dataset, points) for points in (x, real))
+    clouds = {"real": found.real_cloud, "generated": found.cloud}
+    standardised = "" if dataset.transform is None else STANDARDISED
     figures = {
-        "samples_by_generator": plots.generators_scatter(seen_real, seen, ids, prior, title + about),
-        "barcodes": plots.barcodes({"real": real.flatten(1), "generated": x.flatten(1)}, title),
+        "samples_by_generator": plots.generators_scatter(seen_real, seen, ids, prior, named, title + about),
+        "barcodes": plots.barcodes(clouds, title + standardised, real.flatten(1), can_count(dataset)),
     }
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
         likeliest = posterior.argmax(dim=1).cpu()
-        figures["samples_by_encoder"] = plots.samples_scatter(seen, likeliest, title + about, "argmax q(c|x): share")
+        figures["samples_by_encoder"] = plots.samples_scatter(
+            seen, likeliest, title + about, "argmax q(c|x): share", real=seen_real
+        )
     if images:
         figures["samples_grid"] = plots.image_grid(images, title)
-    for name, prefixes in (("losses", [*system.players()]), ("evaluation", ["eval"])):
-        steps, terms = _columns(records, prefixes)
-        terms = {name: values for name, values in terms.items() if not DETAIL.search(name)}
-        if steps:
-            figures[name] = plots.terms_over_steps(steps, terms, title)
+    losses, evaluations = _series(records, system.players()), _series(records, ["eval"])
+    if losses:
+        figures["losses"] = plots.terms_over_steps(losses, title)
+    if evaluations:
+        step = records[-1].step
+        final = {f"eval/{name}": (step, value) for name, value in found.metrics.items() if not is_detail(name)}
+        figures["evaluation"] = plots.terms_over_steps(evaluations, title, final)
     if prior is not None:
-        steps, columns = _columns(records, ["mass"])
-        priors = torch.tensor(list(columns.values())).T
-        figures["prior"] = plots.prior_over_steps(steps, priors, dataset.weights, title)
+        masses = list(_series(records, ["mass"]).values())
+        steps = [step for step, _ in masses[0]]
+        priors = torch.tensor([[mass for _, mass in of] for of in masses]).T
+        figures["prior"] = plots.prior_over_steps(steps, priors, dataset.weights, named, title)
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
 
@@ -80,15 +95,23 @@ def as_seen(dataset: Dataset, x: Tensor) -> tuple[Tensor, str]:
     x = x.flatten(1)
     if dataset.transform is None or x.shape[1] <= 2:
         return dataset.to_units(x), ""
-    return x, ", columns standardised"
+    return x, STANDARDISED
 
 
-def _columns(records: Sequence[Record], prefixes: Sequence[str]) -> tuple[list[int], dict[str, list[float]]]:
-    """The metrics `prefix/...`, by name over the steps at which they were recorded."""
-    rows = [(r.step, {k: v for k, v in r.metrics.items() if k.split("/")[0] in prefixes}) for r in records]
-    rows = [(step, metrics) for step, metrics in rows if metrics]
-    names = rows[0][1] if rows else {}
-    return [step for step, _ in rows], {name: [metrics[name] for _, metrics in rows] for name in names}
+def named_generators(ids: Tensor, prior: Tensor | None) -> Tensor:
+    """The generators (K,) bool that figures name: the active ones by the prior (K,), or where there is none, by their
+    shares of the samples that generators ids (n,) made."""
+    return active(component_masses(ids, int(ids.max()) + 1) if prior is None else prior)
+
+
+def _series(records: Sequence[Record], prefixes: Iterable[str]) -> dict[str, list[tuple[int, float]]]:
+    """The metrics `prefix/...`, by name: their values over the steps at which they were recorded."""
+    series: dict[str, list[tuple[int, float]]] = {}
+    for record in records:
+        for name, value in record.metrics.items():
+            if name.split("/")[0] in prefixes and not is_detail(name):
+                series.setdefault(name, []).append((record.step, value))
+    return series
 
 
 def generator_images(system: System, shards: ProcessGroup) -> list[tuple[str, Tensor]]:

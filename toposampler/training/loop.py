@@ -89,16 +89,21 @@ class Loop:
     def _advance(self) -> None:
         """The end of an outer iteration: update the moving average, count the step."""
         for average, values in self._average_pairs():
-            average.lerp_(values, 1 - self._ema_decay())
+            average.lerp_(values, 1 - self.ema_decay())
         self.step += 1
+
+    def draw(self, batches: int) -> tuple[Tensor, Noise]:
+        """What an iteration sees: indices (batches, n) of real samples, and the noise, tensors (batches, n, ...)."""
+        n = self.batch_size
+        indices = self.sampler.next(batches * n).view(batches, n)
+        noise = self.system.draw(batches, n, self.rng, training=True)
+        return indices, noise if self.labels is None else self.system.condition(noise, self.labels[indices])
 
     def _draw(self, batches: int) -> tuple[list[Batch], Noise]:
         """This worker's rows of the global batches of an iteration, and the noise of all of them in one piece."""
         n = self.batch_size
-        indices = self.sampler.next(batches * n)
-        noise = self.system.draw(batches, n, self.rng, training=True)
-        if self.labels is not None:
-            noise = self.system.condition(noise, self.labels[indices].view(batches, n))
+        indices, noise = self.draw(batches)
+        indices = indices.flatten()
         owner = self.placement.owner(noise["c"])
         sizes = [n] * batches
         noise = {name: x.flatten(0, 1) for name, x in noise.items()}
@@ -134,7 +139,7 @@ class Loop:
             noise = {name: x[: sum(sizes)] for name, x in noise.items()}
         else:
             noise = {name: torch.cat([batches[i].noise[name] for i in sorted(wanted)]) for name in noise}
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), self.autocast():
             fakes = self.system.generate(noise).to(self.data.dtype)
         return dict(zip(sorted(wanted), fakes.split(sizes), strict=True))
 
@@ -152,7 +157,7 @@ class Loop:
     def _move(self, name: str, batch: Batch) -> None:
         player = self.players[name]
         player.freeze(False)
-        with self.phase(f"{name}: loss"), self._autocast():
+        with self.phase(f"{name}: loss"), self.autocast():
             terms = player.loss(batch)
         with self.phase(f"{name}: backward"):
             values = torch.stack(list(terms.values()))
@@ -161,20 +166,25 @@ class Loop:
         with self.phase(f"{name}: average over workers"):
             player.average_gradients(self.group)
         with self.phase(f"{name}: step"):
-            player.step(self._learning_rate_scale())
-        self._history.append((self.step, name, list(terms), values.detach()))
+            player.step(self.learning_rate_scale())
+        self.log(name, list(terms), values.detach())
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def log(self, player: str, terms: list[str], values: Tensor) -> None:
+        """Keep the loss terms (terms,) of a player's step until `drain_terms`."""
+        self._history.append((self.step, player, terms, values))
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision that forward passes run in."""
         if self.config.precision != "bf16":
             return nullcontext()  # a disabled torch.autocast still costs a few percent of a small network's step
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _learning_rate_scale(self) -> float:
+    def learning_rate_scale(self) -> float:
         """1, then linear to 0 over the last part of the run."""
         done, start = self.step / self.config.generator_steps, self.config.learning_rate_decay_from
         return 1.0 if done <= start else (1 - done) / (1 - start)
 
-    def _ema_decay(self) -> float:
+    def ema_decay(self) -> float:
         """The configured decay, smaller in the first steps so that the average forgets the initialisation."""
         return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
 
@@ -260,14 +270,15 @@ class Loop:
         return self.placement.whole_state(state, self.system)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave to rank 0."""
+        """Continue from what `state_dict` gave to rank 0. Where its `rng` is None, from this loop's own, as it is."""
         state = self.placement.part_state(state, self.system)
         self.step = state["step"]
         self.system.load_state_dict(state["system"])
         self.average.copy_(state["average"])
         for name, player in self.players.items():
             player.load_moments(state["moments"][name])
-        self.rng.set_state(state["rng"].cpu())
+        if state["rng"] is not None:
+            self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
         history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
         self._settled = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -99,14 +100,10 @@ def read_manifest(folder: Path) -> Manifest:
     it must be.
     """
     path = folder / MANIFEST
-    if path.is_symlink():
-        raise UserError(f"{path} is a symbolic link; a model's files lie in its own directory")
     try:
-        content = parsed_json(path.read_bytes(), path)
+        content = parsed_json(content_of(path, LARGEST_JSON), path)
     except FileNotFoundError:
         raise UserError(f"{folder} is not a model directory: it has no {MANIFEST}") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     schema = content.get("schema")
     if type(schema) is not int:
         raise UserError(f"{path} is not the manifest of a model: it has no schema version")
@@ -117,17 +114,35 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         manifest = Manifest.model_validate(content)
     except ValidationError as error:
-        faults = "\n".join(f"  {_told(fault)}" for fault in error.errors()[:5])
-        raise UserError(f"{path} is not the manifest of a model:\n{faults}") from None
+        raise UserError(f"{path} is not the manifest of a model:\n{told(error)}") from None
     if lacking := {CONFIG, WEIGHTS, SAMPLES} - manifest.files.keys():
         raise UserError(f"{path}: files lacks {', '.join(sorted(lacking))}")
     return manifest
 
 
+def content_of(path: Path, most: int | None = None) -> bytes:
+    """What is in the file `path` of a model, of at most so many bytes.
+
+    Raises FileNotFoundError if there is none; UserError if it is a link, a folder or a pipe, is larger, or cannot be
+    read.
+    """
+    try:
+        status = path.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise UserError(f"{path} is a symbolic link; a model's files lie in its own directory")
+        if not stat.S_ISREG(status.st_mode):  # of which a pipe would be waited for
+            raise UserError(f"{path} is not a file")
+        if most is not None and status.st_size > most:
+            raise UserError(f"{path} has {status.st_size:,} bytes; a model's has at most {most:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except (OSError, MemoryError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'out of memory'}") from None
+
+
 def parsed_json(text: bytes, path: Path) -> dict[str, Any]:
-    """The object that the JSON `text` of the file `path` holds. Raises UserError if it is none, or is too large."""
-    if len(text) > LARGEST_JSON:
-        raise UserError(f"{path} has {len(text):,} bytes; a model's has at most {LARGEST_JSON:,}")
+    """The object that the JSON `text` of the file `path` holds. Raises UserError if it is none."""
     try:
         content = json.loads(text)
     except RecursionError:
@@ -139,8 +154,11 @@ def parsed_json(text: bytes, path: Path) -> dict[str, Any]:
     return content
 
 
-def _told(fault: Mapping[str, Any]) -> str:
-    """One line for one pydantic fault: where, what is wrong, what was found."""
-    place = ".".join(str(part)[:80] for part in fault["loc"]) or "content"
-    message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: {message[0].lower() + message[1:]} (got {repr(fault['input'])[:80]})"
+def told(error: ValidationError) -> str:
+    """A line for each of the first faults of what was stored: where, what is wrong, what was found."""
+    lines = []
+    for fault in error.errors()[:5]:
+        place = ".".join(str(part)[:80] for part in fault["loc"]) or "content"
+        message = fault["msg"].removeprefix("Value error, ")
+        lines.append(f"  {place}: {message[0].lower() + message[1:]} (got {repr(fault['input'])[:80]})")
+    return "\n".join(lines)

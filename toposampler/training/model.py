@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
 from toposampler.config import merge_overrides, validate
 from toposampler.data import Dataset
-from toposampler.data.transform import Standardisation, standardisation_from
+from toposampler.data.transform import Standardisation
 from toposampler.errors import UserError
 from toposampler.nn.size import no_larger_than
 from toposampler.systems import System
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
 from toposampler.training.config import RunConfig, of_earlier_version
-from toposampler.training.directory import Average, Weights, check_finite, read_directory, write_directory
-from toposampler.training.figures import POINTS, generator_images
-from toposampler.training.manifest import MANIFEST, Manifest, OwnNetwork
+from toposampler.training.directory import (
+    Average,
+    Weights,
+    check_finite,
+    read_directory,
+    transform_of,
+    write_directory,
+)
+from toposampler.training.figures import POINTS, STANDARDISED, generator_images, named_generators
+from toposampler.training.manifest import MANIFEST, Manifest, OwnNetwork, Shape, told
 from toposampler.training.networks import Given, matched
 from toposampler.training.process_group import ONE_PROCESS
 from toposampler.training.sampling import draw_samples
+
+TYPES = (torch.float32, torch.float64)
+"""of the weights of a model"""
 
 
 class Model:
@@ -58,8 +70,14 @@ class Model:
         return torch.float32 if self.transform is None else self.transform.dtype
 
     def to_units(self, x: Tensor) -> Tensor:
-        """What the system generates, (n, *shape), in the user's units. All samples of a model go through here."""
-        return x if self.transform is None else self.transform.to_units(x)
+        """What the system generates, (n, *shape), in the user's units. All samples of a model go through here.
+
+        Raises UserError if a number is not finite: weights that are can be so large that samples are not.
+        """
+        x = x if self.transform is None else self.transform.to_units(x)
+        if not torch.isfinite(x).all():
+            raise UserError(f"samples of the model {self.config.name!r} are not finite: its weights are too large")
+        return x
 
     def sample(self, n: int, seed: int = 0, generator: int | None = None) -> tuple[Tensor, Tensor]:
         """Samples (n, *shape) in the user's units and the generators (n,) that made them; the same for the same seed.
@@ -101,12 +119,18 @@ def read_weights(place: str | Path) -> Weights:
     path = Path(place)
     if _is_directory(path):
         return _of_directory(path)[0]
-    return _of_checkpoint(checkpoint_state(path))
+    return _of_checkpoint(checkpoint_state(path), path)
 
 
 def _is_directory(path: Path) -> bool:
     """Whether `path` is a model directory: its manifest may be a link that leads nowhere."""
-    return (path / MANIFEST).is_symlink() or (path / MANIFEST).exists()
+    try:
+        (path / MANIFEST).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except (OSError, ValueError) as error:  # no permission; a name that no file can have
+        raise UserError(f"{path} cannot be read: {error}") from None
+    return True
 
 
 def _of_directory(path: Path) -> tuple[Weights, Manifest]:
@@ -114,18 +138,49 @@ def _of_directory(path: Path) -> tuple[Weights, Manifest]:
     return replace(weights, config=of_earlier_version(weights.config)), manifest
 
 
-def _of_checkpoint(state: dict[str, Any]) -> Weights:
-    loop, config = state["loop"], of_earlier_version(state["config"])
-    decided = state.get("decided", {})  # absent from checkpoints of earlier versions
+class _Loop(BaseModel):
+    """What a model takes of a training loop's state."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+
+    step: int = Field(ge=0, lt=2**53)
+    system: dict[str, Tensor]
+    average: Tensor | dict[str, Tensor]
+
+
+class _Checkpoint(BaseModel):
+    """What a model takes of a checkpoint: it may come from anywhere, as a model directory may."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, strict=True)
+
+    config: dict[str, Any]
+    shape: Shape
+    data: str
+    loop: _Loop
+    networks: dict[str, OwnNetwork] = {}
+    transform: dict[str, Tensor] | None = None
+    """absent from checkpoints of earlier versions, as `networks` and `decided` are"""
+    decided: dict[str, int] = {}
+    """keys of the system's section that the data decided"""
+
+
+def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
+    """The model in the `state` of the checkpoint `path`. Raises UserError if a value in it is none of a model's."""
+    try:
+        stored = _Checkpoint.model_validate(state)
+    except ValidationError as error:
+        raise UserError(f"{path} is not a checkpoint of toposampler:\n{told(error)}") from None
     return Weights(
-        config=merge_overrides(config, {f"system.{key}": value for key, value in decided.items()}),
-        shape=tuple(state["shape"]),
-        data=state["data"],
-        step=loop["step"],
-        system=loop["system"],
-        average=loop["average"],
-        networks={role: OwnNetwork(**content) for role, content in state.get("networks", {}).items()},
-        transform=standardisation_from(state.get("transform")),  # absent from checkpoints of earlier versions
+        config=merge_overrides(
+            of_earlier_version(stored.config), {f"system.{key}": value for key, value in stored.decided.items()}
+        ),
+        shape=tuple(stored.shape),
+        data=stored.data,
+        step=stored.loop.step,
+        system=stored.loop.system,
+        average=stored.loop.average,
+        networks=stored.networks,
+        transform=transform_of(stored.transform, stored.shape, path),
     )
 
 
@@ -161,7 +216,7 @@ def save_model(place: str | Path, folder: Path, licence: str | None = None, netw
         weights, manifest = _of_directory(path)
         evaluation, licence = manifest.evaluation, licence or manifest.licence
     else:
-        weights = _of_checkpoint(checkpoint_state(path))
+        weights = _of_checkpoint(checkpoint_state(path), path)
         evaluation = _evaluation(path if path.is_dir() else path.parent.parent, weights.step)
     model = _build(weights, place, ema=True, device="cpu", networks=networks)
     average = {name: x for name, x in model.system.state_dict().items() if _is_averaged(model.system, name)}
@@ -176,10 +231,11 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
         raise UserError(f"{place}: {error}") from None
     own = matched(weights.networks, config.system, networks, place)
     check_finite(weights, place)
-    dtype = next((x.dtype for x in weights.system.values() if x.is_floating_point()), torch.float32)
+    dtype = next((x.dtype for x in weights.system.values() if x.dtype in TYPES), torch.float32)
     try:
         with no_larger_than(sum(x.numel() for x in weights.system.values())):
             system = config.system.build(weights.shape, networks=own).to(dtype)
+        _check_types(system, weights.system)
         system.load_state_dict(weights.system)
         _check_average(system, weights.average)
         if ema:
@@ -188,6 +244,14 @@ def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device 
         raise UserError(f"{place}: its weights are not those of its configuration: {error}") from None
     system = system.to(device).requires_grad_(False)
     return Model(config, system, weights.step, weights.shape, weights.data, weights.transform)
+
+
+def _check_types(system: System, tensors: Mapping[str, Tensor]) -> None:
+    """Raises RuntimeError if one of `tensors` holds other kinds of numbers than the one of its name in the system."""
+    expected = system.state_dict()
+    for name, x in tensors.items():
+        if name in expected and x.dtype != expected[name].dtype:
+            raise RuntimeError(f"{name} holds {x.dtype}, not {expected[name].dtype}")
 
 
 def _is_averaged(system: System, name: str) -> bool:
@@ -204,6 +268,9 @@ def _check_average(system: System, average: Average) -> None:
         for name, x in average.items():
             if x.shape != shapes[name]:
                 raise RuntimeError(f"the moving average of {name} has shape {list(x.shape)}, not {list(shapes[name])}")
+        _check_types(system, average)
+    elif average.dtype != (expected := _averaged(system)[0].dtype):
+        raise RuntimeError(f"the moving average holds {average.dtype}, not {expected}")
     elif average.shape != (n := sum(p.numel() for p in _averaged(system)),):
         raise RuntimeError(f"the moving average has shape {list(average.shape)}, and the averaged modules {n} numbers")
 
@@ -231,6 +298,7 @@ def _evaluation(run: Path, step: int) -> dict[str, float] | None:
 def _picture(model: Model) -> bytes:
     """Samples of seed 0 as a PNG."""
     from toposampler import plots  # here, as matplotlib takes half a second
+    from toposampler.plots.style import PRIOR, SHARE
 
     title = f"{model.config.name}, {model.config.system.name} after {model.step:,} generator steps"
     x, ids = model.sample(POINTS)
@@ -240,8 +308,10 @@ def _picture(model: Model) -> bytes:
         )
     else:
         if model.transform is not None and x.shape[1] > 2:  # as `figures.as_seen`
-            x, title = model.transform.from_units(x), f"{title}, columns standardised"
-        figure = plots.samples_scatter(x, ids, title, "generator: share")
+            x, title = model.transform.from_units(x), title + STANDARDISED
+        prior = None if (p := model.system.prior()) is None else p.cpu()
+        legend = SHARE if prior is None else PRIOR
+        figure = plots.samples_scatter(x, ids, title, legend, prior, named_generators(ids, prior))
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

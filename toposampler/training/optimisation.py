@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from toposampler.systems import Player
 from toposampler.training.process_group import ProcessGroup
 
+EPSILON = 1e-8
+"""of Adam, torch's default"""
+
 
 class FlatPlayer:
     """The stepping of one player: its parameters, their gradients and Adam's moments, each one flat tensor.
@@ -24,7 +27,7 @@ class FlatPlayer:
     """
 
     def __init__(self, player: Player, local: str | None = None) -> None:
-        self.loss = player.loss
+        self.loss, self.optimisers = player.loss, player.optimisers
         self.parameters = [p for module in player.modules.values() for p in module.parameters()]
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
         self.gradients = torch.zeros_like(self.values)
@@ -40,13 +43,21 @@ class FlatPlayer:
             groups.append({"params": [flat], "lr": optimiser.learning_rate, "betas": optimiser.betas})
         assert local in (None, next(iter(self.ranges))), "what is shared with other workers lies in one piece"
         self.n_local = 0 if local is None else self.ranges[local][1]
-        self._adam = torch.optim.Adam(groups, fused=True)
+        self._adam = torch.optim.Adam(groups, eps=EPSILON, fused=True)
         self._learning_rates = [group["lr"] for group in groups]
         position = 0
         for p in self.parameters:
             span = slice(position, position := position + p.numel())
             p.data = self.values[span].view_as(p)
             p.grad = self.gradients[span].view_as(p)
+
+    def move_to(self, values: Tensor) -> None:
+        """Keep the parameters in `values`, a flat tensor that holds them already, from now on."""
+        self.values, position = values, 0
+        for p in self.parameters:
+            p.data = values[position : (position := position + p.numel())].view_as(p)
+        for span, group in zip(self.ranges.values(), self._adam.param_groups, strict=True):
+            group["params"][0].data = values[slice(*span)]
 
     def freeze(self, frozen: bool) -> None:
         """Take this player's parameters out of (or back into) the graphs that other losses build."""
@@ -81,7 +92,15 @@ class FlatPlayer:
             yield name, dict(self._adam.state[group["params"][0]])
 
     def load_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
-        """Take back what `moments` gave."""
-        for name, group in zip(self.ranges, self._adam.param_groups, strict=True):
-            state = {key: value.to(self.values.device, copy=True) for key, value in moments[name].items()}
-            self._adam.state[group["params"][0]] = state
+        """Take back what `moments` gave, in place where there are moments already."""
+        for (name, own), group in zip(self.moments(), self._adam.param_groups, strict=True):
+            given = {key: value.to(self.values.device) for key, value in moments[name].items()}
+            for key, value in own.items():
+                value.copy_(given[key]) if given else value.zero_()
+            if not own:
+                self._adam.state[group["params"][0]] = {key: value.clone() for key, value in given.items()}
+
+    def set_moments(self, name: str, moments: dict[str, Tensor]) -> None:
+        """Keep Adam's moments of one module, `exp_avg`, `exp_avg_sq` and `step`, in these tensors from now on."""
+        group = self._adam.param_groups[list(self.ranges).index(name)]
+        self._adam.state[group["params"][0]] = moments

@@ -20,12 +20,13 @@ from toposampler.config import to_yaml
 from toposampler.data import Dataset
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
-from toposampler.metrics.evaluate import evaluate
+from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.checkpoint import (
     checkpoint_name,
+    checkpoints,
     newest_checkpoint,
     read_checkpoint,
     save_checkpoint,
@@ -39,12 +40,14 @@ from toposampler.training.config import (
     stored_config,
 )
 from toposampler.training.figures import draw_figures, generator_images
+from toposampler.training.initial import initial_state
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
 from toposampler.training.networks import given_or_named, networks_of
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
+from toposampler.training.run_length import check_longer
 from toposampler.training.sampling import draw_samples
 from toposampler.training.stopping import ShouldStop, Stopping
 
@@ -70,13 +73,25 @@ def check(config: RunConfig, dataset: Dataset | None = None, networks: Networks 
     except OSError as error:
         raise UserError(f"output: the run's folder {folder} cannot be written to: {error.strerror}") from None
     if (folder / "config.yaml").exists():
-        begun = stored_config(folder)
-        if changed := differences(begun, config):
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise UserError(
-                f"{folder} holds a run with another configuration; give another --name, or remove the folder:\n{lines}"
-            )
+        _check_resume(stored_config(folder), config)
     return dataset
+
+
+def _check_resume(begun: RunConfig, config: RunConfig) -> None:
+    """Raises UserError if the run that was `begun` cannot go on as `config`."""
+    folder = run_folder(config)
+    if (begun.seeds is None) != (config.seeds is None):
+        single, several = "a run with one seed", "runs with several seeds (seeds)"
+        holds, asked = (single, several) if begun.seeds is None else (several, single)
+        raise UserError(f"{folder} holds {holds}, and {asked} would be mixed with it; give another --name")
+    if changed := differences(begun, config, longer=True):
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise UserError(
+            f"{folder} holds a run with another configuration; give another --name, or remove the folder:\n{lines}"
+        )
+    if config.training.generator_steps > begun.training.generator_steps:
+        newest = newest_checkpoint(folder / "checkpoints")
+        check_longer(folder, begun, config, newest[1]["loop"]["step"] if newest else 0)
 
 
 def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Networks | None = None) -> Dataset:
@@ -95,49 +110,21 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     return dataset
 
 
-def train(
-    config: RunConfig,
-    on_checkpoint: OnCheckpoint | None = None,
-    should_stop: ShouldStop = lambda: None,
-    dataset: Dataset | None = None,
-    networks: Networks | None = None,
-) -> dict[str, Any] | None:
-    """Train to the end, from the newest good checkpoint of the run if there is one.
-
-    Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
-    with the same configuration and sees the same folder and the same data; rank 0 writes to it.
-
-    Args:
-        config: of the run.
-        on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
-        should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
-        dataset: trained on in place of what `config.data` would load; the same on every rank.
-        networks: in place of those that `config.system` names; the same on every rank.
-
-    Returns the content of `result.json` on rank 0, None on others. Raises on every rank alike (but for what happens on
-    rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
-    checkpoint is not damaged but cannot be read, or if workers read different data; TrainingStoppedError if a
-    loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
-    RunInterruptedError if it was asked to stop.
-    """
-    with begin(config, on_checkpoint, should_stop, dataset, networks) as run:
-        return run.train()
-
-
 def begin(
     config: RunConfig,
     on_checkpoint: OnCheckpoint | None = None,
     should_stop: ShouldStop = lambda: None,
     dataset: Dataset | None = None,
     networks: Networks | None = None,
+    group: ProcessGroup | None = None,
 ) -> Run:
     """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
 
-    Args and errors are those of `train`. Close the run at the end, or use it in a `with` block: until then other
-    processes are kept off its folder.
+    Args and errors are those of `train`; `group` is in place of the current one. Close the run at the end, or use it in
+    a `with` block: until then other processes are kept off its folder.
     """
-    group = ProcessGroup.current()
-    run = _alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
+    group = group or ProcessGroup.current()
+    run = alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
     try:
         digests = group.all_values((run.digest, run.prepared.digest()))
         for rank, (data, decided) in enumerate(digests):
@@ -157,13 +144,27 @@ def begin(
 
 
 def _resume(run: Run, group: ProcessGroup) -> None:
-    """Have every rank go on from the newest checkpoint, if there is one. Raises UserError as `newest_checkpoint`."""
-    newest = _alike(group, lambda: newest_checkpoint(run.folder / "checkpoints") if group.rank == 0 else None)
+    """Have every rank go on from the newest checkpoint, or from a first one that holds the model to begin with.
+
+    Raises UserError as `newest_checkpoint` and `initial_state`.
+    """
+    newest = alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
     if path := group.first(newest[0] if newest else None):
-        _alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
 
 
-def _alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
+def keep_shorter_result(folder: Path, steps: int) -> None:
+    """Rename the `result.json` in `folder`, if it is of fewer than `steps` generator steps: the run was lengthened."""
+    path = folder / "result.json"
+    try:
+        done = json.loads(path.read_text())["generator_steps"]
+        if done < steps:
+            path.rename(folder / f"result_{checkpoint_name(done).removesuffix('.pt')}.json")
+    except (FileNotFoundError, ValueError, TypeError, KeyError):  # none, or no result: the end writes it anew
+        return
+
+
+def alike(group: ProcessGroup, action: Callable[[], Result]) -> Result:
     """The result of `action` on this rank; where it fails on one, all raise UserError: else they would wait for it."""
     result, fault = None, None
     try:
@@ -210,9 +211,14 @@ class Run:
         self.digest = self.dataset.digest()
         self.newest: Path | None = None
         """the checkpoint that was read or written last"""
+        self.origin: dict[str, Any] | None = None
+        """of the model that the run began with"""
         self.seconds_before = 0.0
         self.started = self.paused = time.monotonic()
         self.profiles = config.cluster.profile
+        self._first: dict[str, Any] | None = None
+        if group.rank == 0 and config.init_from is not None and not checkpoints(self.folder / "checkpoints"):
+            self._first = initial_state(config, self.dataset, system.networks)  # or refused, before the folder is taken
         self.lock = ExitStack()  # of rank 0's process, which writes: a second one on this folder is refused
         if group.rank == 0:
             self.lock.enter_context(locked(self.folder, TRAINING, PATIENCE_S))
@@ -229,6 +235,20 @@ class Run:
         """Let other processes work on the run's folder."""
         self.lock.close()
 
+    def newest_or_first(self) -> tuple[Path, dict[str, Any]] | None:
+        """The newest checkpoint and its state; where there is none, and the run begins with a model, a first one."""
+        folder = self.folder / "checkpoints"
+        state, self._first = self._first, None
+        newest = newest_checkpoint(folder)
+        if newest is not None or state is None:
+            return newest
+        path = folder / checkpoint_name(state["loop"]["step"])
+        try:
+            save_checkpoint(path, state)
+        except RuntimeError as error:  # torch's zip writer, on a full disk
+            raise UserError(f"{path} cannot be written: {error}") from None
+        return path, state
+
     def resume(self, path: Path, state: dict[str, Any]) -> None:
         """Go on from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
@@ -240,7 +260,10 @@ class Run:
             )
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
+        self.origin = state.get("origin")
         self.newest = path
+        if self.group.rank == 0:
+            keep_shorter_result(self.folder, self.config.training.generator_steps)
 
     @property
     def seconds(self) -> float:
@@ -250,7 +273,7 @@ class Run:
     def train(self) -> dict[str, Any] | None:
         """Step to the end, and evaluate; see `train`."""
         self.advance(self.config.training.generator_steps)
-        return self._finish()
+        return self.finish()
 
     def advance(self, step: int) -> None:
         """Train until `step` generator steps are done; what is due after that step is recorded and saved."""
@@ -262,27 +285,30 @@ class Run:
                 while self.loop.step < step:
                     self.loop.iteration()
                     iteration_ends()
-                    self._look_up()
+                    self.look_up()
         except TrainingStoppedError as error:
             raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
         self.paused = time.monotonic()
 
-    def _look_up(self) -> None:
-        """After an iteration: evaluate, record and save as it is time for, and hear whether to stop."""
+    def look_up(self) -> dict[str, float] | None:
+        """After an iteration: evaluate, record and save as it is time for, and hear whether to stop.
+
+        Returns what was recorded, if it was time for that.
+        """
         training, step, last = self.config.training, self.loop.step, self.config.training.generator_steps
         evaluates = step % training.evaluate_every == 0 and step < last
         saves = step % training.checkpoint_every == 0 or step == last
-        if step % training.log_every == 0 or evaluates or saves:
-            self._record(evaluates)
+        recorded = self._record(evaluates) if step % training.log_every == 0 or evaluates or saves else None
         if saves:
-            self._checkpoint()
+            self.save()
         if reason := self.stopping.after(step):
             if not saves:
-                self._checkpoint()
+                self.save()
             message = f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}"
             raise RunInterruptedError(message, reason)
+        return recorded
 
-    def _record(self, evaluates: bool) -> None:
+    def _record(self, evaluates: bool) -> dict[str, float]:
         """Fetch the loss terms (on every rank: they are averaged over all) and write a line of metrics.jsonl."""
         metrics = self.loop.drain_terms()
         prior = self.loop.system.prior()
@@ -291,8 +317,9 @@ class Run:
         if evaluates:
             samples = self._samples(self.config.training.evaluation_samples // 5)
             if self.group.rank == 0:
-                metrics |= {f"eval/{name}": value for name, value in self._scores(*samples).items()}
+                metrics |= {f"eval/{name}": value for name, value in self._evaluated(*samples).metrics.items()}
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
+        return metrics
 
     def _samples(self, n: int) -> tuple[Tensor, Tensor]:
         """n samples of the averaged generators in the user's units, and their makers: on the CPU, of rank 0; every rank
@@ -304,13 +331,13 @@ class Run:
             raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
         return samples, ids
 
-    def _scores(self, samples: Tensor, ids: Tensor) -> dict[str, float]:
-        """The metrics of samples against as many real ones."""
+    def _evaluated(self, samples: Tensor, ids: Tensor) -> Evaluation:
+        """What samples show against as many real ones."""
         prior = self.loop.system.prior()
         prior = None if prior is None else prior.cpu()
-        return evaluate(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
+        return evaluation(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
 
-    def _checkpoint(self) -> None:
+    def save(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
         self.loop.check_replicas()
         state = {
@@ -323,7 +350,7 @@ class Run:
             "seconds": self.seconds,
             "networks": {role: network.model_dump() for role, network in self.networks.items()},
             "loop": self.loop.state_dict(),
-        }
+        } | ({} if self.origin is None else {"origin": self.origin})
         path = self._checkpoint_path()
         self._on_disk(path.name, lambda: save_checkpoint(path, state, self.newest))
         self.newest = path
@@ -344,39 +371,43 @@ class Run:
         if fault := self.group.first(fault):
             raise TrainingStoppedError(fault)
 
-    def _finish(self) -> dict[str, Any] | None:
-        """Evaluate, draw the figures, and write samples.npz and, last of all, result.json: rank 0, from all samples."""
+    def finish(self, figures: bool = True) -> dict[str, Any] | None:
+        """Evaluate, draw the figures unless told not to, and write samples.npz and, last of all, result.json: rank 0,
+        from all samples."""
+        log.info("evaluating %d samples", self.config.training.evaluation_samples)
         samples, ids = self._samples(self.config.training.evaluation_samples)
         with self.loop.averaged() as system:
-            images = generator_images(system, self.shards) if len(self.dataset.shape) == 3 else []
+            images = generator_images(system, self.shards) if figures and len(self.dataset.shape) == 3 else []
         if self.group.rank > 0:
             return None
         try:
-            return self._write_results(samples, ids, images)
+            return self._write_results(samples, ids, images, figures)
         except OSError as error:
             raise TrainingStoppedError(
                 f"training is complete, but its results cannot be written to {self.folder}: {error}; the same command "
                 "writes them again"
             ) from None
 
-    def _write_results(self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]]) -> dict[str, Any]:
+    def _write_results(
+        self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]], figures: bool
+    ) -> dict[str, Any]:
         self.records.close()
-        log.info("evaluating %d samples", len(samples))
-        scores = self._scores(samples, ids)
+        found = self._evaluated(samples, ids)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
-        records = read_records(self.folder / "metrics.jsonl")
-        figures = self.folder / "figures"
-        log.info("drawing the figures")
-        draw_figures(figures, self.loop.system, self.dataset, (samples, ids), images, records, self.config.name)
+        if figures:
+            records, name = read_records(self.folder / "metrics.jsonl"), self.config.name
+            log.info("drawing the figures")
+            sampled, place = (samples, ids), self.folder / "figures"
+            draw_figures(place, self.loop.system, self.dataset, sampled, images, records, found, name)
         prior = self.loop.system.prior()
         result = {
-            "metrics": scores,
+            "metrics": found.metrics,
             "prior": None if prior is None else prior.tolist(),
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
             "model": str(self.newest),
-        }
+        } | ({} if self.origin is None else {"origin": self.origin})
         if self.prepared.report is not None:
             result["components"] = dict(self.prepared.report)
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2))

@@ -287,6 +287,11 @@ def _drawn(space: Space, rng: random.Random) -> Values:
 
 def _check_scheduler(sweep: Sweep) -> None:
     config, several = sweep.config, sweep.base.cluster.num_workers > 1
+    if sweep.base.seeds is not None:
+        raise UserError(
+            f"base: seeds {sweep.base.seeds} is of a run; how many seeds each trial is trained with is the sweep's "
+            "`repeats`"
+        )
     if sweep.parts is not None and sweep.steps < sweep.parts:
         raise UserError(f"scheduler: training.generator_steps {sweep.steps} are too few to be cut into so many parts")
     if config.repeats > 1 and several and not isinstance(config.scheduler, NoScheduler):

@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from toposampler import plots
+from toposampler.metrics.masses import active
 from toposampler.plots.sweeps import Point
 from toposampler.records import read_records
 from toposampler.tuning.config import Sweep
@@ -58,4 +59,5 @@ def _prior(sweep: Sweep, winner: Entry) -> Figure:
     masses = [[m for name, m in record.metrics.items() if name.startswith("mass/")] for record in records]
     title = f"{sweep.config.name}: prior of trial {winner.number}, the best"
     weights = sweep.base.data.load().weights
-    return plots.prior_over_steps([record.step for record in records], torch.tensor(masses), weights, title)
+    priors = torch.tensor(masses)
+    return plots.prior_over_steps([record.step for record in records], priors, weights, active(priors[-1]), title)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,7 +27,8 @@ from toposampler.files import write_atomically
 from toposampler.plugins import Registered
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.config import RunConfig, run_folder
-from toposampler.training.run import OnCheckpoint, begin
+from toposampler.training.run import OnCheckpoint, Run, begin
+from toposampler.training.together import advance_together
 
 POLL_S = 0.2
 
@@ -94,12 +95,12 @@ def reports(
     with ExitStack() as stack:
         if configs[0].cluster.num_workers == 1:
             data = cache(configs[0].data.load)  # of all seeds
-            found = [stack.enter_context(closing(_here(config, first, data, saved))) for config in configs]
+            found: Iterator[Sequence[Report]] = stack.enter_context(closing(_here(configs, first, data, saved)))
         elif len(configs) == 1:
-            found = [stack.enter_context(closing(_on_workers(configs[0], first)))]
+            found = zip(stack.enter_context(closing(_on_workers(configs[0], first))), strict=True)
         else:  # all workers that there are belong to one run: one after the other
-            found = [_on_workers_to_the_end(config, first) for config in configs]
-        for looks in zip(*found, strict=True):
+            found = zip(*(_on_workers_to_the_end(config, first) for config in configs), strict=True)
+        for looks in found:
             (step,) = {step for step, _ in looks}
             for config, (_, own) in zip(configs, looks, strict=True):
                 _check_objectives(plan, config.seed, step, own)
@@ -156,24 +157,41 @@ def _write_result(folder: Path, configs: Sequence[RunConfig], metrics: Metrics) 
     write_atomically(folder / "result.json", json.dumps(result, indent=2))
 
 
-def _here(config: RunConfig, first: int, data: Callable[[], Dataset], saved: OnCheckpoint | None) -> Reports:
-    """Train a run in this process, and wait at each report from `first` on: (generator step, all its metrics).
+def _here(
+    configs: Sequence[RunConfig], first: int, data: Callable[[], Dataset], saved: OnCheckpoint | None
+) -> Generator[list[Report], None, None]:
+    """Train runs in this process as one program, and wait at each report from `first` on: of each run its generator
+    step, and all its metrics.
 
-    The run is built once, where its first step is due, and goes on from one report to the next as it is. `data` is
-    called then, for what it is trained on.
+    The runs are built once, where the first step is due, and go on from one report to the next as they are. `data` is
+    called then, for what they are trained on.
     """
-    result, run = stored_result(config), None
+    runs: list[Run] = []
     with ExitStack() as stack:
-        for step in _report_steps(config, first):
-            if (found := _recorded(config, step)) is None:
-                run = run or stack.enter_context(begin(config, saved, dataset=data()))
-                run.advance(step)
-                found = _recorded(config, step)
-            yield step, found or {}
-        if result is None:
-            run = run or stack.enter_context(begin(config, saved, dataset=data()))
-            result = run.train()
-    yield _end(config, result or {})
+
+        def begun() -> list[Run]:
+            if not runs:
+                left = [config for config in configs if stored_result(config) is None]
+                runs.extend(stack.enter_context(begin(config, saved, dataset=data())) for config in left)
+            return runs
+
+        for step in _report_steps(configs[0], first):
+            if any(_recorded(config, step) is None for config in configs):
+                _advance(begun(), step)
+            yield [(step, _recorded(config, step) or {}) for config in configs]
+        if any(stored_result(config) is None for config in configs):
+            _advance(begun(), configs[0].training.generator_steps)
+            for run in begun():
+                run.finish()
+    yield [_end(config, stored_result(config) or {}) for config in configs]
+
+
+def _advance(runs: Sequence[Run], step: int) -> None:
+    """Train until `step`: one run as it is, several as one program."""
+    if len(runs) == 1:
+        runs[0].advance(step)
+    else:
+        advance_together(runs, step)
 
 
 def _on_workers(config: RunConfig, first: int) -> Reports:

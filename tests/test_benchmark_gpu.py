@@ -1,0 +1,22 @@
+"""The benchmark for a GPU runs on a CPU too, at small sizes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from processes import ROOT, marked_environment
+
+
+def test_every_table_has_rows(tmp_path: Path) -> None:
+    out = tmp_path / "gpu.json"
+    command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--tiny", "--seconds", "0.02", "--out", str(out)]
+    subprocess.run(command, cwd=ROOT, env=marked_environment(), check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    assert [row["precision"] for row in found["alone"]] == ["fp32", "bf16"]
+    assert [row["members"] for row in found["population"]] == [1, 3]
+    assert found["population"][0]["ratio_to_one"] == 1
+    assert all(row["largest_relative_difference"] < 1e-5 for row in found["trees"])
+    assert found["repeats"][0]["same_bits"]

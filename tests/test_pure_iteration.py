@@ -1,0 +1,84 @@
+"""No shape of an iteration depends on a value, and nothing is read back: it runs on tensors without values.
+
+That is what a graph on a GPU, and a population, need of every system. What is random, and what depends on the step, is
+drawn and computed before (`Population._draw`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_population import SYSTEMS, VARIANTS, make_loop
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.utils._pytree import tree_map_only
+
+from toposampler.training import RunConfig
+from toposampler.training.population import Population
+
+MakeConfig = Callable[..., RunConfig]
+
+IMAGES = {"data": {"name": "digits"}, "system__generator_width": 2, "system__critic_width": 2}
+
+
+def iteration_without_values(config: RunConfig) -> Population:
+    """One iteration on tensors that have shapes and no values; a read or a shape that needs one raises."""
+    population = Population([make_loop(config), make_loop(config)])
+    moves = population.system.schedule(population.step, config.training.critic_steps)
+    batches = population._draw(1 + max(move.batch for move in moves))
+    with FakeTensorMode() as mode:
+
+        def without_values(content: Any) -> Any:
+            return tree_map_only(torch.Tensor, lambda x: mode.from_tensor(x), content)
+
+        for players in population.players.values():
+            for name, content in vars(players).items():
+                setattr(players, name, without_values(content))
+        population.average = without_values(population.average)
+        first = population.loops[0]
+        names = {id(p): name for name, p in population._called.named_parameters()}
+        population.state = without_values(population.state) | {
+            names[id(p)]: stacked
+            for name, players in population.players.items()
+            for p, stacked in zip(first.players[name].parameters, players.parameters, strict=True)
+        }
+        rows = [type(batch)(**without_values(vars(batch))) for batch in batches]
+        with torch.no_grad():
+            fakes = [population._fakes(batch) for batch in rows]
+        for move in moves:
+            fake = fakes[move.batch] if move.player == "critic" else None
+            population._move(move.player, rows[move.batch], fake)
+        population._advance()
+    return population
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_points(system: str, make_config: MakeConfig) -> None:
+    keys = {"data__n": 48} if system == "conditional_wgan_gp" else {}
+    population = iteration_without_values(make_config(system, **keys))
+    assert population.step == 1
+    assert {name for _, name, _, _ in population.loops[0]._history} == set(population.players)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_images(system: str, make_config: MakeConfig) -> None:
+    keys = IMAGES if system != "toposampler" else IMAGES | {"system__network__kind": "plain"}
+    if system == "topo_dmgan":
+        keys = keys | {"system__topology_bars": 3}
+    assert iteration_without_values(make_config(system, **keys)).step == 1
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_options(variant: str, make_config: MakeConfig) -> None:
+    system, keys = VARIANTS[variant]
+    assert iteration_without_values(make_config(system, **keys)).step == 1
+
+
+@pytest.mark.parametrize(
+    "loss", [lambda terms: terms * float(terms.sum() > 0), lambda terms: terms[terms.nonzero().squeeze(1)].sum()]
+)
+def test_what_depends_on_values_is_found(loss: Callable[[torch.Tensor], Any], make_config: MakeConfig) -> None:
+    with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)), FakeTensorMode():
+        loss(torch.ones(3))

@@ -1,0 +1,291 @@
+"""P runs of one system that step together, as one program: seeds and settings for little more than the price of one.
+
+A small network leaves a machine idle: what is paid for are the calls, and P runs that are stacked along a first axis
+need no more calls than one. Each member keeps its own `Loop`, with its own noise, order of the data, checkpoints and
+result, on rows of the stacked tensors; only the iteration is done for all at once, by `torch.func.vmap` of the losses
+that the system's page writes down for one run. A member equals its run alone, up to rounding.
+
+Members may differ in their seed and in the numbers that a run may branch with (`toposampler.keys`): learning rates and
+the weights of losses (`SystemConfig.constants`). All else makes another program, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from toposampler.config import flatten
+from toposampler.errors import UserError
+from toposampler.keys import may_branch
+from toposampler.nn.critic import Critic
+from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.systems import System
+from toposampler.systems.batch import Batch, Noise
+from toposampler.training.config import RunConfig
+from toposampler.training.loop import Loop
+from toposampler.training.optimisation import EPSILON, FlatPlayer
+
+Tensors = dict[str, Tensor]
+
+
+def check_alike(configs: Sequence[RunConfig]) -> None:
+    """Raises UserError unless the runs of `configs` can be the members of one population: it names the key."""
+    first = configs[0]
+    own = flatten(first.model_dump(mode="json"))
+    for config in configs[1:]:
+        other = flatten(config.model_dump(mode="json"))
+        for key in own.keys() | other.keys():
+            if key in ("name", "output") or own.get(key) == other.get(key):
+                continue
+            if not (key in own and key in other and may_branch(first, key)):
+                raise UserError(
+                    f"{key} is {own.get(key, '(absent)')} in {first.name} and {other.get(key, '(absent)')} in "
+                    f"{config.name}: members of one population may differ in their seed, in learning rates and in "
+                    "weights of losses"
+                )
+        if odd := first.system.left_out() ^ config.system.left_out():
+            key = f"system.{min(odd)}"
+            raise UserError(
+                f"{key} is {own[key]} in {first.name} and {other[key]} in {config.name}: at 0 its term is left out, "
+                "which makes another program; set it to 0 in all members or in none"
+            )
+
+
+class Population:
+    """Loops that take their iterations together.
+
+    Args:
+        loops: of one configuration but for what may differ, each alone (not a part of a process group), all at the same
+            step. Their tensors become rows of the population's.
+    """
+
+    def __init__(self, loops: Sequence[Loop]) -> None:
+        first = loops[0]
+        assert all(loop.step == first.step and loop.group.size == 1 for loop in loops)
+        self.loops, self.step, self.config, self.system = list(loops), first.step, first.config, first.system
+        for loop in loops[1:]:
+            loop.data, loop.labels = first.data, first.labels  # one copy of the same data
+        self.players = {name: _Players([loop.players[name] for loop in loops]) for name in first.players}
+        self.average = torch.stack([loop.average for loop in loops])
+        for loop, row in zip(loops, self.average, strict=True):
+            loop.average = row
+        self._called = _Called(self.system)
+        self._modules = [module for module in self.system.modules() if isinstance(module, GeneratorEnsemble | Critic)]
+        names = {id(p): name for name, p in self._called.named_parameters()}
+        self.state = {
+            names[id(p)]: stacked
+            for name, players in self.players.items()
+            for p, stacked in zip(first.players[name].parameters, players.parameters, strict=True)
+        }
+        buffers = _stacked_buffers([loop.system for loop in loops])
+        self.state |= {f"system.{name}": stacked for name, stacked in buffers.items()}
+
+    def iteration(self) -> None:
+        """One outer iteration of every member; see `Loop.iteration`."""
+        moves = self.system.schedule(self.step, self.config.critic_steps)
+        batches = self._draw(1 + max(move.batch for move in moves))
+        critic = next(iter(self.players))
+        with torch.no_grad():
+            fakes = {i: self._fakes(batches[i]) for i in sorted({m.batch for m in moves if m.player == critic})}
+        for move in moves:
+            self._move(move.player, batches[move.batch], fakes[move.batch] if move.player == critic else None)
+        self._advance()
+
+    def _draw(self, batches: int) -> list[_Rows]:
+        """The batches of an iteration: what each member draws, stacked."""
+        drawn = [loop.draw(batches) for loop in self.loops]
+        indices = torch.stack([indices for indices, _ in drawn])  # (P, batches, n)
+        noise = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+        first = self.loops[0]
+        real = first.data[indices]
+        labels = None if first.labels is None else first.labels[indices]
+        constants = self._constants(real)
+        return [
+            _Rows(
+                real=real[:, i],
+                noise={name: x[:, i] for name, x in noise.items()},
+                labels=None if labels is None else labels[:, i],
+                constants=constants,
+                capacity=_capacity(noise["c"][:, i]),
+            )
+            for i in range(batches)
+        ]
+
+    def _constants(self, like: Tensor) -> Tensors:
+        """The numbers of the losses at this step that differ, or depend on the step: tensors (P,) by key."""
+        total = self.config.generator_steps
+        rows = [loop.system.config.constants(self.step, total) for loop in self.loops]
+        return {key: like.new_tensor([row[key] for row in rows]) for key in rows[0]}
+
+    def _move(self, name: str, rows: _Rows, fake: Tensor | None) -> None:
+        """One step of a player in every member."""
+        player = self.players[name]
+        player.freeze(False)
+        names: list[str] = []
+
+        def losses(system: System, batch: Batch) -> list[Tensor]:
+            terms = system.players()[name].loss(batch)
+            names[:] = terms
+            return list(terms.values())
+
+        values = torch.stack(self._mapped(losses, rows, fake), dim=1)  # (P, terms)
+        player.descend(values.sum(), self.loops[0].learning_rate_scale())
+        player.freeze(True)
+        for loop, row in zip(self.loops, values.detach(), strict=True):
+            loop.log(name, names, row)
+
+    def _fakes(self, rows: _Rows) -> Tensor:
+        """What the members' generators make of a batch's noise: (P, n, *shape)."""
+        return self._mapped(lambda system, batch: system.generate(batch.noise), rows, None).to(rows.real.dtype)
+
+    def _mapped(self, function: Callable[[System, Batch], Any], rows: _Rows, fake: Tensor | None) -> Any:
+        """`function` of each member's system and batch: what it returns, stacked along a first axis."""
+        total = self.config.generator_steps
+
+        def one(state: Tensors, real: Tensor, noise: Noise, labels: Any, constants: Tensors, fake: Any) -> Any:
+            batch = Batch(real, noise, fake, self.step, total, labels=labels, constants=constants)
+            return functional_call(self._called, state, (function, batch))
+
+        arguments = (self.state, rows.real, rows.noise, rows.labels, rows.constants, fake)
+        in_dims = tuple(None if argument is None else 0 for argument in arguments)
+        with self._functional(rows.capacity), self.loops[0].autocast():
+            return vmap(one, in_dims=in_dims)(*arguments)
+
+    @contextmanager
+    def _functional(self, capacity: int) -> Iterator[None]:
+        """Have the system's modules compute without a shape or a branch that depends on values."""
+        try:
+            self._set_functional(True, capacity)
+            with sdpa_kernel(SDPBackend.MATH):  # vmap runs the fused kernels member by member
+                yield
+        finally:
+            self._set_functional(False, None)
+
+    def _set_functional(self, functional: bool, capacity: int | None) -> None:
+        for module in self._modules:
+            if isinstance(module, GeneratorEnsemble):
+                module.capacity = capacity
+            else:
+                module.functional = functional
+
+    def _advance(self) -> None:
+        """The end of an outer iteration: update the moving averages, count the step."""
+        first = self.loops[0]
+        generator = self.players["generator"]
+        values = torch.cat([generator.module_values(name) for name in self.system.averaged], dim=1)
+        self.average.lerp_(values, 1 - first.ema_decay())
+        self.step += 1
+        for loop in self.loops:
+            loop.step = self.step
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """One batch of all members."""
+
+    real: Tensor
+    """(P, n, *shape)"""
+    noise: Noise
+    """tensors (P, n, ...)"""
+    labels: Tensor | None
+    """(P, n)"""
+    constants: Tensors
+    """tensors (P,)"""
+    capacity: int
+    """the most samples that a generator of some member is asked for"""
+
+
+def _capacity(c: Tensor) -> int:
+    """The largest count of one id in a row of c (P, n)."""
+    return int(nn.functional.one_hot(c).sum(dim=1).max())
+
+
+class _Called(nn.Module):
+    """Calls a function of a system, so that `functional_call` can put other parameters in."""
+
+    def __init__(self, system: System) -> None:
+        super().__init__()
+        self.system = system
+
+    def forward(self, function: Callable[[System, Batch], Any], batch: Batch) -> Any:
+        """`function` of the system and the batch."""
+        return function(self.system, batch)
+
+
+class _Players:
+    """One player of every member: parameters, gradients and Adam's moments as rows of stacked tensors.
+
+    Args:
+        players: of the members; their tensors become these rows.
+    """
+
+    def __init__(self, players: Sequence[FlatPlayer]) -> None:
+        first = players[0]
+        self.ranges = first.ranges
+        self.values = torch.stack([player.values for player in players])
+        for player, row in zip(players, self.values, strict=True):
+            player.move_to(row)
+        self.parameters, position = [], 0
+        for p in first.parameters:
+            part = self.values[:, position : position + p.numel()]
+            self.parameters.append(part.view(len(players), *p.shape).detach())
+            position += p.numel()
+        self._moments = {name: self._stacked_moments(players, name) for name in self.ranges}
+        self._betas = {name: optimiser.betas for name, optimiser in first.optimisers.items()}
+        rates = {name: [player.optimisers[name].learning_rate for player in players] for name in self.ranges}
+        self._rates = {name: self.values.new_tensor(rate).unsqueeze(1) for name, rate in rates.items()}
+
+    def _stacked_moments(self, players: Sequence[FlatPlayer], name: str) -> Tensors:
+        like = self.module_values(name)
+        zero = {
+            "step": like.new_zeros(len(like)),
+            "exp_avg": torch.zeros_like(like),
+            "exp_avg_sq": torch.zeros_like(like),
+        }
+        for i, player in enumerate(players):
+            for key, value in dict(player.moments())[name].items():
+                zero[key][i] = value
+            player.set_moments(name, {key: value[i] for key, value in zero.items()})
+        return zero
+
+    def freeze(self, frozen: bool) -> None:
+        """As `FlatPlayer.freeze`."""
+        for p in self.parameters:
+            p.requires_grad_(not frozen)
+
+    def module_values(self, name: str) -> Tensor:
+        """The flat parameters (P, n) of one module, a view."""
+        return self.values[:, slice(*self.ranges[name])]
+
+    def descend(self, loss: Tensor, scale: float) -> None:
+        """One step of Adam (Kingma and Ba 2015, algorithm 1) down the gradient of a loss, the sum of the members'."""
+        found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
+        gradients = torch.cat([g.flatten(1) for g in found], dim=1)
+        for name, (start, end) in self.ranges.items():
+            gradient, (one, two) = gradients[:, start:end], self._betas[name]
+            step, mean, square = self._moments[name].values()
+            step += 1
+            mean.lerp_(gradient, 1 - one)
+            square.mul_(two).addcmul_(gradient, gradient, value=1 - two)
+            t = step.unsqueeze(1).to(mean.dtype)
+            root = square.sqrt().div_((1 - two**t).sqrt_()).add_(EPSILON)
+            self.module_values(name).sub_(mean / root * (scale * self._rates[name] / (1 - one**t)))
+
+
+def _stacked_buffers(systems: Sequence[System]) -> Tensors:
+    """The buffers of all systems by name, stacked; those of each become rows of them."""
+    stacked = {}
+    for name, _ in systems[0].named_buffers():
+        place, _, attribute = name.rpartition(".")
+        modules = [system.get_submodule(place) for system in systems]
+        stacked[name] = torch.stack([module.get_buffer(attribute) for module in modules])
+        for module, row in zip(modules, stacked[name], strict=True):
+            module._buffers[attribute] = row
+    return stacked

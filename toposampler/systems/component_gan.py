@@ -47,6 +47,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from toposampler.config import OptimiserConfig
 from toposampler.data.base import Dataset
 from toposampler.errors import UserError
 from toposampler.keys import may
@@ -85,6 +86,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     latent: LatentConfig = LatentConfig(kind="normal")
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
     @property
     def asks_the_data(self) -> bool:

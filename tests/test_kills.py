@@ -39,7 +39,7 @@ from toposampler.training.entry import train as train_here
 KILLS, KILLS_OF_A_RUN = 50, 10
 MOMENTS = ("start", "training", "checkpoint", "end")
 STEPS, EVERY = 120, 3
-SECONDS = {"start": 0.5, "training": 0.1, "checkpoint": 0.002, "end": 1.5}
+SECONDS = {"start": 0.5, "training": 0.1, "checkpoint": 0.002, "end": 0.6}
 """longest time from the beginning of a moment to the kill"""
 KEYS = {
     "name": "run",

@@ -27,6 +27,7 @@ from toposampler.training import RunConfig, load_model, train
 from toposampler.training import seeds as seeds_module
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder
+from toposampler.training.memory import bytes_of_member
 from toposampler.training.run import begin
 
 MakeConfig = Callable[..., RunConfig]
@@ -176,6 +177,32 @@ def test_one_seed_and_several_do_not_mix(make_config: MakeConfig) -> None:
 def test_seeds_that_cannot_be(keys: dict[str, Any], message: str, make_config: MakeConfig) -> None:
     with pytest.raises(UserError, match=message):
         make_config("dmgan_pl", **keys)
+
+
+def test_more_than_fits_into_memory_is_refused_before_the_first_step(
+    make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config("dmgan_pl", seeds=4)
+    with begin(make_config("dmgan_pl", name="one")) as run:
+        each = bytes_of_member(run.loop)
+        assert each > 5 * sum(player.values.nbytes for player in run.loop.players.values())
+    monkeypatch.setattr("toposampler.training.memory.available", lambda device: 2 * each + 1)
+    with pytest.raises(UserError, match=r"4 runs at once need about .* at most 2 fit in this worker"):
+        train(config, progress=False)
+    assert not list(run_folder(config).glob("seed-*/checkpoints/*"))
+
+
+def test_looking_at_the_memory_changes_nothing(make_config: MakeConfig) -> None:
+    with begin(make_config("dmgan_pl", name="one")) as looked, begin(make_config("dmgan_pl", name="two")) as other:
+        for run in (looked, other):
+            run.advance(3)
+        bytes_of_member(looked.loop)
+        for run in (looked, other):
+            run.advance(7)
+        ours, theirs = looked.loop.state_dict(), other.loop.state_dict()
+    assert torch.equal(ours["average"], theirs["average"])
+    assert all(torch.equal(x, theirs["system"][name]) for name, x in ours["system"].items())
+    assert len(ours["history"]) == len(theirs["history"])
 
 
 def test_two_processes_that_are_stopped_save_all_their_members(make_config: MakeConfig) -> None:

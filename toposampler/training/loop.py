@@ -280,5 +280,6 @@ class Loop:
         if state["rng"] is not None:
             self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
+        self._history.clear()
         history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
         self._settled = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

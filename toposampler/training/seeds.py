@@ -25,6 +25,7 @@ from toposampler.records import RecordWriter
 from toposampler.training.config import RunConfig, run_folder, seeds_of
 from toposampler.training.console import shown
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
+from toposampler.training.memory import check_fits
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 from toposampler.training.run import Run, alike, begin, check, keep_shorter_result
 from toposampler.training.stopping import ShouldStop, Stopping
@@ -127,7 +128,9 @@ def _train(
         runs: list[Run] = []
         for member in members:
             run = stack.enter_context(begin(member, None, lambda: None, dataset, networks, ONE_PROCESS))
-            if runs:
+            if not runs:
+                check_fits(run.loop, len(members))
+            else:
                 run.loop.data, run.loop.labels = runs[0].loop.data, runs[0].loop.labels  # one copy for all
             runs.append(run)
         stopping = Stopping(ONE_PROCESS, should_stop)

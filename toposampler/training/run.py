@@ -24,6 +24,7 @@ from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
+from toposampler.systems import Prepared
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -117,14 +118,16 @@ def begin(
     dataset: Dataset | None = None,
     networks: Networks | None = None,
     group: ProcessGroup | None = None,
+    prepared: Prepared | None = None,
 ) -> Run:
     """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
 
-    Args and errors are those of `train`; `group` is in place of the current one. Close the run at the end, or use it in
+    Args and errors are those of `train`; `group` is in place of the current one, and `prepared` what the system takes
+    from these data, where another run has found it. Close the run at the end, or use it in
     a `with` block: until then other processes are kept off its folder.
     """
     group = group or ProcessGroup.current()
-    run = alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
+    run = alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks, prepared))
     try:
         digests = group.all_values((run.digest, run.prepared.digest()))
         for rank, (data, decided) in enumerate(digests):
@@ -190,6 +193,7 @@ class Run:
         should_stop: ShouldStop,
         dataset: Dataset | None = None,
         networks: Networks | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         config, networks = given_or_named(as_begun(config), networks)
         self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
@@ -200,7 +204,7 @@ class Run:
         self.dataset = check(config, given, networks) if group.rank == 0 else given
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
-        self.prepared = config.system.prepare(self.dataset)
+        self.prepared = prepared or config.system.prepare(self.dataset)
         check_workers(config.model_copy(update={"system": self.prepared.config}), group.size)
         torch.manual_seed(config.seed)
         system = self.prepared.build(self.dataset.shape, networks, placement.shard)

@@ -15,6 +15,7 @@ from torch import Tensor
 from runs import trained
 from toposampler.config import flatten, merge_overrides, validate
 from toposampler.data import DataConfig, Dataset
+from toposampler.data.circles import CirclesConfig
 from toposampler.data.digits import DigitsConfig
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.geometry import Discs
@@ -53,6 +54,9 @@ class Target:
     components: int
     generators: int
     """K, for systems that have several"""
+    counted: bool = True
+    """whether systems that count the components of the data (`n_generators: auto`) do so; False: they get K too, as the
+    components touch"""
     reached: str = f"a sample within {TAU}"
     """what a mode must have to count"""
     budget: int = 2_240_000
@@ -71,14 +75,29 @@ TARGETS = {
     "lines_unbalanced": Target(
         "Four segments, one with 70 % of the mass", LinesConfig(weights=(0.7, 0.1, 0.1, 0.1)), 4, 10
     ),
-    "ring": Target("Ring of 8 Gaussians", GaussiansConfig(), 8, 16, IN_A_MODE),
-    "grid": Target("Grid of 25 Gaussians", GaussiansConfig(layout="grid"), 25, 50, IN_A_MODE),
+    "circles": Target("Two nested circles", CirclesConfig(layout="nested"), 2, 10),
+    "ring": Target("Ring of 8 Gaussians", GaussiansConfig(), 8, 16, reached=IN_A_MODE),
+    "grid": Target("Grid of 25 Gaussians", GaussiansConfig(layout="grid"), 25, 50, reached=IN_A_MODE),
     "grid9": Target(
         "3x3 Gaussians, mode k = 0 ... 8 with mass (9 - k) / 45",
         GaussiansConfig(layout="grid", side=3, weights=tuple((9 - k) / 45 for k in range(9))),
         9,
         18,
-        IN_A_MODE,
+        reached=IN_A_MODE,
+    ),
+    "grid25_unequal": Target(
+        "Grid of 25 Gaussians, mode k = 0 ... 24 with mass (k + 1) / 325",
+        GaussiansConfig(layout="grid", weights=tuple((k + 1) / 325 for k in range(25))),
+        25,
+        50,
+        reached=IN_A_MODE,
+    ),
+    "grid100": Target(
+        "Grid of 100 Gaussians, 33 standard deviations apart",
+        GaussiansConfig(layout="grid", side=10, spacing=1.0, sd=0.03),
+        100,
+        200,
+        reached=IN_A_MODE,
     ),
     "spheres": Target(
         "Two spheres, 4 radii apart", SpheresConfig(), 2, 10, latent_dim=3, widths=(128, 64), critic_width=128
@@ -88,7 +107,8 @@ TARGETS = {
         DigitsConfig(),
         10,
         20,
-        f"a sample that the classifier is {CONFIDENCE:.0%} sure of",
+        counted=False,
+        reached=f"a sample that the classifier is {CONFIDENCE:.0%} sure of",
         budget=256_000,
         batch_growth=1,
         latent_dim=16,
@@ -116,7 +136,10 @@ def run_config(task: Task) -> RunConfig:
     """
     target, ring = TARGETS[task.data], load_config(CONFIGS / f"ring_{task.system}.yaml")
     system = ring.system.model_dump(mode="json")
-    sizes: dict[str, int | None] = {key: target.generators for key in SIZE_KEYS if key in flatten(system)}
+    asked = flatten(system)
+    sizes: dict[str, int | None] = {
+        key: target.generators for key in SIZE_KEYS if key in asked and not (target.counted and asked[key] == "auto")
+    }
     if target.latent_dim:
         own = ring.system.latent.dim
         sizes["latent.dim"] = target.latent_dim if own == LatentConfig().dim else max(own, target.latent_dim)
@@ -164,10 +187,10 @@ def run(task: Task) -> dict[str, Any]:
     except TrainingStoppedError as error:
         return row | {"failed": str(error)}
     dataset = config.data.load()
-    system = config.system.build(dataset.shape)
+    system = config.system.prepare(dataset).build(dataset.shape)
     sampled = system.players()["generator"].modules
     row |= {
-        "K": config.system.K,
+        "K": system.K,
         "parameters": sum(p.numel() for name in system.averaged for p in sampled[name].parameters()),
         "parameters_in_training": sum(p.numel() for p in system.parameters()),
         "generator_steps": config.training.generator_steps,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import own_nets
@@ -20,8 +21,8 @@ from toposampler.training.population import Population, check_alike
 MakeConfig = Callable[..., RunConfig]
 
 SYSTEMS = [
-    "bigan", "conditional_wgan_gp", "deligan", "dmgan", "dmgan_pl", "infogan", "mad_gan", "mdgan", "mgan", "nwgan",
-    "pacgan", "sn_gan", "topo_dmgan", "toposampler", "vcgan_lp", "veegan", "wgan_gp",
+    "bigan", "component_gan", "conditional_wgan_gp", "deligan", "dmgan", "dmgan_pl", "infogan", "mad_gan", "mdgan",
+    "mgan", "nwgan", "pacgan", "sn_gan", "topo_dmgan", "toposampler", "vcgan_lp", "veegan", "wgan_gp",
 ]  # fmt: skip
 VARIANTS = {
     "relativistic, encoder's clock": (
@@ -54,9 +55,12 @@ ITERATIONS = 20
 
 def make_loop(config: RunConfig, networks: Networks | None = None) -> Loop:
     dataset = config.data.load()
+    prepared = config.system.prepare(dataset)
     torch.manual_seed(config.seed)
-    system = config.system.build(dataset.shape, networks)
-    return Loop(system, dataset, config.training, config.seed, torch.device("cpu"), Placement())
+    system = prepared.build(dataset.shape, networks)
+    return Loop(
+        system, replace(dataset, labels=prepared.labels), config.training, config.seed, torch.device("cpu"), Placement()
+    )
 
 
 def numbers(state: Any) -> list[torch.Tensor]:
@@ -80,7 +84,7 @@ def largest_difference(configs: Sequence[RunConfig], networks: Networks | None =
     for loop, member in zip(alone, members, strict=True):
         own, other = numbers(loop.state_dict()), numbers(member.state_dict())
         assert len(own) == len(other) > 0
-        worst = max(worst, *(float((a - b).abs().max()) for a, b in zip(own, other, strict=True) if len(a.shape)))
+        worst = max(worst, *(float((a - b).abs().max()) for a, b in zip(own, other, strict=True) if a.numel() > 1))
     return worst
 
 

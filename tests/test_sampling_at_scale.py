@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -125,6 +126,9 @@ class TestFormats:
         x, ids = load_model(images).sample(N, seed=4)
         np.testing.assert_array_equal(table["sample"].combine_chunks().to_numpy_ndarray(), x.numpy())
         assert table["generator"].to_pylist() == ids.tolist()
+        rows = pd.read_parquet(out)["sample"]
+        assert rows[7].shape == (x[7].numel(),), "pandas has no shapes in its cells: --help says so"
+        np.testing.assert_array_equal(rows[7].reshape(x[7].shape), x[7].numpy())
 
     def test_images_are_png_files_a_thousand_a_folder(
         self, images: Path, tmp_path: Path, sample: Callable[..., int]

@@ -85,4 +85,5 @@ class Fitted:
         if "coverage_k5_min" in metrics:
             least, error = metrics["coverage_k5_min"], metrics["mass_tv_nn1"]
             lines.append(f"components  the least covered to {least:.1%}; masses are {error:.3f} off (mass_tv_nn1)")
+        lines += result.get("components", {}).get("in_words", [])
         return "\n".join([*lines, f"folder      {self.path}"])

@@ -15,6 +15,7 @@ def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     folder = run_folder(config)
     if config.seeds is None:
         yield from _table(config, result)
+        yield from result.get("components", {}).get("in_words", ())
         yield f"figures  {folder / 'figures'}"
         yield f"samples  {folder / 'samples.npz'}"
     else:

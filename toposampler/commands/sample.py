@@ -10,7 +10,9 @@ format:
 
   samples.npy      the samples, (n, *shape) float32, images in [-1, 1], and beside them the ids of
                    the generators that made them (samples_ids.npy, int64)
-  samples.parquet  a folder of Parquet files with the columns `sample` and `generator`
+  samples.parquet  a folder of Parquet files with the columns `sample` and `generator`; the shape
+                   of an image is in the file, where pyarrow and Ray Data find it; pandas shows each
+                   image as one flat row: row.reshape(channels, height, width)
   samples          a folder of images, samples/00000/00000000.png and on, and
                    samples/generators.csv
   samples.png      a picture of at most 1,000 images or points

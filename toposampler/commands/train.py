@@ -316,6 +316,7 @@ def dry_run(config: RunConfig) -> Iterator[str]:
     dataset = check_data(config)
     fetch_initial(config, dataset, keep=False)
     yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
+    yield from (config.system.prepare(dataset).report or {}).get("in_words", ())
     yield ""
     yield to_yaml(config)
 
@@ -329,7 +330,8 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     ray = address or os.environ.get("RAY_ADDRESS")
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
     folder, training = run_folder(config), config.training
-    yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {config.system.K}"
+    number = "as many as the data have components" if config.system.asks_the_data else config.system.K
+    yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {number}"
     if config.seeds is not None:
         from toposampler.commands.ending import seeds_named
 

@@ -6,9 +6,9 @@ Pages of others are registered (`toposampler.register`) or found by entry points
 from __future__ import annotations
 
 from toposampler.registry import Pages
-from toposampler.systems.base import Move, Player, System, SystemConfig
+from toposampler.systems.base import Move, Player, Prepared, System, SystemConfig
 
-__all__ = ["PAGES", "SYSTEMS", "Move", "Player", "System", "SystemConfig"]
+__all__ = ["PAGES", "SYSTEMS", "Move", "Player", "Prepared", "System", "SystemConfig"]
 
 PAGES: Pages[SystemConfig] = Pages("system", "toposampler.systems", SystemConfig, __name__)  # type: ignore[type-abstract]
 """all systems, told apart by `name`"""

@@ -6,17 +6,18 @@ checkpoints: the loop (`toposampler.training.loop`) does all that for every syst
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, Section, flatten
+from toposampler.config import OptimiserConfig, Section, flatten, merge_overrides, validate
 from toposampler.data.base import Dataset
 from toposampler.keys import may, may_branch
 from toposampler.losses.reduction import Terms
@@ -53,6 +54,42 @@ class Move:
     """its name in `System.players`"""
     batch: int
     """which of the iteration's batches: moves on one batch have the same real samples, noise and fakes"""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A system's section, and what it takes from the data before it is built: `SystemConfig.prepare`."""
+
+    asked: SystemConfig
+    """the section as it is configured"""
+    decided: Mapping[str, Any] = field(default_factory=dict)
+    """dotted keys of the section that the data decide, with their values; kept in checkpoints and models"""
+    labels: Tensor | None = None
+    """(N,) int64: what the system's losses get as the labels of the data"""
+    start: Mapping[str, Tensor] = field(default_factory=dict)
+    """buffers that start at these values, by their names in the system"""
+    report: Mapping[str, Any] | None = None
+    """what was found in the data, as JSON: for the run's result"""
+
+    @property
+    def config(self) -> SystemConfig:
+        """The section with what the data decide."""
+        return validate(type(self.asked), merge_overrides(self.asked.model_dump(mode="json"), self.decided))
+
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> System:
+        """As `SystemConfig.build`, of `config`, from `start`."""
+        system = self.config.build(shape, networks, shard)
+        with torch.no_grad():
+            for name, x in self.start.items():
+                system.get_buffer(name).copy_(x)
+        return system
+
+    def digest(self) -> str:
+        """SHA-256 of all that the data decided: alike on all workers, and when a run goes on."""
+        sha = hashlib.sha256(repr(sorted(self.decided.items())).encode())
+        if self.labels is not None:
+            sha.update(self.labels.numpy().data)
+        return sha.hexdigest()
 
 
 class SystemConfig(Section):
@@ -92,6 +129,11 @@ class SystemConfig(Section):
         return 1
 
     @property
+    def asks_the_data(self) -> bool:
+        """Whether K is decided by the data (`prepare`), so that `K` says nothing yet."""
+        return False
+
+    @property
     def has_ensemble(self) -> bool:
         """Whether every generator is a network of its own, so that workers can hold some of them each."""
         return False
@@ -113,6 +155,13 @@ class SystemConfig(Section):
 
     def check_data(self, dataset: Dataset) -> None:
         """Raise UserError if this system cannot be trained on `dataset`."""
+
+    def prepare(self, dataset: Dataset) -> Prepared:
+        """What this system takes from `dataset` before it is built: nothing but the labels, unless a page says more.
+
+        It follows from the data and this section alone. Raises UserError if the data do not allow what is asked.
+        """
+        return Prepared(self, labels=dataset.labels)
 
     def constants(self, step: int, total_steps: int) -> dict[str, float]:
         """The numbers that the losses take after `step` of `total_steps` generator steps, by their dotted keys.

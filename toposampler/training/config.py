@@ -161,7 +161,7 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
             f"this system normalises over its batch, which {workers} workers would cut apart: "
             "set cluster.num_workers 1, or system.encoder_norm none"
         )
-    if config.cluster.placement == "sharded" and workers > config.system.K:
+    if config.cluster.placement == "sharded" and not config.system.asks_the_data and workers > config.system.K:
         return (
             f"cluster.placement sharded: {config.system.K} generators cannot live on {workers} workers; set "
             f"cluster.num_workers to {config.system.K} or less"

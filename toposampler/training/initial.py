@@ -122,7 +122,7 @@ def _of_weights(config: RunConfig, dataset: Dataset, networks: Networks, place: 
             f"{list(dataset.shape)}"
         )
     with torch.random.fork_rng(devices=()):
-        system = config.system.build(dataset.shape, networks)
+        system = config.system.prepare(dataset).build(dataset.shape, networks)
     tensors = _matching(system, weights, donor, config, networks)
     players = system.players()
     averaged = [players["generator"].modules[name] for name in system.averaged]

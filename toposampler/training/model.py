@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import vector_to_parameters
 
-from toposampler.config import validate
+from toposampler.config import merge_overrides, validate
 from toposampler.data import Dataset
 from toposampler.data.transform import Standardisation
 from toposampler.errors import UserError
@@ -159,7 +159,9 @@ class _Checkpoint(BaseModel):
     loop: _Loop
     networks: dict[str, OwnNetwork] = {}
     transform: dict[str, Tensor] | None = None
-    """absent from checkpoints of earlier versions, as `networks` are"""
+    """absent from checkpoints of earlier versions, as `networks` and `decided` are"""
+    decided: dict[str, int] = {}
+    """keys of the system's section that the data decided"""
 
 
 def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
@@ -169,7 +171,9 @@ def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
     except ValidationError as error:
         raise UserError(f"{path} is not a checkpoint of toposampler:\n{told(error)}") from None
     return Weights(
-        config=of_earlier_version(stored.config),
+        config=merge_overrides(
+            of_earlier_version(stored.config), {f"system.{key}": value for key, value in stored.decided.items()}
+        ),
         shape=tuple(stored.shape),
         data=stored.data,
         step=stored.loop.step,

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -23,6 +24,7 @@ from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
+from toposampler.systems import Prepared
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -116,19 +118,26 @@ def begin(
     dataset: Dataset | None = None,
     networks: Networks | None = None,
     group: ProcessGroup | None = None,
+    prepared: Prepared | None = None,
 ) -> Run:
     """The run of `config`, built and brought to its newest good checkpoint: for `train`, or to be trained in parts.
 
-    Args and errors are those of `train`; `group` is in place of the current one. Close the run at the end, or use it in
+    Args and errors are those of `train`; `group` is in place of the current one, and `prepared` what the system takes
+    from these data, where another run has found it. Close the run at the end, or use it in
     a `with` block: until then other processes are kept off its folder.
     """
     group = group or ProcessGroup.current()
-    run = alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks))
+    run = alike(group, lambda: Run(config, group, on_checkpoint, should_stop, dataset, networks, prepared))
     try:
-        digests = group.all_values(run.digest)
-        for rank, digest in enumerate(digests):
-            if digest != digests[0]:
+        digests = group.all_values((run.digest, run.prepared.digest()))
+        for rank, (data, decided) in enumerate(digests):
+            if data != digests[0][0]:
                 raise UserError(f"worker {rank} reads other data than worker 0: all must see the same files")
+            if decided != digests[0][1]:
+                raise UserError(
+                    f"worker {rank} finds other components in the data than worker 0: name system.n_generators, or run "
+                    "on machines with the same packages"
+                )
         _resume(run, group)
     except BaseException:
         run.close()
@@ -184,6 +193,7 @@ class Run:
         should_stop: ShouldStop,
         dataset: Dataset | None = None,
         networks: Networks | None = None,
+        prepared: Prepared | None = None,
     ) -> None:
         config, networks = given_or_named(as_begun(config), networks)
         self.config, self.group, self.on_checkpoint = config, group, on_checkpoint
@@ -194,11 +204,14 @@ class Run:
         self.dataset = check(config, given, networks) if group.rank == 0 else given
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
+        self.prepared = prepared or config.system.prepare(self.dataset)
+        check_workers(config.model_copy(update={"system": self.prepared.config}), group.size)
         torch.manual_seed(config.seed)
-        system = config.system.build(self.dataset.shape, networks, placement.shard)
+        system = self.prepared.build(self.dataset.shape, networks, placement.shard)
         self.networks = networks_of(config.system, system.networks)
         device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
-        self.loop = Loop(system, self.dataset, config.training, config.seed, device, placement)
+        trained_on = replace(self.dataset, labels=self.prepared.labels)
+        self.loop = Loop(system, trained_on, config.training, config.seed, device, placement)
         self.digest = self.dataset.digest()
         self.newest: Path | None = None
         """the checkpoint that was read or written last"""
@@ -244,6 +257,11 @@ class Run:
         """Go on from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
+        if state.get("prepared", self.prepared.digest()) != self.prepared.digest():
+            raise UserError(
+                f"{path} was written with other components of the same data ({state['decided']}) than are found now "
+                f"({dict(self.prepared.decided)}): go on with the version that wrote it, or give another --name"
+            )
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
         self.origin = state.get("origin")
@@ -328,6 +346,8 @@ class Run:
         self.loop.check_replicas()
         state = {
             "config": self.config.model_dump(mode="json"),
+            "decided": dict(self.prepared.decided),
+            "prepared": self.prepared.digest(),
             "shape": list(self.dataset.shape),
             "data": self.digest,
             "transform": None if self.dataset.transform is None else self.dataset.transform.state(),
@@ -392,5 +412,7 @@ class Run:
             "seconds": round(self.seconds, 1),
             "model": str(self.newest),
         } | ({} if self.origin is None else {"origin": self.origin})
+        if self.prepared.report is not None:
+            result["components"] = dict(self.prepared.report)
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2))
         return result

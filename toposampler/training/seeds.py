@@ -127,7 +127,8 @@ def _train(
     with ExitStack() as stack:
         runs: list[Run] = []
         for member in members:
-            run = stack.enter_context(begin(member, None, lambda: None, dataset, networks, ONE_PROCESS))
+            prepared = runs[0].prepared if runs else None
+            run = stack.enter_context(begin(member, None, lambda: None, dataset, networks, ONE_PROCESS, prepared))
             if not runs:
                 check_fits(run.loop, len(members))
             else:

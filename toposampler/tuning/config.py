@@ -213,7 +213,7 @@ def check_objectives(sweep: Sweep, dataset: Dataset) -> None:
 def _metric_names(dataset: Dataset, base: RunConfig, n: int) -> set[str]:
     """What an evaluation on n samples is made of: that of the data against itself."""
     some = dataset.to_units(dataset.x[torch.arange(n) % len(dataset.x)])
-    prior = torch.ones(1) if base.system.K > 1 else None
+    prior = torch.ones(1) if base.system.K > 1 or base.system.asks_the_data else None
     return set(evaluate(dataset, some, torch.zeros(n, dtype=torch.long), prior, seed=0, max_real=n))
 
 

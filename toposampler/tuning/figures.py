@@ -43,7 +43,7 @@ def draw(sweep: Sweep, entries: Sequence[Entry], winner: Entry | None, front: Se
     if len(names) > 1:
         on_front = [entry.number in front for entry in reported]
         figures["pareto_front"] = plots.pareto_front(points, on_front, (names[0], names[1]), title)
-    if winner is not None and sweep.base.system.K > 1:
+    if winner is not None and (sweep.base.system.K > 1 or sweep.base.system.asks_the_data):
         figures["prior_of_the_best"] = _prior(sweep, winner)
     folder = sweep.folder / "figures"
     folder.mkdir(exist_ok=True)

@@ -1,0 +1,180 @@
+"""Component GAN: K from the data, the start in closed form, exact weights, and runs that go on with the same K."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ranks import on_ranks
+from test_systems import make_loop, parameters
+
+from toposampler.config import validate
+from toposampler.errors import RunInterruptedError, UserError
+from toposampler.training import RunConfig, load_model, train
+from toposampler.training.loop import Loop
+from toposampler.training.model import save_model
+from toposampler.training.placement import Placement
+from toposampler.training.process_group import ProcessGroup
+from toposampler.training.sampling import draw_samples
+
+MakeConfig = Callable[..., RunConfig]
+NAME = "component_gan"
+
+
+def own(folder: Path) -> dict[str, Any]:
+    """The section for the points in x.npy, as they are."""
+    return {"name": "npy", "path": str(folder / "x.npy"), "standardise": False}
+
+
+def test_the_number_of_generators_and_their_masses_are_the_data_s(make_config: MakeConfig) -> None:
+    system = make_loop(make_config(NAME, data__weights=[0.4, 0.3, 0.2, 0.1])).system
+    assert system.K == 4
+    assert system.prior().tolist() == pytest.approx([0.4, 0.3, 0.2, 0.1])
+
+
+def test_it_starts_on_the_data(make_config: MakeConfig) -> None:
+    config = make_config(NAME, data__n=2000)
+    x, ids = draw_samples(make_loop(config).system, 2000, seed=0)
+    data = config.data.load()
+    assert data.manifold is not None
+    distance = data.manifold.distance(x)
+    assert distance.min(dim=1).values.max() < 1e-3
+    assert np.bincount(ids).tolist() == [500] * 4
+    places = data.manifold.bins(x).gather(1, distance.argmin(dim=1, keepdim=True))
+    assert len(places.unique()) == 50  # to both ends
+
+
+@pytest.mark.parametrize("game", ["relativistic", "wasserstein"])
+def test_pairs_are_of_one_component_and_the_penalty_is_of_the_sample(game: str, make_config: MakeConfig) -> None:
+    loop = make_loop(make_config(NAME, system__adversarial=game))
+    (batch, *_), _ = loop._draw(3)
+    assert torch.equal(batch.noise["c"], batch.labels)
+    seen = loop.system.seen(batch.real, batch.labels)
+    assert seen.shape == (8, 2 + 4)
+    assert torch.equal(seen[:, 2:].argmax(dim=1), batch.labels)
+    assert loop.system.critic.input_gradient(seen).shape == (8, 2)
+    scores, gradient = loop.system.critic.scores_and_gradient(seen)
+    assert torch.equal(gradient, loop.system.critic.input_gradient(seen))
+    assert scores.shape == (8,)
+
+
+def test_a_run_says_what_it_found_and_is_read_with_that_k(make_config: MakeConfig, tmp_path: Path) -> None:
+    result = train(make_config(NAME))
+    assert result is not None
+    found = json.loads((tmp_path / "run" / "result.json").read_text())["components"]
+    assert (found["components"], found["generators"]) == (4, 4)
+    assert result["prior"] == pytest.approx(found["masses"])
+    model = load_model(tmp_path / "run")
+    assert model.system.K == 4
+    save_model(tmp_path / "run", tmp_path / "model")
+    again = load_model(tmp_path / "model")
+    assert torch.equal(model.sample(50)[0], again.sample(50)[0])
+    assert again.config.system.n_generators == 4
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_same_bits(make_config: MakeConfig, tmp_path: Path) -> None:
+    whole = make_config(NAME, name="whole")
+    stopped = make_config(NAME, name="stopped")
+    train(whole)
+    with pytest.raises(RunInterruptedError):
+        train(stopped, should_stop=iter([None, "test"]).__next__)
+    train(stopped)
+    samples = [load_model(tmp_path / name).sample(100)[0] for name in ("whole", "stopped")]
+    assert torch.equal(*samples)
+
+
+def test_other_components_than_a_checkpoint_s_are_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    with pytest.raises(RunInterruptedError):
+        train(make_config(NAME), should_stop=lambda: "test")
+    file = next((tmp_path / "run" / "checkpoints").glob("*.pt"))
+    state = torch.load(file, weights_only=True)
+    torch.save(state | {"prepared": "other", "decided": {"n_generators": 3}}, file)
+    with pytest.raises(UserError, match="other components"):
+        train(make_config(NAME))
+
+
+def _sharded(config: RunConfig, folder: Path) -> None:
+    group = ProcessGroup.current()
+    dataset = config.data.load()
+    prepared = config.system.prepare(dataset)
+    placement = Placement(group, sharded=True)
+    torch.manual_seed(config.seed)
+    system = prepared.build(dataset.shape, shard=placement.shard)
+    dataset = replace(dataset, labels=prepared.labels)
+    loop = Loop(system, dataset, config.training, config.seed, torch.device("cpu"), placement)
+    for _ in range(10):
+        loop.iteration()
+    state = loop.state_dict()
+    if group.rank == 0:
+        torch.save([state["system"], state["average"]], folder / "sharded.pt")
+
+
+@pytest.mark.slow
+def test_generators_on_two_workers_equal_one_process(make_config: MakeConfig, tmp_path: Path) -> None:
+    config = make_config(NAME, training__precision="fp64", training__batch_size=16)
+    on_ranks(2, _sharded, config, tmp_path)
+    loop = make_loop(config)
+    start = parameters(loop).clone()
+    for _ in range(10):
+        loop.iteration()
+    assert (parameters(loop) - start).abs().max() > 1e-4
+    system, average = torch.load(tmp_path / "sharded.pt", weights_only=True)
+    for name, x in loop.system.state_dict().items():
+        if name != "critic.head.bias":
+            torch.testing.assert_close(system[name], x, rtol=0, atol=1e-10)
+    assert (average - loop.average).abs().max() < 1e-10
+
+
+def test_sharding_asks_for_as_many_generators_as_are_found(make_config: MakeConfig) -> None:
+    keys = {"cluster__placement": "sharded", "cluster__num_workers": 3}
+    assert make_config(NAME, **keys).system.asks_the_data
+    with pytest.raises(UserError, match="3 workers"):
+        make_config(NAME, system__n_generators=2, **keys)
+    with pytest.raises(UserError, match="n_generators"):
+        validate(RunConfig, {"name": "x", "data": {"name": "lines"}, "system": {"name": NAME, "n_generators": "many"}})
+
+
+def test_points_of_many_dimensions_are_judged_as_they_are(make_config: MakeConfig, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(200, 300)).astype(np.float32)
+    x[:100, 0] += 60
+    np.save(tmp_path / "x.npy", x)
+    loop = make_loop(make_config(NAME, data=own(tmp_path)))
+    assert loop.system.K == 2
+    for _ in range(3):
+        loop.iteration()
+    assert draw_samples(loop.system, 20, seed=0)[0].shape == (20, 300)
+
+
+def test_more_generators_than_different_samples_are_refused(make_config: MakeConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.repeat([[0.0, 0], [1, 1]], 20, axis=0))
+    config = make_config(NAME, data=own(tmp_path), system__n_generators=3)
+    with pytest.raises(UserError, match=r"n_generators 3 .* 2 different"):
+        train(config)
+
+
+def test_data_that_are_one_point_are_made(make_config: MakeConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.full((30, 2), 7.0))
+    loop = make_loop(make_config(NAME, data=own(tmp_path)))
+    torch.testing.assert_close(draw_samples(loop.system, 5, seed=0)[0], torch.full((5, 2), 7.0))
+
+
+@pytest.mark.parametrize("n", [2, 3, 20])
+def test_few_points_are_one_component(n: int, make_config: MakeConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(2.0 * n).reshape(n, 2) ** 2)
+    loop = make_loop(make_config(NAME, data=own(tmp_path)))
+    assert loop.system.K == 1
+    loop.iteration()
+    assert torch.isfinite(draw_samples(loop.system, 10, seed=0)[0]).all()
+
+
+def test_a_start_that_was_made_before_is_the_same(make_config: MakeConfig) -> None:
+    loop = make_loop(make_config(NAME))
+    (batch, *_), _ = loop._draw(3)
+    without = {name: x for name, x in batch.noise.items() if name != "start"}
+    assert torch.equal(loop.system.generate(batch.noise), loop.system.generate(without))

@@ -1,0 +1,227 @@
+"""Component GAN: a generator for each component of the data, fitted in closed form, then bent. This project's own.
+
+It unites the two papers of this package. The topology of the data says how many generators there are, where in
+TopoSampler (Dey and Das 2020, `toposampler`) it shapes the latents; each generator has one connected component, as in
+DMGAN (Khayatkhoei et al. 2018, `dmgan`). Nothing about the number, the places and the masses of components is learned
+by gradients: a gap between components is long against the distances within them, so all three are measured.
+
+| equation | here | logged term |
+|---|---|---|
+| components: gaps in the tree of mutual reachability distances | `topology.clusters`, `priors.partition` | |
+| r(c) = N_c / N, the share of the data in component c | `prior` | `mass/c` |
+| c ~ r(c), z ~ N(0, I), x = m_c + V_c S_c (q_c(z) + f_c(z)) | `generate` | |
+| m_c, V_c S_c^2 V_c': mean and covariance of component c | `priors.frames` | |
+| q_c: quantiles of y = S_c^-1 V_c' (x - m_c), direction by direction | `priors.frames` | |
+| f_c: a network, 0 at first | `build_network` | |
+| the critic sees y, in the coordinates of its component, and c: D(y, c) | `seen` | |
+| critic: E softplus(D(fake) - D(real)) + gamma / 2 (R1 + R2) | `critic_loss` | `critic/pairs`, `/r1`, `/r2` |
+| generators: E softplus(D(real) - D(fake)) | `generator_loss` | `generator/adversarial` |
+
+At the first step the model is a mixture of principal component analyses (Tipping and Bishop 1999), of which Richardson
+and Weiss 2018 (arXiv 1805.12462) show that they cover data better than GANs do, with the data's own marginals along the
+axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). The game
+then bends each to the shape of its component. It is R3GAN's (`losses.relativistic`), or `dmgan`'s with `adversarial:
+wasserstein`. A pair of a real and a generated sample is of one component, and the critic is told which, as in
+self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c) p(x|c) for any
+partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N draws tell it.
+
+Data without a gap are one component, and this is a GAN with one generator. The result says so, and how sure the number
+is, with an interval for each mass.
+
+Deviations
+----------
+- `n_generators` asks for another number: then the longest gaps alone count, or the widest parts are cut by k-means.
+- Images, and points of more than 256 dimensions, are judged as they are, images with c as constant maps, and f_c adds
+  to x instead of y: a convolution needs pixels in their order.
+- Points have as many latents as dimensions at least, so that q_c(z) fills all directions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from toposampler.config import OptimiserConfig
+from toposampler.data.base import Dataset
+from toposampler.errors import UserError
+from toposampler.keys import may
+from toposampler.losses.reduction import Terms
+from toposampler.nn.critic import Critic
+from toposampler.nn.custom import Networks
+from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.priors.frames import Frames
+from toposampler.priors.latent import LatentConfig
+from toposampler.priors.mixture import draw_generators
+from toposampler.priors.partition import PartitionConfig, find_partition
+from toposampler.systems import game
+from toposampler.systems.base import Prepared, SeparateGeneratorsConfig, System
+from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.game import GameConfig, PenaltyConfig
+
+SPAN = 2.0
+"""of what f_c adds to an image: its tanh reaches to 1, and pixels are up to 2 apart"""
+MOST_AXES = 256
+"""most dimensions of points that are judged in the coordinates of their component"""
+
+
+class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
+    """Component GAN (this project's): a generator for each component that is found in the data."""
+
+    name: Literal["component_gan"] = "component_gan"
+    n_generators: Annotated[int, Field(ge=1, le=10_000)] | Literal["auto"] = Field(  # type: ignore[assignment]
+        "auto", json_schema_extra=may(search={"int": [2, 20]})
+    )
+    """K, the number of generators; auto: as many as the data have components"""
+    partition: PartitionConfig = PartitionConfig()
+    floor: float = Field(0.1, gt=0, le=1)
+    """least scale of a component in a direction, over its largest: what has less width is flat"""
+    iterations: int = Field(48, ge=1, le=1000)
+    """most iterations of the Gaussianization that fits latents to a component of few dimensions; 1: axis by axis"""
+    adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
+    penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
+    latent: LatentConfig = LatentConfig(kind="normal")
+    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+
+    @property
+    def asks_the_data(self) -> bool:
+        """See `SystemConfig.asks_the_data`."""
+        return self.n_generators == "auto"
+
+    @property
+    def K(self) -> int:
+        """The number of generators; 1 until `prepare` has counted the components."""
+        return 1 if self.n_generators == "auto" else self.n_generators
+
+    def prepare(self, dataset: Dataset) -> Prepared:
+        """Find the components of the data, and where each generator starts; see `SystemConfig.prepare`."""
+        number = None if self.n_generators == "auto" else self.n_generators
+        try:
+            partition = find_partition(dataset.x, self.partition, number)
+        except ValueError as error:
+            raise UserError(f"system.n_generators {number} is too many: {error}") from None
+        D = math.prod(dataset.shape)
+        dim = max(self.latent.dim, D) if is_whitened(dataset.shape) else self.latent.dim
+        R = D if is_whitened(dataset.shape) else min(dim, D)
+        frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
+        start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | {"masses": partition.masses}
+        decided = {"n_generators": len(partition.masses), "latent.dim": dim, "iterations": frames.iterations}
+        return Prepared(self, decided, partition.labels, start, partition.report())
+
+    def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> ComponentGAN:
+        """See `SystemConfig.build`."""
+        return ComponentGAN(self, shape, networks, shard)
+
+
+def is_whitened(shape: tuple[int, ...]) -> bool:
+    """Whether the critic sees samples of `shape` in the coordinates of their component: points of few dimensions."""
+    return len(shape) == 1 and shape[0] <= MOST_AXES
+
+
+class ConditionalCritic(Critic):
+    """A critic of samples with columns, or maps, that say which component; its gradient is by the sample alone."""
+
+    def __init__(self, trunk: nn.Module, n_features: int, n_columns: int) -> None:
+        super().__init__(trunk, n_features)
+        self.n_columns = n_columns
+
+    def scores_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Critic.scores_and_gradient`."""
+        scores, gradient = super().scores_and_gradient(x)
+        return scores, gradient[:, : self.n_columns]
+
+    def input_gradient(self, x: Tensor) -> Tensor:
+        """See `Critic.input_gradient`."""
+        return super().input_gradient(x)[:, : self.n_columns]
+
+
+class ComponentGAN(System):
+    """K generators, which start as the probabilistic PCA of a component each, and a critic that is told which."""
+
+    uses_labels = True
+    judges_samples = False
+    config: ComponentGANConfig
+
+    def __init__(
+        self,
+        config: ComponentGANConfig,
+        shape: tuple[int, ...],
+        networks: Networks | None = None,
+        shard: Shard = WHOLE,
+    ) -> None:
+        super().__init__(config, shape, networks, shard)
+        D, self.is_whitened = math.prod(shape), is_whitened(shape)
+        self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
+        self.register_buffer("masses", torch.full((self.K,), 1 / self.K))
+        self.masses: Tensor
+
+    def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
+        """f_c: a generator network whose last layer starts at 0; of points each has a single generator's width."""
+        network = super().build_network(shape, n_inputs, 1 if len(shape) == 1 else n_networks)
+        layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
+        if layers:
+            nn.init.zeros_(layers[-1].weight)
+            if layers[-1].bias is not None:
+                nn.init.zeros_(layers[-1].bias)
+        return network
+
+    def build_critic(self, shape: tuple[int, ...]) -> Critic:
+        """D(y, c)."""
+        return ConditionalCritic(*self.build_trunk((shape[0] + self.K, *shape[1:])), shape[0])
+
+    def prior(self) -> Tensor:
+        """r(c): (K,)."""
+        return self.masses
+
+    def condition(self, noise: Noise, labels: Tensor) -> Noise:
+        """A generated sample is of the component of the real one beside it; see `System.condition`."""
+        start = self.filled(noise["z"].flatten(0, 1), labels.flatten()).unflatten(0, labels.shape)
+        return noise | {"c": labels.cpu(), "start": start}
+
+    def filled(self, z: Tensor, c: Tensor) -> Tensor:
+        """q_c(z): latents (n, d) to coordinates (n, R) in the components c (n,); of fewer latents than R the rest 0."""
+        R = self.frames.scales.shape[1]
+        return self.frames.fill(F.pad(z, (0, max(0, R - z.shape[1])))[:, :R], c)
+
+    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+        """c ~ r(c): (batches, n)."""
+        return draw_generators(self.masses, (batches, n), "systematic", rng)
+
+    def generate(self, noise: Noise) -> Tensor:
+        """x = m_c + V_c S_c (q_c(z) + f_c(z)): (n, *shape)."""
+        z, c = noise["z"], noise["c"].to(noise["z"].device, non_blocking=True)
+        bent = self.generators(z, noise["c"])
+        start = noise["start"] if "start" in noise else self.filled(z, c)
+        if self.is_whitened:
+            return self.frames.colour(start + bent, c)
+        stretch = SPAN if bent.dim() > 2 else self.frames.scales[c, :1]
+        return self.frames.colour(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
+
+    def seen(self, x: Tensor, c: Tensor) -> Tensor:
+        """What the critic is given of x (n, *shape) of components c (n,): y beside the one-hot c, or maps of it."""
+        c = c.to(x.device, non_blocking=True)
+        y = self.frames.whiten(x, c) if self.is_whitened else x
+        code = F.one_hot(c, self.K).to(y.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
+        return torch.cat([y, code.expand(-1, -1, *x.shape[2:])], dim=1)
+
+    def judge(self, noise: Noise) -> Tensor:
+        """See `System.judge`."""
+        return self.critic(self.seen(self.generate(noise), noise["c"]))
+
+    def critic_loss(self, batch: Batch) -> Terms:
+        """E softplus(D(fake) - D(real)) with R1 and R2, or the Wasserstein critic's terms."""
+        assert batch.labels is not None
+        real, fake = (self.seen(x, batch.labels) for x in (batch.real, batch.fakes()))
+        return game.critic_terms(self.critic, replace(batch, real=real, fake=fake), self.config)
+
+    def generator_loss(self, batch: Batch) -> Terms:
+        """E softplus(D(real) - D(fake)), or -E D(fake)."""
+        assert batch.labels is not None
+        scores = self.judge(batch.noise)
+        seen = replace(batch, real=self.seen(batch.real, batch.labels))
+        return {"adversarial": batch.expectation(game.generator_losses(self.critic, scores, seen, self.config))}

@@ -81,7 +81,7 @@ def test_dry_run_shows_config_and_resources_and_writes_nothing(
         (["--tracking.uri", "http://127.0.0.1:9"], "no MLflow answers at http://127.0.0.1:9"),
         (["--output", "/proc/runs"], "/proc/runs"),
         (["--output", "a\0b"], r"error: --output 'a\x00b': arguments are texts in UTF-8"),
-        (["--output", "x" * 300], "File name too long"),
+        (["--output", "x" * 300], "output: a file's name has at most 255 bytes, and one here has 300"),
     ],
 )
 def test_bad_input_is_one_message_and_exit_code_2(

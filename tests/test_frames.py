@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from toposampler.metrics.distance import energy_distance
-from toposampler.priors.frames import KNOTS, REACH, Frames
+from toposampler.priors.frames import KNOTS, REACH, Frames, _gamma_share
 
 
 def drawn(frames: Frames, n: int, k: int = 0) -> Tensor:
@@ -139,3 +139,9 @@ def test_a_sphere_of_any_dimension_takes_one_iteration(d: int) -> None:
     assert ((radius - 1).abs() < 0.1).all()
     assert made[:, d].abs().max() < 1e-6
     assert made.mean(dim=0).abs().max() < 0.1
+
+
+def test_the_share_within_a_radius_has_derivatives_in_both_modes() -> None:
+    a, x = torch.tensor([0.5, 1.0, 3.5, 8.0]).double(), torch.tensor([0.3, 2.0, 3.0, 5.0]).double().requires_grad_()
+    assert torch.equal(_gamma_share(a, x), torch.special.gammainc(a, x))
+    assert torch.autograd.gradcheck(lambda at: _gamma_share(a, at), x, check_forward_ad=True)

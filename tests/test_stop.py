@@ -166,7 +166,9 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
 ) -> None:
     context, saved = SimpleNamespace(preemption_info=None), []
 
-    def train(config: RunConfig, on_checkpoint: object, should_stop: Callable[[], str | None]) -> dict[str, int]:
+    def train(
+        config: RunConfig, on_checkpoint: object, should_stop: Callable[[], str | None], progress: bool
+    ) -> dict[str, int]:
         for step in range(6):
             context.preemption_info = "node 7" if step >= 2 else context.preemption_info
             if reason := should_stop():
@@ -187,7 +189,7 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
 def test_a_rank_that_does_not_see_the_request_yet_stops_for_the_reason_that_rank_0_gave(
     make_config: Callable[..., RunConfig], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def train(*_: object) -> None:
+    def train(*_: object, **__: object) -> None:
         raise RunInterruptedError("stopped after generator step 5", "stop")
 
     context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
@@ -203,7 +205,7 @@ def test_a_rank_that_sees_a_request_which_rank_0_has_not_seen_goes_on_as_the_oth
 ) -> None:
     reasons = ["preemption", "stop"]
 
-    def train(*_: object) -> None:
+    def train(*_: object, **__: object) -> None:
         raise RunInterruptedError("step 3", reasons.pop(0))
 
     (tmp_path / "stop").touch()

@@ -266,5 +266,5 @@ def test_two_workers_equal_one_process_on_the_global_batch(make_config: MakeConf
             assert logged == pytest.approx(terms, rel=1e-9)
             for key, x in loop.system.named_buffers():
                 assert torch.equal(buffers[key], workers[0][2][key]), f"{key} of {config.name} differs"
-                assert (buffers[key] - x).abs().max() < 1e-10
+                assert torch.allclose(buffers[key], x, rtol=0, atol=1e-10)
         assert all((tmp_path / f"{config.name}_{rank}.noticed").exists() for rank in range(2))

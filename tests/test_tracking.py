@@ -352,7 +352,7 @@ def test_a_run_is_described_with_its_data_its_user_and_its_model(tracked: RunCon
         samples = sampler.predict(np.zeros(1), params={"n": 5, "seed": 3})
     finally:
         mlflow.set_tracking_uri(before)
-    np.testing.assert_array_equal(samples, model.sample(5, 3)[0].numpy())
+    np.testing.assert_array_equal(samples["samples"], model.sample(5, 3)[0].numpy())
 
 
 def test_a_lengthened_run_has_two_models_and_a_finished_one_no_more(tracked: RunConfig, uri: str) -> None:

@@ -11,6 +11,7 @@ Simoncelli 2009). Nothing is learned by gradients.
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -128,7 +129,7 @@ class Frames(nn.Module):
         full = self.symmetric[c]
         inside = torch.arange(y.shape[1], device=y.device) < full[:, None]
         radius = torch.linalg.vector_norm(y * inside, dim=1).clamp(min=torch.finfo(y.dtype).tiny)
-        level = torch.special.ndtri(torch.special.gammainc(full.clamp(min=1) / 2, radius.square() / 2))
+        level = torch.special.ndtri(_gamma_share(full.clamp(min=1) / 2, radius.square() / 2))
         left, share = _between_knots(level)
         low, high = (self.radii[c, left + j] for j in (0, 1))
         return torch.where(inside, (torch.lerp(low, high, share) / radius)[:, None] * y, y)
@@ -235,3 +236,38 @@ def _is_normal(y: Tensor) -> bool:
     shares = torch.cat([torch.special.ndtr(y), torch.special.gammainc(torch.full_like(radius, d / 2), radius)], dim=1)
     steps = (torch.arange(n, dtype=y.dtype) + 0.5)[:, None] / n
     return float((shares.sort(dim=0).values - steps).abs().max()) * math.sqrt(n) < NORMAL
+
+
+class _GammaShare(torch.autograd.Function):
+    """P(a, x), the regularized lower incomplete gamma function, with its derivative by x, x^(a-1) e^-x / Gamma(a).
+
+    torch's own has none in forward mode, which the Jacobian of a generator is taken in.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(a: Tensor, x: Tensor) -> Tensor:
+        return torch.special.gammainc(a, x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:
+        return None, gradient * _gamma_density(*ctx.saved_tensors)
+
+    @staticmethod
+    def jvp(ctx: Any, _: Tensor | None, tangent: Tensor) -> Tensor:
+        return tangent * _gamma_density(*ctx.saved_tensors)
+
+
+def _gamma_density(a: Tensor, x: Tensor) -> Tensor:
+    return ((a - 1) * x.log() - x - torch.lgamma(a)).exp()
+
+
+def _gamma_share(a: Tensor, x: Tensor) -> Tensor:
+    """P(a, x) of a > 0 and x > 0, (n,) each, differentiable by x."""
+    return cast(Tensor, _GammaShare.apply(a, x))

@@ -358,7 +358,7 @@ def test_the_newest_checkpoint_is_damaged(
     assert f"checkpoint {newest} is damaged" in said
     assert "falling back to the checkpoint before it" in said
     assert_as_if_undisturbed(folder, reference)
-    recovery.told("newest checkpoint damaged", "told, and passed by for the one before; the same bits")
+    recovery.told("newest checkpoint damaged", "said, and the one before is taken; the same bits")
 
 
 def ray_start(arguments: list[Any], environment: Mapping[str, str]) -> None:

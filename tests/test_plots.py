@@ -183,10 +183,10 @@ def test_framed_grid_frames_each_image_in_the_colour_of_its_generator() -> None:
 
 def test_barcodes_count_components_and_strays() -> None:
     pair = torch.cat((REAL, REAL + 5))
-    stray = torch.cat((pair, torch.tensor([[2.5, -9.0]])))
-    clouds = {"one": REAL, "two": pair, "equal": torch.ones(30, 1, 4, 4), "more": stray}
+    outlier = torch.cat((pair, torch.tensor([[2.5, -9.0]])))
+    clouds = {"one": REAL, "two": pair, "equal": torch.ones(30, 1, 4, 4), "more": outlier}
     figure = barcodes(evenly(clouds), "title")
-    titles = ["one: 1 component", "two: 2 components", "equal: 1 component", "more: 2 components, 1 stray"]
+    titles = ["one: 1 component", "two: 2 components", "equal: 1 component", "more: 2 components, 1 outlier"]
     above, below = figure.axes[:4], figure.axes[4:]
     assert [axes.get_title() for axes in above] == titles
     assert [len(axes.collections[0].get_offsets()) for axes in above] == [30] * 4  # as many of each

@@ -150,7 +150,7 @@ def test_a_run_that_stands_still_for_want_of_machines_says_so_once(
     watch.refresh()
     watch.refresh()
     said = capsys.readouterr().err
-    assert said.count("stands still until machines are back: the cluster has room for 1 of 2 workers") == 1
+    assert said.count("waits until machines are back: the cluster has room for 1 of 2 workers") == 1
     there.append(node("b", CPU=1.0))
     watch.refresh()
     assert capsys.readouterr().err == "", "what the run itself uses is not missing"

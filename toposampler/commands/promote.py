@@ -99,7 +99,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
         else:
             if sqlite_file(uri):
                 check_server(uri)  # makes the file
-            registered_names(uri)  # a server that is away is told of before anything is evaluated
+            registered_names(uri)  # a server that does not answer is reported before anything is evaluated
             run_id = run_of(Path(place), config, uri, options.experiment)
             version, score = enter(
                 registry, run_id, Path(place), dataset, protocol, {}, options.licence, options.networks

@@ -68,7 +68,7 @@ def _wait(config: ClusterConfig, place: str, seconds: float) -> str | None:
 
 
 class Watch:
-    """Says so when a run stands still because the cluster no longer has room for it: Ray then waits, without a word.
+    """Says so when a run waits because the cluster no longer has room for it: Ray itself says nothing.
 
     `refresh()` looks at the cluster once nothing has been written to `metrics` (a file) for `STILL_S` seconds.
     """
@@ -89,5 +89,5 @@ class Watch:
             return
         short = shortage(self._config, there, "the cluster") or ""
         if short and short != self._told:
-            tqdm.write(f"the run stands still until machines are back: {short}", file=sys.stderr)
+            tqdm.write(f"the run waits until machines are back: {short}", file=sys.stderr)
         self._told = short

@@ -237,7 +237,7 @@ def tags(config: RunConfig) -> dict[str, str]:
 
 
 def about_run(config: RunConfig, dataset: Dataset) -> About:
-    """What MLflow is told of the run `config` on `dataset`."""
+    """What MLflow records of the run `config` on `dataset`."""
     from toposampler.tracking.about import About, Data  # as above
 
     source = {key: as_text(value) for key, value in config.data}

@@ -35,7 +35,7 @@ class Maker:
     share: float
     """of all samples"""
     majority: int
-    """the class that is likeliest of most of its samples"""
+    """the most probable class of most of its samples"""
     purity: float
     """the share of them of which it is"""
 
@@ -143,7 +143,7 @@ def _of_varieties(varieties: Sequence[ClassVariety]) -> dict[str, float]:
 
 
 def _makers(ids: Tensor, classes: Tensor, n_classes: int) -> list[Maker]:
-    """What each generator makes, from the makers ids (n,) and the likeliest classes (n,) of samples."""
+    """What each generator makes, from the makers ids (n,) and the most probable classes (n,) of samples."""
     majority = generator_components(ids, classes, int(ids.max()) + 1, n_classes)
     makers = []
     for k in ids.unique().tolist():

@@ -15,12 +15,12 @@ CONFIDENCE = 0.8
 
 
 def confident_classes(probabilities: Tensor, confidence: float = CONFIDENCE) -> Tensor:
-    """Likeliest class of each sample, (n,) int64, -1 where its probability is below `confidence`.
+    """Most probable class of each sample, (n,) int64, -1 where its probability is below `confidence`.
 
     probabilities (n, M) as of a Classifier.
     """
-    likeliest = probabilities.max(dim=1)
-    return likeliest.indices.masked_fill(likeliest.values < confidence, -1)
+    best = probabilities.max(dim=1)
+    return best.indices.masked_fill(best.values < confidence, -1)
 
 
 def inter_mode_jsd(probabilities: Tensor, real_masses: Tensor) -> dict[str, float]:
@@ -29,7 +29,7 @@ def inter_mode_jsd(probabilities: Tensor, real_masses: Tensor) -> dict[str, floa
     `jsd_nats_conf0.8`: Jensen-Shannon divergence, from 0 to ln 2, of the masses of classes among the samples the
     classifier is sure of, max softmax >= .8, and the data's, real_masses (M,); ln 2 if it is sure of none.
     `confident_0.8`: the share of samples it is sure of, to be read with it: where it differs by class, masses that are
-    right count as wrong. `jsd_nats_argmax`: the divergence by the likeliest classes of all samples, our own.
+    right count as wrong. `jsd_nats_argmax`: the divergence by the most probable classes of all samples, our own.
     probabilities (n, M) are the samples'.
     """
     classes = confident_classes(probabilities)

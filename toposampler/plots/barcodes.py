@@ -23,7 +23,7 @@ def barcodes(clouds: Mapping[str, Tensor], title: str, view: Tensor | None = Non
     """`clouds`, points (n, d) by name, and below each its 0-dimensional barcode and number of components.
 
     Balls grow around the points, and a bar ends at the distance at which a piece joins another one; the last piece is
-    never joined. Pieces of a few points only, by the rule of `estimate_components`, are counted as strays.
+    never joined. Pieces of a few points only, by the rule of `estimate_components`, are counted as outliers.
 
     Args:
         clouds: of as many points each, as bars are shorter the more points.
@@ -67,7 +67,7 @@ def _frame_of(axes: Axes, real: Tensor, xy: Tensor) -> None:
 
 
 def _barcode(axes: Axes, x: Tensor, counted: bool) -> str:
-    """Draw the longest bars of x (n, d), and say how many components and strays they are."""
+    """Draw the longest bars of x (n, d), and say how many components and outliers they are."""
     components = estimate_components(x)
     lengths = deaths(x)
     told = counted and components.count > 1
@@ -82,6 +82,6 @@ def _barcode(axes: Axes, x: Tensor, counted: bool) -> str:
     axes.set_ylim(len(bars) + 0.7, -0.9)
     axes.set_yticks([])
     axes.tick_params(labelsize=8)
-    strays = max(0, outlasting + 1 - components.count)
-    numbers = [(components.count, "component"), *([(strays, "stray")] if strays else [])]
+    outliers = max(0, outlasting + 1 - components.count)
+    numbers = [(components.count, "component"), *([(outliers, "outlier")] if outliers else [])]
     return ", ".join(f"{k} {what}{'s'[: k > 1]}" for k, what in numbers)

@@ -99,7 +99,7 @@ class NoiseGate(NoiseModule):
     branches have a better gradient, see `systems.toposampler`.
 
     The pieces start `SEPARATION` radii of z apart: the signature loss moves pieces that are apart to the data's
-    distance, but it cannot pull overlapping ones apart, since the longest edges of their tree lead to strays.
+    distance, but it cannot pull overlapping ones apart, since the longest edges of their tree lead to outliers.
     """
 
     def __init__(self, dim: int, branches: int, branch: str, cuts: bool) -> None:

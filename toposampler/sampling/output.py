@@ -181,7 +181,7 @@ class _Picture(Output):
         if self.n > BLOCK:
             raise UserError(
                 f"--out {self.path} would be a picture of {self.n:,} samples, and one shows {BLOCK:,} at most: give a "
-                "smaller -n, or a name that ends in .npy or .parquet, or of images one without an ending"
+                "smaller -n, or a name that ends in .npy or .parquet, or of images one without an extension"
             )
 
     def begin(self) -> None:

@@ -22,7 +22,7 @@ Deviations
 - `prior.entropy_schedule: exponential` (default) is the paper's. `linear` lets the bonus fall to 0 in a straight line,
   within `prior.entropy_span` of the run. `encoder` ties it to Q: t counts each generator step as much as Q's accuracy
   on generated samples is above chance, (A - 1/K) / (1 - 1/K) with A the share of samples whose generator Q finds
-  likeliest. With a perfect Q that is the paper's schedule; while Q cannot tell the generators apart, no mass moves.
+  most probable. With a perfect Q that is the paper's schedule; while Q cannot tell the generators apart, no mass moves.
 - The authors hold w = 1000, a = .999. The defaults here decay faster (.98) after the hold; see `dmgan` for the rest.
 """
 

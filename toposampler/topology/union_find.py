@@ -57,30 +57,30 @@ def leaf_order(edges, lengths):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def plateaus(edges, lengths, smallest):  # type: ignore[no-untyped-def]
-    """The ranges of length over which an ascending spanning tree has a constant number of pieces, and few strays.
+    """The ranges of length over which an ascending spanning tree has a constant number of pieces, and few outliers.
 
-    A piece has at least `smallest` vertices; strays, vertices outside of every piece, are fewer than that. Returns
+    A piece has at least `smallest` vertices; outliers, vertices outside of every piece, are fewer than that. Returns
     rows (number of pieces, from which edge on, to which edge), the last range open: to edge n-1.
     """
     n = len(edges) + 1
     parent, size = np.arange(n), np.ones(n, np.int64)
     found = np.empty((n, 3), np.int64)
-    rows, pieces, strays = 0, 0, n
+    rows, pieces, outliers = 0, 0, n
     if smallest == 1:
-        pieces, strays = n, 0
+        pieces, outliers = n, 0
     for e in range(n - 1):
         a, b = root(parent, edges[e, 0]), root(parent, edges[e, 1])
-        before = pieces if strays < smallest else 0
+        before = pieces if outliers < smallest else 0
         for piece in (a, b):
             if size[piece] >= smallest:
                 pieces -= 1
-                strays += size[piece]
+                outliers += size[piece]
         parent[a] = b
         size[b] += size[a]
         if size[b] >= smallest:
             pieces += 1
-            strays -= size[b]
-        now = pieces if strays < smallest else 0
+            outliers -= size[b]
+        now = pieces if outliers < smallest else 0
         if now != before:
             if before:
                 found[rows - 1, 2] = e

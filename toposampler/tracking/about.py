@@ -1,4 +1,4 @@
-"""What MLflow is told of a run beside its parameters and metrics: in words, its data, its user, its model."""
+"""What MLflow records of a run beside its parameters and metrics: in words, its data, its user, its model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Data:
 
 @dataclass(frozen=True)
 class About:
-    """What is told of a run."""
+    """What is recorded of a run."""
 
     description: str
     """in words, Markdown"""

@@ -64,9 +64,9 @@ def draw_figures(
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
     if posterior is not None:
-        likeliest = posterior.argmax(dim=1).cpu()
+        most_probable = posterior.argmax(dim=1).cpu()
         figures["samples_by_encoder"] = plots.samples_scatter(
-            seen, likeliest, title + about, "argmax q(c|x): share", real=seen_real
+            seen, most_probable, title + about, "argmax q(c|x): share", real=seen_real
         )
     if images:
         figures["samples_grid"] = plots.image_grid(images, title)

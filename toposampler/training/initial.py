@@ -148,7 +148,7 @@ def _of_weights(config: RunConfig, dataset: Dataset, networks: Networks, place: 
 
 
 def _origin(config: RunConfig, donor: State, step: int, data: str) -> State:
-    """What is told of the model that a run began with."""
+    """What is recorded of the model that a run began with."""
     return {
         "init_from": config.init_from,
         "init_state": config.init_state,

@@ -58,7 +58,7 @@ def tasks_of(data: Sequence[str], systems: Sequence[str], seeds: int, budget: in
 
 @contextmanager
 def recorded(folder: Path, enabled: bool) -> Iterator[Callable[[Task, Row], None]]:
-    """Within the block, delivers each run that it is called with, and its row, to MLflow: a child of one run for all."""
+    """Within the block, delivers each run that it is called with, and its row, to MLflow, below one run for all."""
     if not enabled:
         yield lambda task, row: None
         return

@@ -81,14 +81,14 @@ def test_a_sweep_killed_on_the_way_ends_in_figures_a_config_and_a_registered_mod
     wait_until(lambda: list(folder.glob("trials/*/result.json")), process)
     process.kill()
     kill_all(environment)
-    process.communicate()
+    before, _ = process.communicate()
     complete = {path: path.stat().st_mtime_ns for path in folder.glob("trials/*/seed-0/result.json")}
     assert complete
     assert not (folder / "result.json").exists()
 
     said = run([*command, "--resume"], environment)
     assert {path: path.stat().st_mtime_ns for path in complete} == complete, "what was complete is not trained again"
-    assert "trial-000  " in said
+    assert "trial-000  " in before + said, "the driver that lived when the trial ended says so"
     assert "[5 of 5 ended]" in said
     assert "over 1 fresh seeds the best " in said
     assert "is the candidate, and the champion, as there was none" in said

@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from processes import ROOT, marked_environment
 
 
+@pytest.mark.slow
 def test_every_table_has_rows(tmp_path: Path) -> None:
     out = tmp_path / "gpu.json"
     command = [sys.executable, "benchmarks/gpu.py", "--device", "cpu", "--tiny", "--seconds", "0.02", "--out", str(out)]

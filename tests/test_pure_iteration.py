@@ -22,6 +22,9 @@ MakeConfig = Callable[..., RunConfig]
 
 IMAGES = {"data": {"name": "digits"}, "system__generator_width": 2, "system__critic_width": 2}
 
+QUICK = ("dmgan_pl", "topo_dmgan", "wgan_gp")
+"""systems of which images are tried in every run of the tests, the others in the slow ones"""
+
 
 def iteration_without_values(config: RunConfig) -> Population:
     """One iteration on tensors that have shapes and no values; a read or a shape that needs one raises."""
@@ -62,7 +65,9 @@ def test_points(system: str, make_config: MakeConfig) -> None:
     assert {name for _, name, _, _ in population.loops[0]._history} == set(population.players)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize(
+    "system", [system if system in QUICK else pytest.param(system, marks=pytest.mark.slow) for system in SYSTEMS]
+)
 def test_images(system: str, make_config: MakeConfig) -> None:
     keys = IMAGES if system != "toposampler" else IMAGES | {"system__network__kind": "plain"}
     if system == "topo_dmgan":

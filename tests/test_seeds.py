@@ -133,6 +133,7 @@ def test_a_member_that_is_not_finite_ends_alone(make_config: MakeConfig, monkeyp
         train(make_config("dmgan_pl", seeds=[1], name="all"), progress=False)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_seeds_out(make_config: MakeConfig) -> None:
     config = make_config("dmgan_pl", seeds=3, cluster__num_workers=2, name="two", training__precision="fp64")
     on_ranks(2, quietly, config)
@@ -205,6 +206,7 @@ def test_looking_at_the_memory_changes_nothing(make_config: MakeConfig) -> None:
     assert len(ours["history"]) == len(theirs["history"])
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_stopped_save_all_their_members(make_config: MakeConfig) -> None:
     keys = {"training__generator_steps": 400, "training__checkpoint_every": 400, "training__evaluate_every": 400}
     config = make_config("wgan_gp", seeds=3, cluster__num_workers=2, **keys)

@@ -87,7 +87,7 @@ class Ledger:
     def report(self, number: int, steps: int, objectives: Sequence[float]) -> None:
         """Note what a running trial has come to."""
         trial = optuna.Trial(self._study, self._frozen(number)._trial_id)
-        if len(objectives) == 1:  # what the search is told of trials that are stopped early
+        if len(objectives) == 1:  # the search also learns from trials that are stopped early
             trial.report(objectives[0], steps)
         trial.set_user_attr("objectives", list(objectives))
         trial.set_user_attr("steps", steps)

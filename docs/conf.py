@@ -22,6 +22,8 @@ myst_heading_anchors = 3
 exclude_patterns = ["_build", "generated/systems"]  # the latter are parts of pages, which include them
 html_theme = "furo"
 html_title = "toposampler"
+html_static_path = ["_static"]
+html_css_files = ["math.css"]
 html_math_renderer = "mathml"
 
 reference.write(Path(__file__).parent / "generated")
@@ -35,7 +37,7 @@ def inline(self: HTML5Translator, node: nodes.math) -> None:
 
 def block(self: HTML5Translator, node: nodes.math_block) -> None:
     """A formula of its own, as MathML in a box that scrolls where the screen is narrow."""
-    self.body.append(f'<div class="math" style="overflow-x: auto">{tex2mathml(node.astext(), as_block=True)}</div>')
+    self.body.append(f'<div class="math">{tex2mathml(node.astext(), as_block=True)}</div>')
     raise nodes.SkipNode
 
 

@@ -109,10 +109,10 @@ def _picture(folder: Path, name: str, section: type[Section]) -> str | None:
         return None
     path = folder / f"{name}.png"
     if not path.exists():
-        figure, axes = plt.subplots(figsize=(4, 4), layout="constrained")
+        figure, axes = plt.subplots(figsize=(4, 4))
         axes.scatter(*dataset.x[:SHOWN].T, s=3, c=dataset.labels[:SHOWN], cmap="tab10")
         axes.set_aspect("equal")
-        figure.savefig(path, dpi=100)
+        figure.savefig(path, dpi=100, bbox_inches="tight")
         plt.close(figure)
     return path.name
 

@@ -70,6 +70,8 @@ def fit(
     asked = flatten({key.replace("__", "."): value for key, value in overrides.items()})
     asked |= {f"system.{key}_network": n for key, n in (("generator", generator), ("critic", critic)) if _named(n)}
     asked |= {} if init_from is None else {"init_from": str(init_from)}
+    if asked.get("seeds") is not None:
+        raise UserError("seeds: fit returns one model; call it for each seed, or toposampler.train for all at once")
     networks = Networks(*(None if _named(network) else network for network in (generator, critic)))
     content, arrays = _content(data, system, output, seed), None
     if not _is_path(data):

@@ -198,6 +198,10 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
         return read_checkpoint(path)
     newest = newest_checkpoint(path / "checkpoints")
     if newest is None:
+        if members := sorted(member.name for member in path.glob("seed-*") if (member / "checkpoints").is_dir()):
+            raise UserError(
+                f"{path} holds a run for each of {len(members)} seeds: name one, such as {path / members[0]}"
+            )
         raise UserError(
             f"{path} is neither a model directory, with a {MANIFEST}, nor a run folder with a checkpoint: "
             f"{path / 'checkpoints'} holds none"

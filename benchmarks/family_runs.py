@@ -177,7 +177,7 @@ def fingerprint(task: Task) -> str:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train one run, go on with it or read it; its row. That of a run which broke down says why in `failed`."""
+    """Train one run, resume it or read it; its row. That of a run which broke down says why in `failed`."""
     row: dict[str, Any] = {"data": task.data, "system": task.system, "seed": task.seed, "constants": fingerprint(task)}
     if task.system == REAL:
         return row | _of_real_data(task)

@@ -182,6 +182,6 @@ def test_a_database_that_is_deleted_in_mid_run_costs_one_warning(
     with caplog.at_level(logging.INFO):
         for _ in range(3):
             tracker.deliver()
-    assert caplog.text.count("Training goes on.") == 1
+    assert caplog.text.count("Training continues.") == 1
     written = capfd.readouterr()
     assert len((caplog.text + written.out + written.err).splitlines()) < 5

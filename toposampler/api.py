@@ -26,7 +26,7 @@ from toposampler.training.networks import given_or_named
 from toposampler.training.run import check
 
 POINTS_STEPS, IMAGES_STEPS = 4000, 8000
-"""generator steps of a fit of points and of images, unless told otherwise"""
+"""generator steps of a fit of points and of images, unless set otherwise"""
 LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
@@ -47,7 +47,7 @@ def fit(
 
     Points are standardised on the way in, and samples come back in the units of the data. Nothing is overwritten: each
     call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
-    short goes on when it is called again with the same data and configuration, and other ones are refused.
+    short resumes when it is called again with the same data and configuration, and other ones are refused.
 
     Args:
         data: points (N, d) or images, as a NumPy array, a torch tensor, a list of lists, a pandas or Arrow table with

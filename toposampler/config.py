@@ -206,9 +206,9 @@ class ClusterConfig(Section):
     num_workers: int = Field(1, ge=1, le=10_000)
     """processes that share the work"""
     min_workers: int | None = Field(None, ge=1, le=10_000)
-    """go on with as few as this many when machines are lost, and with more when they are back; default: num_workers"""
+    """continue with as few as this many when machines are lost, with more once they are back; default: num_workers"""
     placement: Literal["replicated", "sharded"] = "replicated"
-    """replicated: every worker holds the whole system; sharded: every generator lives on one worker only"""
+    """replicated: every worker holds the whole system; sharded: every generator is on one worker only"""
     use_gpu: bool = Field(False, json_schema_extra=may(resume=False))
     """workers compute on GPUs instead of CPUs"""
     gpus_per_worker: float = Field(1.0, gt=0, le=1024)

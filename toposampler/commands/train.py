@@ -11,12 +11,12 @@ CONFIG is a YAML file, or the name of a configuration that comes with the packag
 
 options:
   --dry-run          show what would run, with every key, look at the data, and start nothing
-  --resume NAME      go on with the run NAME as it was configured, instead of a CONFIG; more
+  --resume NAME      resume the run NAME as it was configured, instead of a CONFIG; more
                      --training.generator_steps than it has may be given
   --init-from MODEL  begin with the weights of a trained model: the folder of a run, a checkpoint, a
                      model directory, models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID; data
                      and constants may be others, networks not
-  --init-state full  with --init-from: go on with its whole training (optimizers, moving average,
+  --init-state full  with --init-from: resume its whole training (optimizers, moving average,
                      random state, steps) under this name, to --training.generator_steps
   --local            train in this process, without Ray: one worker, with the same result
   --profile          the same as --cluster.profile true
@@ -29,7 +29,7 @@ options:
 
 Alone it starts a small Ray on this machine and stops it afterwards; where Ray is not installed,
 one worker is this process. As a Ray job, or with RAY_ADDRESS set, it trains on that cluster. A run
-that was stopped goes on from its newest checkpoint when it is given again.
+that was stopped resumes from its newest checkpoint when it is given again.
 """
 
 from __future__ import annotations
@@ -128,11 +128,11 @@ def main(arguments: list[str]) -> int:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
     except StoppedBySignalError as error:
-        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
+        print(f"{error}\nthe same command resumes from there", file=sys.stderr)
         return 128 + error.number
     except KeyboardInterrupt:
         if typed is None or typed.address is None:
-            print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+            print("stopped; the same command resumes from the newest checkpoint", file=sys.stderr)
         return 128 + (stopped_by or [signal.SIGINT])[0]
     return 0
 
@@ -179,7 +179,7 @@ def parse(arguments: list[str]) -> Command:
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
     if command.resume is not None and (init := {"--init-from", "--init-state"} & given):
-        raise UserError(f"--resume goes on with a run, and {min(init)} begins a new one: leave one of them out")
+        raise UserError(f"--resume resumes a run, and {min(init)} begins a new one: leave one of them out")
     if command.local and command.address is not None:
         raise UserError("--local trains in this process, --submit on a cluster: leave one of them out")
     if {"--wait", "--no-wait"} & given and command.address is None:
@@ -224,7 +224,7 @@ def load(command: Command) -> RunConfig:
     if Path(name).name != name:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
     if (other := str(overrides.get("name", name))) != name:
-        raise UserError(f"--resume {name} goes on with the run of that name: leave --name {other} out")
+        raise UserError(f"--resume {name} resumes the run of that name: leave --name {other} out")
     folder = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
     if command.address and not folder.is_absolute():
         raise UserError(
@@ -252,7 +252,7 @@ def submitted(command: Command, config: RunConfig) -> int:
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
-        print(f"the job goes on; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
+        print(f"the job continues; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
         raise
 
 

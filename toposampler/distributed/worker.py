@@ -65,7 +65,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
         except RunInterruptedError as error:
             if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
                 raise
-            log.info("a node of this run is about to be taken away: saved a checkpoint, and going on until then")
+            log.info("a node of this run is about to be taken away: saved a checkpoint, and continuing until then")
 
 
 class _Preemption:

@@ -85,7 +85,7 @@ class Prepared:
         return system
 
     def digest(self) -> str:
-        """SHA-256 of all that the data decided: alike on all workers, and when a run goes on."""
+        """SHA-256 of all that the data decided: alike on all workers, and when a run is resumed."""
         sha = hashlib.sha256(repr(sorted(self.decided.items())).encode())
         if self.labels is not None:
             sha.update(self.labels.numpy().data)

@@ -21,7 +21,7 @@ At the first step the model is a mixture of principal component analyses (Tippin
 and Weiss 2018 (arXiv 1805.12462) show that they cover data better than GANs do, with the data's own marginals along the
 axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). The game
 then bends each to the shape of its component. It is R3GAN's (`losses.relativistic`), or `dmgan`'s with `adversarial:
-wasserstein`. A pair of a real and a generated sample is of one component, and the critic is told which, as in
+wasserstein`. A pair of a real and a generated sample is of one component, and the critic is given which, as in
 self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c) p(x|c) for any
 partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N draws tell it.
 
@@ -141,7 +141,7 @@ class ConditionalCritic(Critic):
 
 
 class ComponentGAN(System):
-    """K generators, which start as the probabilistic PCA of a component each, and a critic that is told which."""
+    """K generators, which start as the probabilistic PCA of a component each, and a critic that is given which."""
 
     uses_labels = True
     judges_samples = False

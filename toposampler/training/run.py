@@ -147,7 +147,7 @@ def begin(
 
 
 def _resume(run: Run, group: ProcessGroup) -> None:
-    """Have every rank go on from the newest checkpoint, or from a first one that holds the model to begin with.
+    """Have every rank resume from the newest checkpoint, or from a first one that holds the model to begin with.
 
     Raises UserError as `newest_checkpoint` and `initial_state`.
     """
@@ -254,13 +254,13 @@ class Run:
         return path, state
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the checkpoint `path` holds."""
+        """Resume from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         if state.get("prepared", self.prepared.digest()) != self.prepared.digest():
             raise UserError(
                 f"{path} was written with other components of the same data ({state['decided']}) than are found now "
-                f"({dict(self.prepared.decided)}): go on with the version that wrote it, or give another --name"
+                f"({dict(self.prepared.decided)}): continue with the version that wrote it, or give another --name"
             )
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
@@ -376,7 +376,7 @@ class Run:
             raise TrainingStoppedError(fault)
 
     def finish(self, figures: bool = True) -> dict[str, Any] | None:
-        """Evaluate, draw the figures unless told not to, and write samples.npz and, last of all, result.json: rank 0,
+        """Evaluate, draw the figures unless asked not to, and write samples.npz and, last of all, result.json: rank 0,
         from all samples."""
         log.info("evaluating %d samples", self.config.training.evaluation_samples)
         samples, ids = self._samples(self.config.training.evaluation_samples)

@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.custom import Networks
@@ -57,7 +58,7 @@ class VCGANLPConfig(GameConfig, EnsembleConfig):
 
     name: Literal["vcgan_lp"] = "vcgan_lp"
     latent: LatentConfig = LatentConfig(kind="normal")
-    amplification: float = Field(4.0, gt=0)
+    amplification: float = Field(4.0, gt=0, json_schema_extra=may(search={"loguniform": [1, 16]}))
     """a: the factor of the one-hot vector beside z"""
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 

@@ -56,7 +56,7 @@ PACE = {
 ALL_STEPS = list(range(LOG_EVERY, STEPS + 1, LOG_EVERY))
 
 
-def options(output: Path, workers: int = 1, placement: str = "replicated", **more: object) -> list[str]:
+def options(output: Path | str, workers: int = 1, placement: str = "replicated", **more: object) -> list[str]:
     """The overrides of a run named `run`; `more` with __ for the dots of a key."""
     keys: dict[str, object] = {"output": output, "name": "run", "cluster.num_workers": workers, **PACE}
     keys |= {"cluster.placement": placement, **{key.replace("__", "."): value for key, value in more.items()}}

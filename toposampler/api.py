@@ -19,6 +19,7 @@ from toposampler.errors import UserError
 from toposampler.fitted import Fitted, Form
 from toposampler.lookup import fetch_initial
 from toposampler.nn.custom import Networks
+from toposampler.storage import is_address
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.entry import train
 from toposampler.training.model import load_model
@@ -67,6 +68,8 @@ def fit(
     Raises UserError, before training, for data or a configuration that cannot be used, and TrainingStoppedError if
     training diverges.
     """
+    if output is not None and is_address(output):
+        raise UserError(f"output {output}: toposampler.fit keeps data and model in a folder of this machine")
     asked = flatten({key.replace("__", "."): value for key, value in overrides.items()})
     asked |= {f"system.{key}_network": n for key, n in (("generator", generator), ("critic", critic)) if _named(n)}
     asked |= {} if init_from is None else {"init_from": str(init_from)}

@@ -38,8 +38,10 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,13 +205,14 @@ def _value_of(option: str, rest: list[str], what: str) -> str:
 
 def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
-    from toposampler.config import Folder, Section, parse_overrides, validate
-    from toposampler.training.config import RunConfig, load_config
+    from toposampler.config import Section, parse_overrides, validate
+    from toposampler.storage import is_address
+    from toposampler.training.config import Output, RunConfig, load_config
 
     class Place(Section):
         """Of a configuration, where its run lies."""
 
-        output: Folder = RunConfig.model_fields["output"].default
+        output: Output = RunConfig.model_fields["output"].default
 
     overrides = parse_overrides(command.overrides)
     if command.path is not None:
@@ -225,7 +228,12 @@ def load(command: Command) -> RunConfig:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
     if (other := str(overrides.get("name", name))) != name:
         raise UserError(f"--resume {name} resumes the run of that name: leave --name {other} out")
-    folder = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
+    place = validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output
+    here = [f"--output={place}", f"--name={name}"]  # wherever it lay when it was begun, and whatever it was called
+    if is_address(place):
+        with stored(place, name) as file:
+            return load_config(file, [*command.overrides, *here])
+    folder = Path(place)
     if command.address and not folder.is_absolute():
         raise UserError(
             f"--resume with --submit: {folder} is not sent along; give --output an absolute path on the cluster"
@@ -233,9 +241,28 @@ def load(command: Command) -> RunConfig:
     if not (folder / name / "config.yaml").exists():
         names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
         raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
-    # Wherever it lay when it was begun, and whatever it was called.
-    here = [f"--output={folder}", f"--name={name}"]
     return load_config(folder / name / "config.yaml", [*command.overrides, *here])
+
+
+@contextmanager
+def stored(place: str, name: str) -> Iterator[Path]:
+    """A copy of the configuration that the run `name` at the address `place` was begun with, while the block runs.
+
+    Raises UserError if there is no such run.
+    """
+    from toposampler.storage import Store, reason
+
+    try:
+        store = Store(f"{place}/{name}")
+        if not store.has("config.yaml"):
+            names = [other.partition("/")[0] for other in Store(place).stamps() if other.count("/") == 1]
+            there = ", ".join(sorted(set(names))) or "none"
+            raise UserError(f"--resume {name}: {store.address} holds no run; the runs in {place} (--output): {there}")
+        with tempfile.TemporaryDirectory() as folder:
+            store.get("config.yaml", Path(folder) / "config.yaml")
+            yield Path(folder) / "config.yaml"
+    except OSError as error:
+        raise UserError(f"--output: {place} cannot be read: {reason(error)}") from None
 
 
 def submitted(command: Command, config: RunConfig) -> int:
@@ -311,10 +338,13 @@ def dry_run(config: RunConfig) -> Iterator[str]:
     from toposampler.config import to_yaml
     from toposampler.data import describe
     from toposampler.lookup import fetch_initial
+    from toposampler.storage import is_address
     from toposampler.training.run import check_data
 
     dataset = check_data(config)
-    fetch_initial(config, dataset, keep=False)
+    with tempfile.TemporaryDirectory() as empty:  # a run at an address is not looked at
+        here = config.model_copy(update={"output": empty}) if is_address(config.output) else config
+        fetch_initial(here, dataset, keep=False)
     yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
     yield from (config.system.prepare(dataset).report or {}).get("in_words", ())
     yield ""
@@ -324,12 +354,13 @@ def dry_run(config: RunConfig) -> Iterator[str]:
 def beginning(config: RunConfig, address: str | None = None, local: bool = False) -> Iterator[str]:
     """What will run, where (`address`: of the dashboard it is submitted to), and where results go."""
     from toposampler.distributed.resources import description
-    from toposampler.training.config import run_folder
+    from toposampler.storage import is_address
+    from toposampler.training.config import as_known
     from toposampler.training.run_length import faults
 
     ray = address or os.environ.get("RAY_ADDRESS")
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
-    folder, training = run_folder(config), config.training
+    folder, training = as_known(config), config.training
     number = "as many as the data have components" if config.system.asks_the_data else config.system.K
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {number}"
     if config.seeds is not None:
@@ -344,10 +375,10 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     yield f"where    {place}, workers: {description(config.cluster)}"
     if address and entry_point()[1] == "-m":
         yield "job      runs the toposampler that is installed on the cluster, in a copy of the current folder"
-    if address and not Path(config.output).is_absolute():
+    if address and not (is_address(config.output) or Path(config.output).is_absolute()):
         yield f"results  {config.output}/{config.name}, in the job's folder on the cluster"
         yield "warning: that folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
         return
     yield f"results  {folder}"
-    if JOB_PACKAGES in str(folder):
+    if JOB_PACKAGES in folder:
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from toposampler.errors import UserError
 from toposampler.files import zip_damage
+from toposampler.storage import is_address
 
 SCHEMA = 1
 
@@ -69,6 +71,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = Non
     if before is not None and before != path:
         for other in set(checkpoints(path.parent)) - {path, before}:  # older ones, and damaged ones
             other.unlink(missing_ok=True)
+
+
+def model_of(folder: Path, result: Mapping[str, Any]) -> Path:
+    """The checkpoint that the `result` of the run in `folder` names: there, where it is named by its address."""
+    named = str(result["model"])
+    return folder / named.rpartition(f"/{folder.name}/")[2] if is_address(named) else Path(named)
 
 
 def checkpoints(folder: Path) -> list[Path]:

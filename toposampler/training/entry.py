@@ -8,8 +8,10 @@ from typing import Any, Literal
 
 from toposampler.data import Dataset
 from toposampler.nn.custom import Networks
+from toposampler.storage import is_address
 from toposampler.training.config import RunConfig, with_init
 from toposampler.training.console import shown, telling_the_end
+from toposampler.training.mirror import mirrored
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.run import OnCheckpoint, begin
 from toposampler.training.seeds import train_seeds
@@ -49,6 +51,9 @@ def train(
     RunInterruptedError if it was asked to stop.
     """
     config, telling = with_init(config, init_from, init_state), progress and ProcessGroup.current().rank == 0
+    if is_address(config.output):
+        with mirrored(config, ProcessGroup.current().rank) as here:
+            return train(here, on_checkpoint, should_stop, dataset, networks, progress=progress)
     if config.seeds is not None:
         return train_seeds(config, should_stop, dataset, networks, telling)
     if telling:

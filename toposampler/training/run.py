@@ -24,6 +24,7 @@ from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
+from toposampler.storage import Store, fetched
 from toposampler.systems import Prepared
 from toposampler.training.checkpoint import (
     checkpoint_name,
@@ -35,8 +36,10 @@ from toposampler.training.checkpoint import (
 from toposampler.training.config import (
     RunConfig,
     as_begun,
+    as_known,
     check_workers,
     differences,
+    run_address,
     run_folder,
     stored_config,
 )
@@ -153,7 +156,7 @@ def _resume(run: Run, group: ProcessGroup) -> None:
     """
     newest = alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
     if path := group.first(newest[0] if newest else None):
-        alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        alike(group, lambda: run.resume(path, newest[1] if newest else run.read(path)))
 
 
 def keep_shorter_result(folder: Path, steps: int) -> None:
@@ -251,7 +254,17 @@ class Run:
             save_checkpoint(path, state)
         except RuntimeError as error:  # torch's zip writer, on a full disk
             raise UserError(f"{path} cannot be written: {error}") from None
+        if address := run_address(self.config):  # where the other ranks read it
+            Store(address).put(path, f"checkpoints/{path.name}")
         return path, state
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """The state in the checkpoint `path` of rank 0, which may be on another machine. Raises UserError."""
+        address = run_address(self.config)
+        if address is None:
+            return read_checkpoint(path)
+        with fetched(f"{address}/checkpoints/{path.name}") as copy:
+            return read_checkpoint(copy)
 
     def resume(self, path: Path, state: dict[str, Any]) -> None:
         """Resume from `state`, which the checkpoint `path` holds."""
@@ -291,7 +304,9 @@ class Run:
                     iteration_ends()
                     self.look_up()
         except TrainingStoppedError as error:
-            raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
+            raise TrainingStoppedError(
+                f"{error}; last good checkpoint: {self._newest_as_known() or 'none yet'}"
+            ) from None
         self.paused = time.monotonic()
 
     def look_up(self) -> dict[str, float] | None:
@@ -308,7 +323,7 @@ class Run:
         if reason := self.stopping.after(step):
             if not saves:
                 self.save()
-            message = f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}"
+            message = f"stopped after generator step {step}; checkpoint: {self._newest_as_known()}"
             raise RunInterruptedError(message, reason)
         return recorded
 
@@ -361,6 +376,9 @@ class Run:
         if self.on_checkpoint is not None:
             self.on_checkpoint(self.loop.step, path)
 
+    def _newest_as_known(self) -> str | None:
+        return None if self.newest is None else as_known(self.config, self.newest)
+
     def _checkpoint_path(self) -> Path:
         return self.folder / "checkpoints" / checkpoint_name(self.loop.step)
 
@@ -410,7 +428,7 @@ class Run:
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
-            "model": str(self.newest),
+            "model": self._newest_as_known(),
         } | ({} if self.origin is None else {"origin": self.origin})
         if self.prepared.report is not None:
             result["components"] = dict(self.prepared.report)

@@ -185,6 +185,8 @@ class TrainingConfig(Section):
     """generator steps between two checkpoints"""
     evaluation_samples: int = Field(10_000, ge=100, le=10**7, json_schema_extra=may(branch=True))
     """samples drawn for the final evaluation (a fifth of it during training)"""
+    snapshots: int = Field(36, ge=0, le=100, json_schema_extra=may(resume=True))
+    """steps, at most, whose samples are kept for the slider of the run's report (0: none)"""
 
     def schedules(self, steps: int) -> Iterator[Schedule]:
         """The learning rates and the batch: shares of the run, whatever its length. The moving average adapts to the

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -53,6 +53,7 @@ from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
 from toposampler.training.run_length import check_longer
 from toposampler.training.sampling import draw_samples
+from toposampler.training.snapshots import drop_snapshots_after, snapshot_steps, take_snapshot, write_snapshot
 from toposampler.training.stopping import ShouldStop, Stopping
 
 OnCheckpoint = Callable[[int, Path], None]
@@ -223,6 +224,8 @@ class Run:
         self.seconds_before = 0.0
         self.started = self.paused = time.monotonic()
         self.profiles = config.cluster.profile
+        self.snapshot_steps: frozenset[int] = frozenset()
+        """generator steps after which samples are kept; only of a run that is trained alone, from here to its end"""
         self._first: dict[str, Any] | None = None
         if group.rank == 0 and config.init_from is not None and not checkpoints(self.folder / "checkpoints"):
             self._first = initial_state(config, self.dataset, system.networks)  # or refused, before the folder is taken
@@ -289,6 +292,11 @@ class Run:
 
     def train(self) -> dict[str, Any] | None:
         """Step to the end, and evaluate; see `train`."""
+        self.snapshot_steps = snapshot_steps(self.config.training.generator_steps, self.config.training.snapshots)
+        if self.group.rank == 0:
+            drop_snapshots_after(self.folder, self.loop.step)
+        if self.loop.step == 0:
+            self._snapshot()
         self.advance(self.config.training.generator_steps)
         return self.finish()
 
@@ -318,6 +326,7 @@ class Run:
         evaluates = step % training.evaluate_every == 0 and step < last
         saves = step % training.checkpoint_every == 0 or step == last
         recorded = self._record(evaluates) if step % training.log_every == 0 or evaluates or saves else None
+        self._snapshot()
         if saves:
             self.save()
         if reason := self.stopping.after(step):
@@ -339,6 +348,16 @@ class Run:
                 metrics |= {f"eval/{name}": value for name, value in self._evaluated(*samples).metrics.items()}
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
         return metrics
+
+    def _snapshot(self) -> None:
+        """Keep samples of this step, if it is one of those: before its checkpoint, which a resumed run begins after."""
+        if self.loop.step not in self.snapshot_steps or (self.group.rank > 0 and self.shards.size == 1):
+            return
+        with self.loop.averaged() as system:
+            content = take_snapshot(system, self.dataset.shape, self.config.seed, self.shards)
+        if self.group.rank == 0:
+            with suppress(OSError):  # a full disk stops the run where it loses something, at the next record
+                write_snapshot(self.folder, self.loop.step, content)
 
     def _samples(self, n: int) -> tuple[Tensor, Tensor]:
         """n samples of the averaged generators in the user's units, and their makers: on the CPU, of rank 0; every rank

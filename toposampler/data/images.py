@@ -85,25 +85,36 @@ def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int
 
     What is transparent shows white. Raises UserError, naming `path`, if it cannot be read.
     """
-    from PIL import Image, ImageOps  # here, as data without images needs none of it
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")  # a pipe would be waited for
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        raise UserError(f"image {path} cannot be read: {str(error)[:500]}") from None
+    from PIL import Image  # here, as data without images needs none of it
+
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
+        return decode_image(file, str(path), height, width, channels)
+
+
+def decode_image(file: IO[bytes], name: str, height: int, width: int, channels: int) -> Tensor:
+    """As `read_image`, of the open `file`, which messages call `name`; any thread may call it."""
+    from PIL import Image, ImageOps
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
-            if path.exists() and not path.is_file():
-                raise ValueError("it is not a file")  # a pipe would be waited for
-            with path.open("rb") as file, Image.open(file, formats=formats()) as image:
-                _check_size(image, file)
-                ImageOps.exif_transpose(image, in_place=True)
-                upright = _in_mode(_opaque_bytes(image), "L" if channels == 1 else "RGB")
+        with Image.open(file, formats=formats()) as image:
+            _check_size(image, file)
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _in_mode(_opaque_bytes(image), "L" if channels == 1 else "RGB")
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, beyond which a small file can fill the memory
         raise UserError(
-            f"image {path} has more than {most:,} pixels, the most that are read: save it smaller"
+            f"image {name} has more than {most:,} pixels, the most that are read: save it smaller"
         ) from None
     except Exception as error:  # each format has kinds of its own for what can be wrong with a file
         reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"image {path} cannot be read: {reason[:500]}") from None
+        raise UserError(f"image {name} cannot be read: {reason[:500]}") from None
     fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
 

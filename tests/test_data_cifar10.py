@@ -128,7 +128,7 @@ def test_the_archive_of_jpeg_files(tmp_path: Path) -> None:
     damaged = jpeg.copy()
     damaged[offsets[1] : offsets[1] + 20] = 0
     np.savez(path, jpeg=damaged, offsets=offsets, labels=np.zeros(3, dtype=np.uint8))
-    with pytest.raises(UserError, match="image 1 of .*jpeg.npz cannot be read"):
+    with pytest.raises(UserError, match=r"image 1 of .*jpeg\.npz cannot be read"):
         Cifar10Config(path=path).load()
 
 

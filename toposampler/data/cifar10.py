@@ -2,7 +2,7 @@
 
 | form | where | read by |
 |---|---|---|
-| python | `root/cifar-10-batches-py`, as torchvision unpacks it | an unpickler that knows bytes and arrays of bytes alone |
+| python | `root/cifar-10-batches-py`, as torchvision unpacks it | an unpickler of plain arrays alone |
 | binary | `root/cifar-10-batches-bin` | a label and 3,072 bytes an image, as they are |
 | JPEG archive | `path`, a .npz file of `jpeg` (all files end to end), `offsets` (n + 1,), `labels` (n,) | Pillow |
 """

@@ -15,7 +15,10 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-DATA_NAMES = "one of array, cifar10, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, spheres, stacked_mnist"
+DATA_NAMES = (
+    "one of array, cifar10, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, shards, spheres, "
+    "stacked_mnist"
+)
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 
 

@@ -80,8 +80,12 @@ def _pickled(path: Path) -> tuple[np.ndarray, np.ndarray]:
     batch = read_plain_pickle(path)
     batch = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in batch.items()} if batch else {}
     data, labels = batch.get("data"), batch.get("labels")
-    whole = isinstance(data, np.ndarray) and data.ndim == 2 and data.shape[1] == _PIXELS and data.dtype == np.uint8
-    if not whole or not isinstance(labels, list) or len(labels) != len(data):
+    if (
+        not isinstance(data, np.ndarray)
+        or (data.shape[1:], data.dtype) != ((_PIXELS,), np.uint8)
+        or not isinstance(labels, list)
+        or len(labels) != len(data)
+    ):
         raise UserError(f"CIFAR-10's file {path} must hold data (n, {_PIXELS}) of bytes and n labels")
     if not all(type(label) is int and 0 <= label < CLASSES for label in labels):
         raise UserError(f"CIFAR-10's file {path} has labels that are not integers from 0 to {CLASSES - 1}")

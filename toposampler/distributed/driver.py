@@ -261,7 +261,7 @@ def about_run(config: RunConfig, dataset: Dataset) -> About:
     from toposampler.tracking.about import About, Data  # as above
 
     source = {key: as_text(value) for key, value in config.data}
-    data = Data(config.data.name, dataset.digest(), source, len(dataset.x), tuple(dataset.shape))
+    data = Data(config.data.name, dataset.digest(), source, len(dataset), tuple(dataset.shape))
     return About(description(config, dataset), data, names_in(config.system))
 
 

@@ -109,6 +109,11 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     config, networks = given_or_named(config, networks)
     system = config.system
     system.check_data(dataset)
+    if dataset.rows is not None and len(dataset) < config.training.batch_size:
+        raise UserError(
+            f"training.batch_size ({config.training.batch_size}) is more than the {len(dataset):,} images there are: "
+            "a batch would hold some of them twice; give less, or more images"
+        )
     if (system.generator_network, system.critic_network) != ("default", "default"):
         with torch.random.fork_rng(devices=()):
             system.build(dataset.shape, networks)
@@ -209,6 +214,11 @@ class Run:
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         self.prepared = prepared or config.system.prepare(self.dataset)
+        if self.dataset.rows is not None and self.prepared.labels is not self.dataset.labels:
+            raise UserError(
+                f"system.name {config.system.name} finds components in all of its data, and with data.cache "
+                f"{getattr(config.data, 'cache', None)} only a part is in memory: set data.cache device"
+            )
         check_workers(config.model_copy(update={"system": self.prepared.config}), group.size)
         torch.manual_seed(config.seed)
         system = self.prepared.build(self.dataset.shape, networks, placement.shard)

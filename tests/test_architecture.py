@@ -13,7 +13,7 @@ FLOORS = [
     ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting", "exporting"],
     ["distributed", "lookup", "evaluate_model", "api", "fitted"],
     ["tuning"],
     ["commands", "__main__"],

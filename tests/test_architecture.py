@@ -15,7 +15,7 @@ FLOORS = [
     ["systems"],
     ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting", "exporting"],
     ["distributed", "lookup", "evaluate_model", "api", "fitted"],
-    ["tuning"],
+    ["tuning", "demo"],
     ["commands", "__main__"],
 ]
 FLOORS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]

@@ -231,7 +231,7 @@ def test_two_drawn_blobs_are_trained_on_and_two_components_are_shown(width: int)
         begun = time.monotonic()
         page.click("#train")
         page.wait_for_selector(".lane[data-system=component_gan] .components:text-is('2 components')", timeout=30_000)
-        page.wait_for_function("parseInt(document.querySelector('.progress').textContent.slice(5)) > 0", timeout=30_000)
+        page.wait_for_selector(".progress:text-matches('^step [1-9]')", timeout=30_000)
         assert time.monotonic() - begun < 30
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         page.click("#train")

@@ -59,7 +59,7 @@ def serve(options: argparse.Namespace) -> int:
         warm_up()
         config = uvicorn.Config(
             application(options.host),
-            ws="websockets",
+            ws="auto",
             ws_max_size=MESSAGE_BYTES,
             log_level="warning",
             timeout_graceful_shutdown=2,

@@ -111,13 +111,14 @@ function show({ card, frame }) {
 }
 
 function masses(canvas, prior) {
-  const { context, width, height } = fresh(canvas), room = height - 16, gap = width / prior.length;
+  const { context, width, height } = fresh(canvas), room = height - 18, gap = width / prior.length;
+  const most = Math.max(0.25, ...prior);
   context.font = "11px system-ui, sans-serif";
   context.textAlign = "center";
   prior.forEach((mass, k) => {
     const bar = Math.min(gap - 2, 36), x = (k + 0.5) * gap;
     context.fillStyle = color(k);
-    context.fillRect(x - bar / 2, 12 + (room - 12) * (1 - mass), bar, (room - 12) * mass + 1);
+    context.fillRect(x - bar / 2, room * (1 - mass / most), bar, room * mass / most + 1);
     context.fillStyle = css("--soft");
     if (prior.length <= 12) context.fillText(mass < 0.005 ? "0" : mass.toFixed(2).replace(/^0/, ""), x, height - 3);
   });

@@ -60,6 +60,12 @@ export function drawing(board, brush, most, changed) {
     const surface = fresh(board);
     const shade = css("--text");
     dots(surface, points, 1.6, () => shade);
+    if (points.length === 0) {
+      surface.context.font = "15px system-ui, sans-serif";
+      surface.context.textAlign = "center";
+      surface.context.fillStyle = css("--soft");
+      surface.context.fillText("Press and move here to draw", surface.width / 2, surface.height / 2);
+    }
   }
   function set(next) {
     points = next.slice(0, most());

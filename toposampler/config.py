@@ -185,6 +185,9 @@ class TrainingConfig(Section):
     """generator steps between two checkpoints"""
     evaluation_samples: int = Field(10_000, ge=100, le=10**7, json_schema_extra=may(branch=True))
     """samples drawn for the final evaluation (a fifth of it during training)"""
+    minutes: float | None = Field(None, gt=0, json_schema_extra=may(resume=True))
+    """stop with a checkpoint after so many minutes of training, and exit with code 75; the same command trains for as
+    long again, up to generator_steps, with the same result as without stops; default: no limit"""
     snapshots: int = Field(36, ge=0, le=100, json_schema_extra=may(resume=True))
     """steps, at most, whose samples are kept for the slider of the run's report (0: none)"""
 

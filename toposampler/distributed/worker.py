@@ -20,6 +20,7 @@ from toposampler.storage import Store
 from toposampler.training.config import RunConfig, as_known, run_address, run_folder
 from toposampler.training.entry import train
 from toposampler.training.mirror import mirrored
+from toposampler.training.stopping import MINUTES
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 
@@ -73,7 +74,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
         try:
             return train(config, partial(report_checkpoint, config), should_stop, progress=False)
         except RunInterruptedError as error:
-            if error.reason == STOP:  # as rank 0 saw it: the file may not yet be there for another node
+            if error.reason in (STOP, MINUTES):  # as rank 0 saw it: the file may not yet be there for another node
                 raise
             log.info("a node of this run is about to be taken away: saved a checkpoint, and continuing until then")
 

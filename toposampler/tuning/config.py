@@ -292,6 +292,8 @@ def _check_scheduler(sweep: Sweep) -> None:
             f"base: seeds {sweep.base.seeds} is of a run; how many seeds each trial is trained with is the sweep's "
             "`repeats`"
         )
+    if sweep.base.training.minutes is not None:
+        raise UserError("base: training.minutes: trials are trained to their ends; leave it out")
     if sweep.parts is not None and sweep.steps < sweep.parts:
         raise UserError(f"scheduler: training.generator_steps {sweep.steps} are too few to be cut into so many parts")
     if config.repeats > 1 and several and not isinstance(config.scheduler, NoScheduler):

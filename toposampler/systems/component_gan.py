@@ -40,10 +40,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -87,6 +87,15 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     latent: LatentConfig = LatentConfig(kind="normal")
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+
+    @model_validator(mode="after")
+    def _the_critic_is_given_the_component(self) -> Self:
+        if self.penalty.gradient != "exact":
+            raise ValueError(
+                f"penalty.gradient {self.penalty.gradient} is not for component_gan, whose critic is also given the "
+                "component"
+            )
+        return self
 
     @property
     def asks_the_data(self) -> bool:

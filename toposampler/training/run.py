@@ -394,6 +394,7 @@ class Run:
             "prepared": self.prepared.digest(),
             "shape": list(self.dataset.shape),
             "data": self.digest,
+            "samples": len(self.dataset),
             "transform": None if self.dataset.transform is None else self.dataset.transform.state(),
             "seconds": self.seconds,
             "networks": {role: network.model_dump() for role, network in self.networks.items()},

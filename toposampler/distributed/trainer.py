@@ -8,11 +8,12 @@ from typing import Any, Literal
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchConfig
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.cluster import first_line
 from toposampler.distributed.lost import LostWorkers
+from toposampler.distributed.ray_private import UninterruptedTrainer
 from toposampler.distributed.resources import per_worker
 from toposampler.distributed.worker import Outcome, train_worker
 from toposampler.errors import TrainingStoppedError, UserError
@@ -53,17 +54,10 @@ def train_on_workers(config: RunConfig) -> dict[str, Any]:
     return outcome
 
 
-class _Trainer(TorchTrainer):
-    """Leaves Ctrl-C alone: Ray's own handler swallows it, and the run would end as if it were complete."""
-
-    def _register_sigint_handler(self, controller: object) -> None:
-        pass
-
-
-def _trainer(config: RunConfig) -> _Trainer:
+def _trainer(config: RunConfig) -> UninterruptedTrainer:
     place = _place(config)
     failures = FailureConfig(config.cluster.max_failures, controller_failure_limit=MAX_STARTS)
-    return _Trainer(
+    return UninterruptedTrainer(
         train_worker,
         train_loop_config={"run": config.model_dump(mode="json"), "registered": Registered()},
         scaling_config=scaling(config.cluster),

@@ -37,7 +37,8 @@ def train(
     Args:
         config: of the run.
         on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
-        should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
+        should_stop: asked on every rank, after the same step, a few times a second; once it gives a reason on rank 0,
+            the run ends with a checkpoint.
         dataset: trained on in place of what `config.data` would load; the same on every rank.
         networks: in place of those that `config.system` names; the same on every rank.
         init_from: the trained model to begin with, in place of what `config.init_from` names.

@@ -1,4 +1,4 @@
-"""Whether a run is to stop: rank 0 asks, and all ranks stop after the same step."""
+"""Whether a run is to stop: all ranks ask after the same step, rank 0's answer counts, and all stop there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def limited(should_stop: ShouldStop, minutes: float | None) -> ShouldStop:
 
 
 class Stopping:
-    """Asks `should_stop` on rank 0 a few times a second.
+    """Asks `should_stop` a few times a second, on every rank: it may have them wait for each other.
 
     Clocks of different ranks differ, so none looks at its own: rank 0 tells, with each answer, after how many steps to
     ask again.
@@ -39,7 +39,7 @@ class Stopping:
         """Why to stop after generator step `step`, or None to continue; every rank calls this after every step."""
         if step < self._next:
             return None
-        reason = self._should_stop() if self._group.rank == 0 else None
+        reason = self._should_stop()
         reason, self._next = self._group.first((reason, step + self._steps_to_the_next_look(step)))
         return reason
 

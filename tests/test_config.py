@@ -15,7 +15,7 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-DATA_NAMES = "one of array, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, spheres, stacked_mnist"
+DATA_NAMES = "one of array, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, spheres, stacked_mnist, swiss_roll"
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 
 

@@ -24,7 +24,7 @@ from toposampler.training.stopping import MINUTES
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 
 ASK_EVERY = 4
-"""looks for a stop, a quarter of a second each, between two for a node that is about to go: Ray itself looks each second"""
+"""looks for a stop, a quarter of a second each, between two for a node that is about to go: Ray looks once a second"""
 
 log = logging.getLogger(__name__)
 

@@ -161,9 +161,7 @@ def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, t
     constants = {
         "earlier": {key: value for key, value in wgan_gp.items() if key != "training.minutes"},  # now at its default
         "other": sn_gan | {"training.batch_size": 7},
-        "further": {
-            key: value for key, value in wgan_gp.items() if key != "training.batch_growth"
-        },  # not at its default
+        "further": {key: value for key, value in wgan_gp.items() if key != "training.generator_steps"},  # at another
         "real": real,
     }
     elsewhere = [row("wgan_gp", 0, constants="earlier", score=0.25), row(runs.REAL, 2, constants="real", score=0.0)]

@@ -84,12 +84,16 @@ def main(arguments: list[str]) -> int:
 def room(sweep: Sweep) -> str:
     """Where the trials will run, and how many at a time. Raises UserError if this machine has no room for one."""
     from toposampler.tuning.engine import concurrent_trials, nodes
+    from toposampler.tuning.room import trials_at_once
 
     cluster = sweep.base.cluster
     workers = f"{cluster.num_workers} worker{'s'[: cluster.num_workers > 1]} each"
     if address := os.environ.get("RAY_ADDRESS"):
         return f"where      the Ray cluster at {address}, as many trials at a time as fit, {workers}"
     at_a_time = concurrent_trials(nodes(), cluster, sweep.config.max_concurrent)
+    if sweep.together:
+        most = trials_at_once(sweep, at_a_time)
+        return f"where      a Ray on this machine, workers: {at_a_time}, each with up to {most} trials at once"
     return f"where      a Ray on this machine, trials at a time: {at_a_time} (max_concurrent_trials), {workers}"
 
 

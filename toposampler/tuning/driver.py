@@ -26,9 +26,12 @@ from toposampler.tuning.console import Board
 from toposampler.tuning.ledger import Ledger, best
 from toposampler.tuning.recorder import Recorder
 from toposampler.tuning.report import SweepReport, end_sweep
+from toposampler.tuning.room import trials_at_once
+from toposampler.tuning.rounds import Rounds
 from toposampler.tuning.schedulers import scheduler
 from toposampler.tuning.spaces import Values
-from toposampler.tuning.trial import Plan, trial_name
+from toposampler.tuning.trial import Order, Plan, trial_name
+from toposampler.tuning.workers import run_programs
 
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
 
@@ -67,6 +70,8 @@ def prepared(sweep: Sweep, resume: bool) -> Sweep:
     # The checks of a run, on the folder of all trials.
     trials = sweep.base.model_copy(update={"output": str(sweep.folder), "name": "trials"})
     check_objectives(sweep, check(trials))
+    if sweep.together and not os.environ.get("RAY_ADDRESS"):
+        trials_at_once(sweep, engine.concurrent_trials(engine.nodes(), sweep.base.cluster, sweep.config.max_concurrent))
     check_tracking(sweep.base.model_copy(update={"output": str(sweep.folder.parent), "name": sweep.config.name}))
     return sweep
 
@@ -156,22 +161,35 @@ class Driver:
 
     def search(self) -> None:
         """Run all trials that are left."""
+        with Periodic(self._board.show, SHOW_EVERY_S):
+            if self._sweep.together:
+                self._in_rounds()
+            else:
+                self._one_by_one()
+        self._records.close()
+
+    def _in_rounds(self) -> None:
+        """Train many trials in each worker."""
+        workers = self._concurrency
+        rounds = Rounds(self._sweep, self._plan, self, trials_at_once(self._sweep, workers), workers)
+        run_programs(self._plan, self._sweep.base.cluster, rounds, workers, self._sweep.folder)
+
+    def _one_by_one(self) -> None:
+        """Train one trial in each worker, or group of workers."""
         whole = isinstance(self._sweep.config.scheduler, PBT)
         orders = list(iter(self.take, None)) if whole else self.take
         if orders:
-            with Periodic(self._board.show, SHOW_EVERY_S):
-                engine.run(
-                    self._plan,
-                    self._sweep.base.cluster,
-                    orders,
-                    self,
-                    self._concurrency,
-                    self._sweep.folder,
-                    scheduler(self._sweep, self._earlier),
-                )
-        self._records.close()
+            engine.run(
+                self._plan,
+                self._sweep.base.cluster,
+                orders,
+                self,
+                self._concurrency,
+                self._sweep.folder,
+                scheduler(self._sweep, self._earlier),
+            )
 
-    def take(self) -> engine.Order | None:
+    def take(self) -> Order | None:
         """The next trial: one that an earlier driver left, else a new one, until there are enough."""
         if self._unfinished:
             entry = self._ledger.again(self._unfinished.pop(0))
@@ -182,7 +200,20 @@ class Driver:
         name = trial_name(entry.number)
         self._numbers[name] = entry.number
         self._note(name)
-        return engine.Order(name, entry.values)
+        return Order(name, entry.values)
+
+    def left_behind(self) -> bool:
+        """See `rounds.Lead`."""
+        return bool(self._unfinished)
+
+    def names(self) -> list[str]:
+        """See `rounds.Lead`."""
+        return list(self._numbers)
+
+    def moved(self, name: str, values: Values) -> None:
+        """See `rounds.Lead`."""
+        self._ledger.moved(self._numbers[name], values)
+        self._note(name)
 
     def _enough(self) -> bool:
         entries, limit = self._ledger.entries(), self._sweep.config.total_steps
@@ -194,6 +225,8 @@ class Driver:
         number = self._numbers[name]
         entry = self._ledger.entry(number)
         if entry.outcome != "running":  # a word that was on its way when the trial ended
+            return
+        if step < entry.steps:  # an earlier driver has heard of more
             return
         if values != entry.values:
             self._ledger.moved(number, values)

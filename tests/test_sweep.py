@@ -295,7 +295,7 @@ def test_a_sweep_goes_on_with_more_trials_but_not_with_another_space(write_sweep
     sweep = prepared(load_sweep(write_sweep()), resume=False)
     for name, text in written(sweep).items():
         (sweep.folder / name).write_text(text)
-    with pytest.raises(UserError, match="holds this sweep already; --resume goes on with it"):
+    with pytest.raises(UserError, match="holds this sweep already; --resume continues it"):
         prepared(load_sweep(write_sweep()), resume=False)
     prepared(load_sweep(write_sweep(trials=9, overrides={"cluster.max_failures": 1})), resume=True)
     with pytest.raises(UserError, match=r"space\.system\.n_generators\.int: \[2, 6\] -> \[2, 5\]"):

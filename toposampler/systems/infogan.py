@@ -1,6 +1,6 @@
 """InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets.
 
-Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, NeurIPS 2016, arXiv 1606.03657. One generator is told a category c
+Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, NeurIPS 2016, arXiv 1606.03657. One generator is given a category c
 beside its noise z, and Q must be able to read c off the sample.
 
 | equation | here | logged term |

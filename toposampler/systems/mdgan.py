@@ -1,8 +1,8 @@
 """MDGAN: Mode Regularized Generative Adversarial Networks, in manifold and diffusion steps.
 
 Che, Li, Jacob, Bengio, Li, ICLR 2017, arXiv 1612.02136. (Not MD-GAN, which spreads critics over workers.) An encoder E
-gives every real sample a latent, so that G hears of every mode: first G(E(x)) is brought to the data's manifold, then
-the mass of G(z) is spread over that of G(E(x)).
+gives every real sample a latent, so that G gets a gradient for every mode: first G(E(x)) is brought to the data's
+manifold, then the mass of G(z) is spread over that of G(E(x)).
 
 | equation | here | logged term |
 |---|---|---|

@@ -45,7 +45,7 @@ from toposampler.systems.uniform import UniformSystem
 
 
 class MGANConfig(EnsembleConfig):
-    """MGAN (Hoang et al. 2018): generators with a first layer of their own, told apart by a classifier."""
+    """MGAN (Hoang et al. 2018): generators with a first layer of their own, distinguished by a classifier."""
 
     name: Literal["mgan"] = "mgan"
     diversity: float = Field(0.01, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-3, 1]}))

@@ -11,7 +11,7 @@ trained to undo G it cannot map the data that G leaves out to the noise's distri
 | G and F: E d(z, F(G(z))), d the squared distance | `generator_loss` | `generator/reconstruction` |
 
 In the critic's line s is the logistic function. D has the other sign here, high for real x, as in all systems of the
-house. `encoder` is F: D(z, G(z)) does not depend on it, so that the reconstruction alone trains it.
+package. `encoder` is F: D(z, G(z)) does not depend on it, so that the reconstruction alone trains it.
 
 Deviations
 ----------

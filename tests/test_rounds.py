@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -97,6 +100,29 @@ class Local:
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Local:
     return Local(monkeypatch)
+
+
+def test_the_trip_of_a_trial_enters_twelve_files_of_the_sweep_and_its_first_step_is_timed(
+    make_sweep: MakeSweep, local: Local, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the order to the last word; on Ray `workers.py`, `post.py` and `trainable.py` carry it too."""
+    sweep = prepared(make_sweep(scheduler={"name": "none"}, trials=1), resume=True)
+    driver = Driver(sweep, sweep_plan(sweep), Ledger(sweep), None, 1, time.time() - 60)
+    entered = set()
+    folder = str(Path(driver_module.__file__).parent)
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(folder):
+            entered.add(Path(frame.f_code.co_filename).name)
+
+    sys.setprofile(note)
+    try:
+        driver.search()
+    finally:
+        sys.setprofile(None)
+    assert len(entered) + len({"workers.py", "post.py", "trainable.py"} - entered) <= 12, entered
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("first step")]
+    assert 60 <= float(line.split()[2]) < 120
 
 
 def play(sweep: Sweep) -> SweepReport:

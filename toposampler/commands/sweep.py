@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print("\n".join([usage(__doc__, "sweep"), EXIT_CODES, *keys()]))
         return 0 if arguments else 2
+    since = time.time()
     stopped_by: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> int:
         if "--dry-run" in arguments:
             check_objectives(sweep, sweep.base.data.load())
             return 0
-        ending = run_sweep(sweep, resume="--resume" in arguments)
+        ending = run_sweep(sweep, resume="--resume" in arguments, since=since)
         print("\n".join(report(ending)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -36,9 +36,10 @@ from toposampler.tuning.workers import run_programs
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
 
 
-def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
+def run_sweep(sweep: Sweep, resume: bool, since: float | None = None) -> SweepReport:
     """Run `sweep`, or with `resume` continue what its folder holds of it.
 
+    `since` is when the command was given (seconds since 1970): how long it took to the first step is printed.
     Raises UserError for bad input, before anything starts.
     """
     sweep = prepared(sweep, resume)
@@ -50,7 +51,7 @@ def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
             for entry in ledger.entries():
                 tell(recorder, ledger, entry.number)
             concurrency = engine.concurrent_trials(engine.nodes(), sweep.base.cluster, sweep.config.max_concurrent)
-            driver = Driver(sweep, plan, ledger, recorder, concurrency)
+            driver = Driver(sweep, plan, ledger, recorder, concurrency, since)
             driver.search()
             return end_sweep(sweep, ledger, recorder, concurrency)
 
@@ -150,7 +151,16 @@ def tell(recorder: Recorder | None, ledger: Ledger, number: int) -> None:
 class Driver:
     """Gives out trials, and notes what comes of them: in the ledger, on the terminal, for MLflow."""
 
-    def __init__(self, sweep: Sweep, plan: Plan, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        plan: Plan,
+        ledger: Ledger,
+        recorder: Recorder | None,
+        concurrency: int,
+        since: float | None = None,
+    ) -> None:
+        self._since = since
         self._sweep, self._plan, self._ledger, self._recorder = sweep, plan, ledger, recorder
         self._concurrency = concurrency
         self._earlier = ledger.entries()
@@ -228,6 +238,7 @@ class Driver:
             return
         if step < entry.steps:  # an earlier driver has heard of more
             return
+        self._tell_first_step(name)
         if values != entry.values:
             self._ledger.moved(number, values)
         self._ledger.report(number, step, list(objectives.values()))
@@ -251,6 +262,16 @@ class Driver:
             | {"trials/generator_steps": float(sum(entry.steps for entry in entries) * self._sweep.config.repeats)}
             | {f"best/{name}": value for name, value in ((found and found.objectives) or {}).items()},
         )
+
+    def _tell_first_step(self, name: str) -> None:
+        """Print once how long it took from the command to the first step of a trial.
+
+        A run writes its configuration when it is built, just before its first step.
+        """
+        begun = [path.stat().st_mtime for path in (self._plan.folder / name).glob("seed-*/config.yaml")]
+        if self._since is not None and begun and (first := min(begun)) >= self._since:
+            print(f"first step {first - self._since:.1f} s after the command", flush=True)
+            self._since = None
 
     def _note(self, name: str) -> None:
         tell(self._recorder, self._ledger, self._numbers[name])

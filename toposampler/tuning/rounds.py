@@ -10,7 +10,7 @@ import json
 import random
 from collections.abc import Iterator, Mapping
 from math import ceil
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -173,9 +173,9 @@ class Rounds:
         return {names[i] for i in survivors(scores, base, reduction, confidence)}
 
     def _exchange(self, until: int, quantile: float, resample: float) -> None:
-        """Have the worst trials go on from the best, with other constants; done once, whenever a kill comes."""
+        """Have the worst trials resume from the best, with other constants; done once, whenever a kill comes."""
         path = self._sweep.folder / "exchange.json"
-        known = json.loads(path.read_text()) if path.exists() else {"step": 0}
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"step": 0}
         if known["step"] > until or (known["step"] == until and known["done"]):
             return
         if known["step"] < until:
@@ -186,7 +186,7 @@ class Rounds:
         write_atomically(path, json.dumps({**known, "done": True}))
 
     def _moves(self, until: int, quantile: float, resample: float) -> dict[str, dict[str, object]]:
-        """For each trial of the worst part the one it goes on from, of the best part, and its constants."""
+        """For each trial of the worst part the one of the best part that it resumes from, and its constants."""
         scores = {k: v for k, v in self._recorded(until, f"eval/{self._sweep.metric}").items() if k in self._batch}
         ranked = sorted(scores, key=lambda name: scores[name])
         n = min(ceil(len(ranked) * quantile), len(ranked) // 2)
@@ -200,7 +200,7 @@ class Rounds:
         return moves
 
     def _adopt(self, name: str, donor: str, values: Values, step: int) -> None:
-        """Have a trial go on from the checkpoints of another, seed by seed."""
+        """Have a trial resume from the checkpoints of another, seed by seed."""
         if name not in self._batch:
             return
         for mine, other in zip(runs(self._plan, name, values), runs(self._plan, donor, values), strict=True):

@@ -282,7 +282,7 @@ def test_a_second_ctrl_c_stops_at_once(environment: dict[str, str], tmp_path: Pa
     said, _ = run.communicate()
     assert run.returncode == 130, said
     assert "stopping with a checkpoint; a second signal stops at once" in said
-    assert "the same command goes on from the newest checkpoint" in said
+    assert "the same command resumes from the newest checkpoint" in said
     assert mlflow_status(tmp_path, "run") == "KILLED"
     assert_nothing_left(environment)
 

@@ -1,4 +1,4 @@
-"""When an elastic run asks for more workers: the rule, without Ray; in tests/test_faults.py a machine joins for real."""
+"""When an elastic run asks for more workers: the rule, without Ray (in tests/test_faults.py a machine joins)."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ CONFIG is a YAML file, or the name of a configuration that comes with the packag
 
 options:
   --dry-run          show what would run, with every key, look at the data, and start nothing
-  --resume NAME      go on with the run NAME as it was configured, instead of a CONFIG; more
+  --resume NAME      resume the run NAME as it was configured, instead of a CONFIG; more
                      --training.generator_steps than it has may be given
   --init-from MODEL  begin with the weights of a trained model: the folder of a run, a checkpoint, a
                      model directory, models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID; data
                      and constants may be others, networks not
-  --init-state full  with --init-from: go on with its whole training (optimizers, moving average,
+  --init-state full  with --init-from: resume its whole training (optimizers, moving average,
                      random state, steps) under this name, to --training.generator_steps
   --local            train in this process, without Ray: one worker, with the same result
   --profile          the same as --cluster.profile true
@@ -29,7 +29,7 @@ options:
 
 Alone it starts a small Ray on this machine and stops it afterwards; where Ray is not installed,
 one worker is this process. As a Ray job, or with RAY_ADDRESS set, it trains on that cluster. A run
-that was stopped goes on from its newest checkpoint when it is given again.
+that was stopped resumes from its newest checkpoint when it is given again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING
 
 from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.distributed.stop import StoppedBySignalError
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import TimeUsedError, TrainingStoppedError, UserError
 from toposampler.extras import installed, require
 from toposampler.files import REGISTERED
 from toposampler.packaged import find, packaged
@@ -62,12 +62,15 @@ KEYS = {"--init-from": "--init_from", "--init-state": "--init_state"}
 """options that set a key"""
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
 
+TIME_USED = 75
+"""exit code of a run that has more to do: EX_TEMPFAIL of sysexits.h, try again"""
 EXIT_CODES = """\
 exit codes:
   0    done
   1    a fault, with its traceback
   2    bad input: the message says which, and what would be right
   3    training stopped by its guards: the message says where the last good checkpoint is
+  75   the run has trained for its training.minutes and is not at its end: give the command again
   130  stopped by Ctrl-C, with a checkpoint of that moment; a second Ctrl-C stops at once
   143  stopped by SIGTERM (ray job stop), with a checkpoint of that moment
 """
@@ -129,12 +132,15 @@ def main(arguments: list[str]) -> int:
     except TrainingStoppedError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
+    except TimeUsedError as error:
+        print(f"{error}\nthe same command resumes from there", file=sys.stderr)
+        return TIME_USED
     except StoppedBySignalError as error:
-        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
+        print(f"{error}\nthe same command resumes from there", file=sys.stderr)
         return 128 + error.number
     except KeyboardInterrupt:
         if typed is None or typed.address is None:
-            print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+            print("stopped; the same command resumes from the newest checkpoint", file=sys.stderr)
         return 128 + (stopped_by or [signal.SIGINT])[0]
     return 0
 
@@ -181,7 +187,7 @@ def parse(arguments: list[str]) -> Command:
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
     if command.resume is not None and (init := {"--init-from", "--init-state"} & given):
-        raise UserError(f"--resume goes on with a run, and {min(init)} begins a new one: leave one of them out")
+        raise UserError(f"--resume resumes a run, and {min(init)} begins a new one: leave one of them out")
     if command.local and command.address is not None:
         raise UserError("--local trains in this process, --submit on a cluster: leave one of them out")
     if {"--wait", "--no-wait"} & given and command.address is None:
@@ -227,7 +233,7 @@ def load(command: Command) -> RunConfig:
     if Path(name).name != name:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
     if (other := str(overrides.get("name", name))) != name:
-        raise UserError(f"--resume {name} goes on with the run of that name: leave --name {other} out")
+        raise UserError(f"--resume {name} resumes the run of that name: leave --name {other} out")
     place = validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output
     here = [f"--output={place}", f"--name={name}"]  # wherever it lay when it was begun, and whatever it was called
     if is_address(place):
@@ -279,7 +285,7 @@ def submitted(command: Command, config: RunConfig) -> int:
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
-        print(f"the job goes on; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
+        print(f"the job continues; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
         raise
 
 

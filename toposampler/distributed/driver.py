@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def launch(config: RunConfig, local: bool = False) -> dict[str, Any]:
-    """Train `config`, or go on with it, and return its result. A complete run is not trained again: that is printed.
+    """Train `config`, or resume it, and return its result. A complete run is not trained again: that is printed.
 
     With `local` it is trained in this process, without Ray, to the same bits as one worker trains it.
 
@@ -165,7 +165,7 @@ def stored_result(config: RunConfig) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:  # no JSON, or no result
-        raise UserError(f"{path} is damaged ({error}); remove it, and the run goes on to its end again") from None
+        raise UserError(f"{path} is damaged ({error}); remove it, and the run resumes to its end") from None
 
 
 def check_tracking(config: RunConfig) -> None:
@@ -261,14 +261,14 @@ def about_run(config: RunConfig, dataset: Dataset) -> About:
     from toposampler.tracking.about import About, Data  # as above
 
     source = {key: as_text(value) for key, value in config.data}
-    data = Data(config.data.name, dataset.digest(), source, len(dataset.x), tuple(dataset.shape))
+    data = Data(config.data.name, dataset.digest(), source, len(dataset), tuple(dataset.shape))
     return About(description(config, dataset), data, names_in(config.system))
 
 
 def description(config: RunConfig, dataset: Dataset) -> str:
     """The run in words."""
     training, page = config.training, (type(config.system).__doc__ or "").partition("\n")[0]
-    begins = {"weights": "Begins with the weights of", "full": "Goes on with the training of"}[config.init_state]
+    begins = {"weights": "Begins with the weights of", "full": "Continues the training of"}[config.init_state]
     generators = f"{config.system.K} generator{'s'[: config.system.K > 1]}"
     lines = [
         f"**{config.system.name}**, {generators}, on **{config.data.name}**: {describe(dataset)[0]}.",

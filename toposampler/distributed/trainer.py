@@ -55,7 +55,7 @@ def train_on_workers(config: RunConfig) -> dict[str, Any]:
                 break
     except (ActorDiedError, OutOfMemoryError) as error:  # a page of Ray's own state, of which the first line says why
         raise TrainingStoppedError(
-            f"Ray lost the process that leads the workers: {first_line(error)}; the same command goes on from the "
+            f"Ray lost the process that leads the workers: {first_line(error)}; the same command resumes from the "
             "newest checkpoint"
         ) from None
     finally:

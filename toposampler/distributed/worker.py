@@ -20,11 +20,12 @@ from toposampler.storage import Store
 from toposampler.training.config import RunConfig, as_known, run_address, run_folder
 from toposampler.training.entry import train
 from toposampler.training.mirror import mirrored
+from toposampler.training.stopping import MINUTES
 
 Outcome = dict[str, Any] | UserError | TrainingStoppedError | RunInterruptedError | None
 
 ASK_EVERY = 4
-"""looks for a stop, four a second, between two for a node that is about to go: Ray itself looks each second"""
+"""looks for a stop, a quarter of a second each, between two for a node that is about to go: Ray looks once a second"""
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ def _train_and_answer(config: RunConfig, first: bool) -> dict[str, Any] | None:
     try:
         return _train_through_preemptions(config, folder)
     except RunInterruptedError as error:
-        if first and error.reason == STOP:
+        if first and error.reason != RESIZE:
             answer(folder, str(error))
         raise
 
@@ -79,9 +80,9 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
         try:
             return train(config, partial(report_checkpoint, config), should_stop, progress=False)
         except RunInterruptedError as error:
-            if error.reason in (STOP, RESIZE):  # as rank 0 saw it: the file may not yet be there for another node
+            if error.reason in (STOP, RESIZE, MINUTES):  # as rank 0 saw it: the file may not be on another node yet
                 raise
-            log.info("a node of this run is about to be taken away: saved a checkpoint, and going on until then")
+            log.info("a node of this run is about to be taken away: saved a checkpoint, and continuing until then")
 
 
 class _Preemption:

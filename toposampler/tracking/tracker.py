@@ -63,7 +63,7 @@ class Delivery:
 
 
 class Tracker:
-    """Delivers the run in `folder` to the MLflow at `uri`, going on where an earlier process stopped.
+    """Delivers the run in `folder` to the MLflow at `uri`, resuming where an earlier process stopped.
 
     Raises UserError as `read_delivery` does. A `uri` that cannot be used shows when something is to be delivered.
     """
@@ -106,7 +106,7 @@ class Tracker:
             self._warned = False
         except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
             if not self._warned:
-                log.warning("MLflow at %s: %s. Training goes on.", self._done.uri, cause(error))
+                log.warning("MLflow at %s: %s. Training continues.", self._done.uri, cause(error))
             self._warned = True
 
     def close(self, status: Status) -> None:

@@ -1,7 +1,7 @@
 """Checkpoints: written atomically, read without running code, kept two deep.
 
 A checkpoint that cannot be read is one of two things. It is damaged, so that it will never be read again: a run then
-goes on from the one before it. Or it is good, but not for us, now: another user's, of a newer version, on a disk that
+resumes from the one before it. Or it is good, but not for us, now: another user's, of a newer version, on a disk that
 has an input/output error. Then there is nothing a run could do that would not lose it, and the run is refused.
 """
 
@@ -141,7 +141,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint in `folder` that is not damaged, and the state in it; None if there is no checkpoint.
 
     A damaged one is named in the log. Raises UserError if all are damaged, CheckpointUnreadableError if the newest that
-    is not damaged cannot be read: going on from an older one, or from the start, would lose it.
+    is not damaged cannot be read: resuming from an older one, or from the start, would lose it.
     """
     found = checkpoints(folder)
     for path in reversed(found):

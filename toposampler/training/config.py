@@ -72,7 +72,7 @@ MAX_SEEDS = 10_000
 Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 
 STANDARDISED = ("npy",)
-"""names of the data that were there before `data.standardise`, and are standardised since unless told otherwise"""
+"""names of the data that were there before `data.standardise`, and are standardised since unless set otherwise"""
 
 
 class RunConfig(Section):
@@ -92,7 +92,7 @@ class RunConfig(Section):
     models:/NAME/VERSION, runs:/RUN_ID; default: with fresh weights"""
     init_state: Literal["weights", "full"] = Field("weights", json_schema_extra=may(branch=True))
     """what of that model: weights: those of its networks, for a new training on these or other data; full: all that its
-    checkpoint holds, so that its training goes on under this name, to a length of its own"""
+    checkpoint holds, so that its training continues under this name, to a length of its own"""
     data: AnyData
     system: AnySystem = Field(json_schema_extra=may(search=True))
     training: TrainingConfig = TrainingConfig()
@@ -111,7 +111,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _full_state_is_of_a_model(self) -> Self:
         if self.init_state == "full" and self.init_from is None:
-            raise ValueError("init_state full: init_from names the model whose training goes on, and it is not given")
+            raise ValueError("init_state full: init_from names the model whose training continues, and it is not given")
         return self
 
     @model_validator(mode="after")
@@ -272,7 +272,7 @@ def with_init(config: RunConfig, init_from: str | Path | None, init_state: str |
 def as_begun(config: RunConfig) -> RunConfig:
     """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
 
-    So the command that a run was begun with still goes on with it.
+    So the command that a run was begun with still resumes it.
     """
     key = "standardise"
     if config.data.name not in STANDARDISED or key in config.data.model_fields_set or is_address(config.output):

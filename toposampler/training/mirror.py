@@ -38,7 +38,7 @@ GROWING = (".jsonl", ".log")
 """endings of files that are only appended to, line by line"""
 LAST = ("result.json", "failed")
 """files that say that a run has ended, and name others"""
-LARGE = {"checkpoints", "figures", "profile"}
+LARGE = {"checkpoints", "figures", "profile", "snapshots"}
 """folders that the driver looks into at the beginning and at the end only"""
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Hearing that a run is to stop: all ranks ask after the same step, rank 0's answer counts, and all stop there."""
+"""Whether a run is to stop: all ranks ask after the same step, rank 0's answer counts, and all stop there."""
 
 from __future__ import annotations
 
@@ -9,8 +9,18 @@ from toposampler.training.process_group import ProcessGroup
 
 ShouldStop = Callable[[], str | None]
 
+MINUTES = "training.minutes"
+"""the reason to stop of a run that has trained for as long as it may"""
 POLL_S = 0.25
 """seconds between two looks; every look is a word from rank 0 to all"""
+
+
+def limited(should_stop: ShouldStop, minutes: float | None) -> ShouldStop:
+    """`should_stop`, which also gives the reason `MINUTES` once `minutes` from now have passed; None: no limit."""
+    if minutes is None:
+        return should_stop
+    end = time.monotonic() + 60 * minutes
+    return lambda: should_stop() or (MINUTES if time.monotonic() >= end else None)
 
 
 class Stopping:
@@ -26,7 +36,7 @@ class Stopping:
         self._next = 0
 
     def after(self, step: int) -> str | None:
-        """Why to stop after generator step `step`, or None to go on; every rank calls this after every step."""
+        """Why to stop after generator step `step`, or None to continue; every rank calls this after every step."""
         if step < self._next:
             return None
         reason = self._should_stop()

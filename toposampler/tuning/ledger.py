@@ -1,7 +1,7 @@
 """The ledger of a sweep: every trial that was begun, with its values and how it ended, in Optuna's study on disk.
 
 It is written before a trial starts and after it ends, so that a sweep whose driver was killed knows which trials are
-left to finish, and the search goes on from all that is known.
+left to finish, and the search continues with all that is known.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Ledger:
         return self.again(self._study.ask().number)
 
     def again(self, number: int) -> Entry:
-        """The trial that was begun as `number`, to be gone on with; its values are as they were."""
+        """The trial that was begun as `number`, to be resumed; its values are as they were."""
         suggest(self._sweep.space, self._trial(number))
         return self.entry(number)
 
@@ -93,7 +93,7 @@ class Ledger:
         trial.set_user_attr("steps", steps)
 
     def moved(self, number: int, values: Values) -> None:
-        """Note that a running trial goes on with other `values` than it was begun with."""
+        """Note that a running trial continues with other `values` than it was begun with."""
         self._trial(number).set_user_attr("values", values)
 
     def end(self, number: int, outcome: Outcome, note: str = "") -> None:

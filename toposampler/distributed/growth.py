@@ -1,4 +1,4 @@
-"""An elastic run takes machines that have come: a checkpoint is saved, its workers end, and more of them go on.
+"""An elastic run takes machines that have come: a checkpoint is saved, its workers end, and more of them resume.
 
 Ray Train would end them without asking, which costs the steps since the last checkpoint. Its own look for machines is
 left out, and the driver looks: it asks by the file `resize` in the run's folder, training ends with a checkpoint as it

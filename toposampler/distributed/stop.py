@@ -22,7 +22,7 @@ from toposampler.files import write_atomically
 STOP = "stop"
 """why a run ends that is asked to by its driver; it also ends for a moment when a node is about to go"""
 RESIZE = "resize"
-"""why the workers of a run end that is gone on with by more of them"""
+"""why the workers of a run end, so that more of them resume it"""
 GRACE_S = 20.0
 """seconds a run may take to save a checkpoint when it is asked to stop"""
 LOOK_EVERY_S = 0.1

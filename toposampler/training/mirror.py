@@ -70,7 +70,7 @@ def mirrored(config: RunConfig, rank: int = 0) -> Iterator[RunConfig]:
             mirror.copy()
         except OSError as error:
             raise TrainingStoppedError(
-                f"the end of the run cannot be copied to {store.address}: {reason(error)}; the same command goes on "
+                f"the end of the run cannot be copied to {store.address}: {reason(error)}; the same command resumes "
                 "from the newest checkpoint there"
             ) from None
 

@@ -2,7 +2,7 @@
 
 A program reads and writes tensors that stay where they are. What it is given at each replay is copied into them before
 (`training/graph.py`). `Capture` is the interface: `CudaCapture` records kernels; `StandIn` calls the program again,
-with the very objects that it was made with, so that whatever in it depends on a Python value of the moment shows on a CPU.
+with the very objects that it was made with: what in it depends on a Python value of the moment shows on a CPU.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The eager loop launches each kernel from Python, some 35 us apiece, which on a G
 a small network take. Here an iteration has a form in which no shape and no branch depends on a value (an ensemble has
 room for `capacity` samples of each generator), and all that changes from step to step is copied into tensors that
 stay where they are: rows of the data, noise, and `numbers`, the constants of the losses, learning rates and the weight
-of the moving average. What is random is drawn outside, as in the eager loop. The first iteration of a shape captures it.
+of the moving average. What is random is drawn outside, as in the eager loop. A shape is captured when it is first met.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def python(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_help_and_dry_run_import_nothing_heavy_and_are_100_columns_wide() -> None:
-    light = ["--help", "train --help", "promote --help", "report --help"]
+    light = ["--help", "train --help", "promote --help", "report --help", "export --help", "demo --help"]
     with_torch = [
         "train lines_dmgan_pl --help",
         "sample --help",

@@ -12,7 +12,7 @@ help:  ## list the targets
 train: .venv/installed  ## train the main example through Ray: DMGAN-PL, ten generators, unbalanced line segments
 	$(BIN)/python ray_jobs/train.py configs/lines_dmgan_pl.yaml
 
-sweep: .venv/installed  ## search number of generators, entropy decay and topology weight; goes on where it was stopped
+sweep: .venv/installed  ## search number of generators, entropy decay and topology weight; resumes where it was stopped
 	$(BIN)/python tuning/sweep.py tuning/lines.yaml --resume
 
 test: .venv/installed-dev  ## run the tests, in two processes

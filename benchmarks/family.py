@@ -13,7 +13,7 @@ Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points 
 105 to 892 for digits. One seed of all data sets and 17 systems took 5.0 hours of one core, so 3 take 15.
 
 After each run `--out` holds its row in DATA.json, after each data set DATA.md (the table), DATA.png (samples) and
-README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and
+README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark resumes where it was stopped, and
 reads what is complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their
 constants are today's: systems and seeds are added to them, and the picture stays as it is.
 """

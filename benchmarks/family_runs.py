@@ -256,7 +256,7 @@ def _failed(task: Task, why: str) -> dict[str, Any]:
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train one run, go on with it or read it; its row. That of a run which broke down says why in `failed`."""
+    """Train one run, resume it or read it; its row. That of a run which broke down says why in `failed`."""
     row = _row(task)
     if task.system == REAL:
         return row | _of_real_data(task)

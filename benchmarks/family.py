@@ -1,9 +1,11 @@
 """Every system of `toposampler.systems` on every data set of the family, with one budget for all.
 
-    python benchmarks/family.py [--systems wgan_gp,dmgan_pl] [--data ring,grid] [--seeds 3] [--workers 2] [--mlflow]
+    python benchmarks/family.py [--systems wgan_gp,dmgan_pl] [--data ring,grid] [--seeds 3] [--together]
+                                [--workers 2] [--mlflow]
 
 Data: lines of equal and of unequal masses, nested circles, the ring of 8 and the grid of 25 Gaussians, a 3x3 grid whose
-masses fall from 9 to 1, a grid of 25 whose masses rise from 1 to 25, a grid of 100, two spheres, and digits. A system
+masses fall from 9 to 1, a grid of 25 whose masses rise from 1 to 25, a grid of 100, two spheres, two 100-spheres,
+digits, and three that are one piece: a Gaussian, a ring, a Swiss roll. A system
 takes part by `configs/ring_NAME.yaml`: it is trained with the constants there, at its own number of critic steps to a
 generator step, until its critic has seen as many real samples as every other's (2,240,000 of points, 256,000 of images;
 `--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
@@ -11,7 +13,7 @@ Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points 
 105 to 892 for digits. One seed of all data sets and 17 systems took 5.0 hours of one core, so 3 take 15.
 
 After each run `--out` holds its row in DATA.json, after each data set DATA.md (the table), DATA.png (samples) and
-README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and
+README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark resumes where it was stopped, and
 reads what is complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their
 constants are today's: systems and seeds are added to them, and the picture stays as it is.
 """
@@ -29,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import family_report
-from family_runs import ENTRANTS, REAL, TARGETS, Task, fingerprint, run, run_config
+from family_runs import ENTRANTS, REAL, TARGETS, Task, fingerprint, run_config, run_seeds
 
 from runs import write_results
 from toposampler.config import TrackingConfig, flatten
@@ -109,6 +111,13 @@ def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
     return [row for row in results["rows"] if is_todays(row)]
 
 
+def groups(tasks: Iterable[Task], together: bool) -> list[list[Task]]:
+    """The runs that one process does at a time: one, or `together` all seeds of a system on a data set."""
+    if not together:
+        return [[task] for task in tasks]
+    return [list(some) for _, some in itertools.groupby(tasks, key=lambda task: (task.data, task.system))]
+
+
 def at_hand(task: Task) -> bool:
     """Whether a run is complete in `--runs`, to be read again."""
     return task.system != REAL and (run_folder(run_config(task)) / "result.json").exists()
@@ -130,7 +139,8 @@ def benchmark(options: argparse.Namespace) -> None:
         for data in options.data:
             if not left[data]:
                 report(options, data, write_rows(options, data, rows[data].values()))
-        for row in on_workers(lambda: run, missing.values(), options.workers):
+        found = on_workers(lambda: run_seeds, groups(missing.values(), options.together), options.workers)
+        for row in itertools.chain.from_iterable(found):
             data, system, seed = row["data"], row["system"], row["seed"]
             rows[data][system, seed] = row
             left[data] -= 1
@@ -182,6 +192,7 @@ def main() -> None:
     parser.add_argument("--data", type=names(list(TARGETS)), default=list(TARGETS), help="comma-separated [all]")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--budget", type=positive, help="real samples that each critic sees [see above]")
+    parser.add_argument("--together", action="store_true", help="train all seeds of a system at once, as a population")
     parser.add_argument("--workers", type=positive, default=2, help="runs at a time, one CPU each")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-family"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"))

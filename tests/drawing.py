@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from toposampler import plots
-from toposampler.training import run
+from toposampler.training import run, seeds
 
 SAVEFIG = Figure.savefig
 CONCLUDE, WRITE_PAGE = run.conclude, run.write_page
@@ -19,7 +19,8 @@ PLOTS = {name: getattr(plots, name) for name in plots.__all__}
 
 def leave_out_figures() -> None:
     """From now on every figure in this process is empty and is written as a PNG of one pixel; runs have no report."""
-    run.conclude, run.write_page = (lambda *_: {}), (lambda *_: None)  # type: ignore[assignment]
+    run.conclude = lambda *_: {}
+    run.write_page = seeds.write_page = lambda *_: None
     for name in PLOTS:
         setattr(plots, name, lambda *_, **__: Figure())
     Figure.savefig = _save_a_pixel  # type: ignore[method-assign]
@@ -27,7 +28,8 @@ def leave_out_figures() -> None:
 
 def draw_figures() -> None:
     """From now on figures in this process are drawn, and reports written, as users have them."""
-    run.conclude, run.write_page = CONCLUDE, WRITE_PAGE
+    run.conclude = CONCLUDE
+    run.write_page = seeds.write_page = WRITE_PAGE
     for name, plot in PLOTS.items():
         setattr(plots, name, plot)
     Figure.savefig = SAVEFIG  # type: ignore[method-assign]

@@ -56,7 +56,7 @@ PACE = {
 ALL_STEPS = list(range(LOG_EVERY, STEPS + 1, LOG_EVERY))
 
 
-def options(output: Path, workers: int = 1, placement: str = "replicated", **more: object) -> list[str]:
+def options(output: Path | str, workers: int = 1, placement: str = "replicated", **more: object) -> list[str]:
     """The overrides of a run named `run`; `more` with __ for the dots of a key."""
     keys: dict[str, object] = {"output": output, "name": "run", "cluster.num_workers": workers, **PACE}
     keys |= {"cluster.placement": placement, **{key.replace("__", "."): value for key, value in more.items()}}
@@ -282,7 +282,7 @@ def test_a_second_ctrl_c_stops_at_once(environment: dict[str, str], tmp_path: Pa
     said, _ = run.communicate()
     assert run.returncode == 130, said
     assert "stopping with a checkpoint; a second signal stops at once" in said
-    assert "the same command goes on from the newest checkpoint" in said
+    assert "the same command resumes from the newest checkpoint" in said
     assert mlflow_status(tmp_path, "run") == "KILLED"
     assert_nothing_left(environment)
 

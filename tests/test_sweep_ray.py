@@ -122,7 +122,7 @@ def test_a_sweep_killed_on_the_way_ends_in_figures_a_config_and_a_registered_mod
     sweep = command[-1]
     capsys.readouterr()
     assert main([sweep]) == 2
-    assert "holds this sweep already; --resume goes on with it" in capsys.readouterr().err
+    assert "holds this sweep already; --resume continues it" in capsys.readouterr().err
     assert main([sweep, "--seed", "6", "--resume"]) == 2
     error = capsys.readouterr().err
     assert "holds another sweep" in error
@@ -277,7 +277,7 @@ def test_a_stopped_sweep_is_killed_in_mlflow_and_leaves_nothing_behind(
     process.send_signal(number)
     said, _ = process.communicate()
     assert process.returncode == code, said
-    assert "stopped; the same command with --resume goes on" in said
+    assert "stopped; the same command with --resume continues" in said
     assert mlflow_status(tmp_path, "s") == "KILLED"
     assert_nothing_left(environment)
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from toposampler.commands.usage import WIDTH
-from toposampler.training.config import RunConfig, run_folder, seeds_of
+from toposampler.training.config import RunConfig, as_known, run_folder, seeds_of
 
 MAKERS = 12
 """generators that have a line, at most"""
@@ -17,22 +18,22 @@ def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result of a run, or of those of several seeds, and where to look; the last line is the most useful place."""
     from toposampler.distributed.driver import recorded_on_mlflow, where_to_look
 
-    folder = run_folder(config)
+    folder = as_known(config)
     if config.seeds is None:
         yield from in_words(result)
         yield from _makers(result)
         yield from _table(config, result)
         yield from result.get("components", {}).get("in_words", ())
-        yield f"figures  {folder / 'figures'}"
-        yield f"samples  {folder / 'samples.npz'}"
+        yield f"figures  {folder}/figures"
+        yield f"samples  {folder}/samples.npz"
     else:
         yield from _table_of_seeds(config, result)
         yield f"runs     {folder}/seed-*, each a run of its own; figures of seed-{result['typical']}, the most typical"
-        yield f"result   {folder / 'result.json'}"
+        yield f"result   {folder}/result.json"
     yield f"model    {result['model']}"
     if recorded_on_mlflow(config):
-        yield f"look     {where_to_look(config.tracking, folder)}"
-    report = folder / "figures" / "report.html"
+        yield f"look     {where_to_look(config.tracking, Path(folder))}"
+    report = run_folder(config) / "figures" / "report.html"
     if report.exists():
         yield f"report   {report.as_uri()}"
 
@@ -85,7 +86,7 @@ def _table(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
             notes.append(f"{real['n']:,} real: {real['metrics'][name]:.3g}")
         yield f"  {label:<{width}}  {value:>10}  {'   '.join(filter(None, notes))}".rstrip()
     if rest := len(metrics) - len(names) - ("active_generators" in metrics):
-        yield f"metrics  {rest} more in {run_folder(config) / 'result.json'}, and in the report"
+        yield f"metrics  {rest} more in {as_known(config)}/result.json, and in the report"
 
 
 def _table_of_seeds(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
@@ -98,7 +99,7 @@ def _table_of_seeds(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
         yield f"  {name:<{width}}{numbers}  {_better(name)}".rstrip()
     yield f"  generator_steps {result['generator_steps']:,}, seconds {result['seconds']:g}"
     if number := len(result["spread"]) - len(spread):
-        yield f"metrics  {number} more, of single components, in {run_folder(config) / 'result.json'}"
+        yield f"metrics  {number} more, of single components, in {as_known(config)}/result.json"
     for seed, reason in result["failed"].items():
         yield f"failed   seed {seed}: {reason}"
 

@@ -5,10 +5,10 @@
 SWEEP is a YAML file, or the name of a sweep that comes with the package, such as lines.
 
 Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with
-RAY_ADDRESS set, it works on that cluster. A sweep that was stopped or killed goes on with --resume:
-trials that have ended are not trained again, the others go on from their newest checkpoints.
+RAY_ADDRESS set, it works on that cluster. A sweep that was stopped resumes with --resume:
+trials that have ended are not trained again, the others resume from their newest checkpoints.
 
-  --resume   go on with the sweep that the folder holds (or begin it)
+  --resume   resume the sweep that the folder holds (or begin it)
   --dry-run  show the space, the number of trials and how many fit at a time, and start nothing
 """
 
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on", file=sys.stderr)
+        print("stopped; the same command with --resume continues", file=sys.stderr)
         return 128 + stopped_by[0]
     return 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from toposampler.errors import RunInterruptedError
+from toposampler.errors import RunInterruptedError, TimeUsedError
 from toposampler.files import write_atomically
 
 STOP = "stop"
@@ -73,6 +73,8 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
     stop.at_once = handlers
     try:
         yield
+    except TimeUsedError:  # by its own configuration
+        raise
     except RunInterruptedError as error:  # by way of Ray, which was faster, or somebody else wrote `stop`
         raise StoppedBySignalError(str(error), stop.number) from None
     except SystemError:  # where an exception of a handler comes in Ray's compiled code at a bad moment

@@ -58,7 +58,7 @@ def content(
     """
     makers = [maker.id for maker in findings.makers]
     parts: dict[str, Any] = {
-        "data": {"lines": describe(dataset), "sha256": dataset.digest(), "n": len(dataset.x)},
+        "data": {"lines": describe(dataset), "sha256": dataset.digest(), "n": len(dataset)},
         "environment": _environment(),
     }
     if len(dataset.shape) == 3:

@@ -84,7 +84,7 @@ def read_run(folder: Path, label: str, result: Mapping[str, Any] | None = None) 
     except FileNotFoundError:
         raise UserError(
             f"{folder} has no result.json: its training has not ended; "
-            f"toposampler train --resume {folder.name} --output {folder.parent} goes on with it"
+            f"toposampler train --resume {folder.name} --output {folder.parent} resumes it"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from toposampler.metrics.catalog import by_block, kind_of
@@ -13,13 +13,19 @@ TRIALS = 10
 """trials in a table, at most: the best"""
 
 
-def table(heads: Sequence[str], rows: Iterator[Sequence[str]], hints: dict[str, str] | None = None) -> Iterator[str]:
-    """A table of text; the first cell of a row is its head, with what `hints` says of it shown on hover."""
+def table(
+    heads: Sequence[str], rows: Iterable[Sequence[str]], hints: Mapping[str, str] | None = None, words: bool = False
+) -> Iterator[str]:
+    """A table of text; the first cell of a row is its head, with what `hints` says of it shown on hover. A row of one
+    cell heads those below it; with `words` the last column is text."""
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
-    yield f'<div class="wide"><table>\n<thead><tr>{cells}</tr></thead>\n<tbody>'
+    kind = ' class="words"' if words else ""
+    yield f'<div class="wide"><table{kind}>\n<thead><tr>{cells}</tr></thead>\n<tbody>'
     for first, *values in rows:
         hint = (hints or {}).get(first, "")
         attribute = f' title="{escape(hint)}" class="hint"' if hint else ""
+        if not values:
+            attribute = f' class="block" colspan="{len(heads)}"'
         rest = "".join(f"<td>{escape(value)}</td>" for value in values)
         yield f'<tr><th scope="row"{attribute}>{escape(first)}</th>{rest}</tr>'
     yield "</tbody></table></div>"
@@ -28,33 +34,26 @@ def table(heads: Sequence[str], rows: Iterator[Sequence[str]], hints: dict[str, 
 def metrics(run: FinishedRun) -> Iterator[str]:
     """Every metric with its interval, its direction, and what real points have."""
     real, judged = run.result.get("real") or {"n": 0, "metrics": {}}, int(run.result.get("judged", 0))
-    hints = {}
+    hints: dict[str, str] = {}
+    rows: list[Sequence[str]] = []
     for block, names in by_block(run.metrics).items():
-        yield f"<h3>{escape(block[0].upper() + block[1:])}</h3>"
-        rows = []
+        rows.append((block[0].upper() + block[1:],))
         for name in names:
             kind = kind_of(name)
-            hints[name] = "" if kind is None else f"{kind.meaning}; better: {kind.direction}"
+            meaning, better = ("", "") if kind is None else (kind.meaning, kind.direction)
+            hints[name] = "" if kind is None else f"{meaning}; better: {better}"
             ends = interval(name, run.metrics[name], judged)
             sure = "" if ends is None else f"{ends[0]:.3g} to {ends[1]:.3g}"
             against = real["metrics"].get(name)
             if name == "components_found":
                 against = run.metrics.get("components_found_real", against)
-            rows.append(
-                (
-                    name,
-                    f"{run.metrics[name]:.4g}",
-                    sure,
-                    "" if kind is None else kind.direction,
-                    "" if against is None else f"{against:.4g}",
-                    "" if kind is None else kind.meaning,
-                )
-            )
-        heads = ("", "value", "95 % interval", "better", f"{real['n']:,} real" if real["n"] else "real", "meaning")
-        yield from table(heads, iter(rows), hints)
+            shown = "" if against is None else f"{against:.4g}"
+            rows.append((name, f"{run.metrics[name]:.4g}", sure, better, shown, meaning))
+    heads = ("", "value", "95 % interval", "better", f"{real['n']:,} real" if real["n"] else "real", "meaning")
+    yield from table(heads, rows, hints, words=True)
     if real["n"]:
         yield (
-            f"<p class='note'>“{real['n']:,} real”: real points in the place of samples, against as many others. Of "
+            f'<p class="note">“{real["n"]:,} real”: real points in the place of samples, against as many others. Of '
             "fewer points distances are larger and coverage is less, so compare orders of magnitude. Intervals are "
             "Wilson's, of shares of samples; the others need several draws: <code>toposampler evaluate</code>.</p>"
         )
@@ -82,7 +81,7 @@ def generators(run: FinishedRun) -> Iterator[str]:
     yield from table(("generator", "mass", "component", "purity", "next component", "off the data"), rows)
     if len(found["components"]) > 1:
         yield "<h3>Components of the data</h3>"
-        rows = (
+        parts = (
             (
                 str(m),
                 f"{one['mass']:.4f}",
@@ -92,7 +91,7 @@ def generators(run: FinishedRun) -> Iterator[str]:
             )
             for m, one in enumerate(found["components"])
         )
-        yield from table(("component", "mass in the data", "of samples", "of the prior", "covered"), rows)
+        yield from table(("component", "mass in the data", "of samples", "of the prior", "covered"), parts)
     yield (
         f"<p><strong>Memorization:</strong> {found['copies']:.1%} of samples are nearer to a data point than 5 % of "
         "data points are to their nearest other. Fresh draws of the data have about 5 %, copies 100 %.</p>"
@@ -108,7 +107,7 @@ def spread(run: FinishedRun) -> Iterator[str]:
         for name in names
     ]
     heads = (f"{len(run.result['members'])} members", "mean", "standard deviation", "least", "greatest")
-    yield from table(heads, iter(rows), {name: k.meaning for name, *_ in rows if (k := kind_of(name))})
+    yield from table(heads, rows, {name: k.meaning for name, *_ in rows if (k := kind_of(name))})
     for seed, reason in run.result.get("failed", {}).items():
         yield f'<p class="warning">Seed {escape(str(seed))} has no result: {escape(str(reason))}</p>'
 

@@ -34,6 +34,7 @@ def number(value: float) -> str:
     """A share as the papers write it: .59, .002, 1.00."""
     digits = 2 if value >= 0.095 or value == 0 else min(6, 1 - math.floor(math.log10(abs(value))))
     text = f"{value:.{digits}f}"
+    text = text.rstrip("0") if digits > 2 else text
     return text[1:] if text.startswith("0.") else text
 
 

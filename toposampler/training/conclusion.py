@@ -59,7 +59,7 @@ def conclude(
     records = read_records(folder / "metrics.jsonl")
     words = {
         "verdict": verdict(findings),
-        "warnings": list(warnings(findings, records, len(dataset.x))),
+        "warnings": list(warnings(findings, records, len(dataset))),
         "findings": findings.as_json(),
         "judged": len(sampled[0]),
         "real": real_against_real(dataset, seed),

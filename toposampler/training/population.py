@@ -29,6 +29,7 @@ from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.config import RunConfig
+from toposampler.training.feed import expect_next
 from toposampler.training.loop import Loop
 from toposampler.training.optimisation import EPSILON, FlatPlayer
 
@@ -105,6 +106,7 @@ class Population:
         noise = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
         first = self.loops[0]
         real = first.data[indices]
+        expect_next(self.loops)
         labels = None if first.labels is None else first.labels[indices]
         constants = self._constants(real)
         return [

@@ -24,6 +24,7 @@ from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
+from toposampler.storage import Store, fetched
 from toposampler.systems import Prepared
 from toposampler.training.checkpoint import (
     checkpoint_name,
@@ -36,8 +37,10 @@ from toposampler.training.conclusion import conclude, write_page
 from toposampler.training.config import (
     RunConfig,
     as_begun,
+    as_known,
     check_workers,
     differences,
+    run_address,
     run_folder,
     stored_config,
 )
@@ -107,6 +110,11 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     config, networks = given_or_named(config, networks)
     system = config.system
     system.check_data(dataset)
+    if dataset.rows is not None and len(dataset) < config.training.batch_size:
+        raise UserError(
+            f"training.batch_size ({config.training.batch_size}) is more than the {len(dataset):,} images there are: "
+            "a batch would hold some of them twice; give less, or more images"
+        )
     if (system.generator_network, system.critic_network) != ("default", "default"):
         with torch.random.fork_rng(devices=()):
             system.build(dataset.shape, networks)
@@ -149,13 +157,13 @@ def begin(
 
 
 def _resume(run: Run, group: ProcessGroup) -> None:
-    """Have every rank go on from the newest checkpoint, or from a first one that holds the model to begin with.
+    """Have every rank resume from the newest checkpoint, or from a first one that holds the model to begin with.
 
     Raises UserError as `newest_checkpoint` and `initial_state`.
     """
     newest = alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
     if path := group.first(newest[0] if newest else None):
-        alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        alike(group, lambda: run.resume(path, newest[1] if newest else run.read(path)))
 
 
 def keep_shorter_result(folder: Path, steps: int) -> None:
@@ -207,6 +215,11 @@ class Run:
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         self.prepared = prepared or config.system.prepare(self.dataset)
+        if self.dataset.rows is not None and self.prepared.labels is not self.dataset.labels:
+            raise UserError(
+                f"system.name {config.system.name} finds components in all of its data, and with data.cache "
+                f"{getattr(config.data, 'cache', None)} only a part is in memory: set data.cache device"
+            )
         check_workers(config.model_copy(update={"system": self.prepared.config}), group.size)
         torch.manual_seed(config.seed)
         system = self.prepared.build(self.dataset.shape, networks, placement.shard)
@@ -255,16 +268,26 @@ class Run:
             save_checkpoint(path, state)
         except RuntimeError as error:  # torch's zip writer, on a full disk
             raise UserError(f"{path} cannot be written: {error}") from None
+        if address := run_address(self.config):  # where the other ranks read it
+            Store(address).put(path, f"checkpoints/{path.name}")
         return path, state
 
+    def read(self, path: Path) -> dict[str, Any]:
+        """The state in the checkpoint `path` of rank 0, which may be on another machine. Raises UserError."""
+        address = run_address(self.config)
+        if address is None:
+            return read_checkpoint(path)
+        with fetched(f"{address}/checkpoints/{path.name}") as copy:
+            return read_checkpoint(copy)
+
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the checkpoint `path` holds."""
+        """Resume from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         if state.get("prepared", self.prepared.digest()) != self.prepared.digest():
             raise UserError(
                 f"{path} was written with other components of the same data ({state['decided']}) than are found now "
-                f"({dict(self.prepared.decided)}): go on with the version that wrote it, or give another --name"
+                f"({dict(self.prepared.decided)}): continue with the version that wrote it, or give another --name"
             )
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
@@ -300,7 +323,9 @@ class Run:
                     iteration_ends()
                     self.look_up()
         except TrainingStoppedError as error:
-            raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
+            raise TrainingStoppedError(
+                f"{error}; last good checkpoint: {self._newest_as_known() or 'none yet'}"
+            ) from None
         self.paused = time.monotonic()
 
     def look_up(self) -> dict[str, float] | None:
@@ -318,7 +343,7 @@ class Run:
         if reason := self.stopping.after(step):
             if not saves:
                 self.save()
-            message = f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}"
+            message = f"stopped after generator step {step}; checkpoint: {self._newest_as_known()}"
             raise RunInterruptedError(message, reason)
         return recorded
 
@@ -370,6 +395,7 @@ class Run:
             "prepared": self.prepared.digest(),
             "shape": list(self.dataset.shape),
             "data": self.digest,
+            "samples": len(self.dataset),
             "transform": None if self.dataset.transform is None else self.dataset.transform.state(),
             "seconds": self.seconds,
             "networks": {role: network.model_dump() for role, network in self.networks.items()},
@@ -380,6 +406,9 @@ class Run:
         self.newest = path
         if self.on_checkpoint is not None:
             self.on_checkpoint(self.loop.step, path)
+
+    def _newest_as_known(self) -> str | None:
+        return None if self.newest is None else as_known(self.config, self.newest)
 
     def _checkpoint_path(self) -> Path:
         return self.folder / "checkpoints" / checkpoint_name(self.loop.step)
@@ -396,7 +425,7 @@ class Run:
             raise TrainingStoppedError(fault)
 
     def finish(self, figures: bool = True) -> dict[str, Any] | None:
-        """Evaluate, draw the figures unless told not to, and write samples.npz and, last of all, result.json: rank 0,
+        """Evaluate, draw the figures unless asked not to, and write samples.npz and, last of all, result.json: rank 0,
         from all samples."""
         log.info("evaluating %d samples", self.config.training.evaluation_samples)
         samples, ids = self._samples(self.config.training.evaluation_samples)
@@ -435,7 +464,7 @@ class Run:
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
-            "model": str(self.newest),
+            "model": self._newest_as_known(),
             **words,
         } | ({} if self.origin is None else {"origin": self.origin})
         if self.prepared.report is not None:

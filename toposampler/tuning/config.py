@@ -64,7 +64,7 @@ class ASHA(Section):
 
 
 class PBT(Section):
-    """Population based training (Jaderberg et al. 2017): now and then the worst go on from the best, elsewhere."""
+    """Population based training (Jaderberg et al. 2017): now and then the worst resume from the best, elsewhere."""
 
     name: Literal["pbt"] = "pbt"
     rounds: int = Field(4, ge=2, le=10_000)
@@ -83,7 +83,7 @@ class SweepConfig(Section):
     """A sweep: one configuration, a space around it, and how it is searched."""
 
     name: str
-    """name of the sweep: its folder below `output`, its run in MLflow and, unless told otherwise, its model's name"""
+    """name of the sweep: its folder below `output`, its run in MLflow and, unless set otherwise, its model's name"""
     base: Path = Field(json_schema_extra=may(resume=True))
     """configuration that all trials share, as seen from the folder of this file; the best trial is compared with it"""
     overrides: dict[str, Any] = Field(default_factory=dict, json_schema_extra=may(resume=True))
@@ -292,6 +292,8 @@ def _check_scheduler(sweep: Sweep) -> None:
             f"base: seeds {sweep.base.seeds} is of a run; how many seeds each trial is trained with is the sweep's "
             "`repeats`"
         )
+    if sweep.base.training.minutes is not None:
+        raise UserError("base: training.minutes: trials are trained to their ends; leave it out")
     if sweep.parts is not None and sweep.steps < sweep.parts:
         raise UserError(f"scheduler: training.generator_steps {sweep.steps} are too few to be cut into so many parts")
     if config.repeats > 1 and several and not isinstance(config.scheduler, NoScheduler):

@@ -1,4 +1,4 @@
-"""A whole sweep, seen from its driver: begun or gone on with, followed, and brought to its end."""
+"""A whole sweep, seen from its driver: begun or resumed, followed, and brought to its end."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
 
 
 def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
-    """Run `sweep`, or with `resume` go on with what its folder holds of it.
+    """Run `sweep`, or with `resume` continue what its folder holds of it.
 
     Raises UserError for bad input, before anything starts.
     """
@@ -60,7 +60,7 @@ def prepared(sweep: Sweep, resume: bool) -> Sweep:
     sweep = replace(sweep, base=absolute(sweep.base))
     if (sweep.folder / "base.yaml").exists():
         if not resume:
-            raise UserError(f"{sweep.folder} holds this sweep already; --resume goes on with it")
+            raise UserError(f"{sweep.folder} holds this sweep already; --resume continues it")
         if changed := differences(sweep):
             lines = "\n".join(f"  {line}" for line in changed)
             raise UserError(f"{sweep.folder} holds another sweep; give another --name, or remove the folder:\n{lines}")

@@ -93,7 +93,7 @@ def trial_resources(cluster: ClusterConfig) -> tune.PlacementGroupFactory:
 
 
 class _Unsaved:
-    """What Tune writes to disk without it: Tune's own state is never gone on with, the sweep's ledger is."""
+    """What Tune writes to disk without it: Tune's own state is never resumed, the sweep's ledger is."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -55,7 +55,7 @@ class Plan:
     objectives: Mapping[str, Literal["minimize", "maximize"]]
     """metrics that every report has, and which way is better"""
     exchanges: bool = False
-    """whether reports carry checkpoints, for other trials to go on from"""
+    """whether reports carry checkpoints, for other trials to resume from"""
     registered: Registered = field(default_factory=Registered, compare=False)
     """what the driver was told of: a trial's process knows it once the plan has been unpickled"""
 
@@ -163,7 +163,7 @@ def _here(
     """Train runs in this process as one program, and wait at each report from `first` on: of each run its generator
     step, and all its metrics.
 
-    The runs are built once, where the first step is due, and go on from one report to the next as they are. `data` is
+    The runs are built once, where the first step is due, and resume from one report to the next as they are. `data` is
     called then, for what they are trained on.
     """
     runs: list[Run] = []

@@ -20,7 +20,7 @@ function svg(tag, attributes = {}, text = null) {
 
 function color(k) {
   if (k < COLORS.length) return k === 0 && DARK.matches ? "#4da3e0" : COLORS[k];
-  return `hsl(${Math.round((k * 222.5) % 360)} 65% ${DARK.matches ? 65 : 42}%)`;
+  return `hsl(${Math.round((k * 137.5 + 300) % 360)} ${k % 2 ? 75 : 45}% ${(DARK.matches ? 62 : 34) + 8 * (k % 3)}%)`;
 }
 
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();

@@ -130,7 +130,7 @@ function barcode(film) {
   let step = film.steps[film.steps.length - 1];
   const draw = () => {
     const bars = film.bars[nearestAt(film.steps, step)];
-    const width = Math.max(240, node.clientWidth || 300), half = (width - 16) / 2, height = 10 * ROWS + 44;
+    const width = Math.max(240, node.clientWidth || 300), half = (width - 16) / 2, height = 10 * ROWS + 50;
     const longest = 1.05 * Math.max(film.real_bars[0], bars[0], 1e-9);
     box.replaceChildren();
     box.setAttribute("width", width);
@@ -142,10 +142,10 @@ function barcode(film) {
         x: left, y: 18 + 10 * i, height: 6, rx: 1, width: Math.max(1, (bar / longest) * half), fill: j ? style("--bar") : style("--dim"),
       })));
       for (const at of ticks(0, longest, 3).filter((t) => t / longest < 0.93)) {
-        box.append(svg("text", { x: left + (at / longest) * half, y: height - 14, "text-anchor": at ? "middle" : "start" }, short(at)));
+        box.append(svg("text", { x: left + (at / longest) * half, y: height - 18, "text-anchor": at ? "middle" : "start" }, short(at)));
       }
     }
-    box.append(svg("text", { x: width / 2, y: height - 1, "text-anchor": "middle" }, "length, in the units of training"));
+    box.append(svg("text", { x: width / 2, y: height - 4, "text-anchor": "middle" }, "length, in the units of training"));
   };
   keep(draw);
   return { node, show: (at) => { step = at; draw(); } };

@@ -1,6 +1,6 @@
 "use strict";
 // The latent space of each generator, samples between components, images beside their nearest real ones.
-function map(one, tear, kind, found) {
+function map(one, kind) {
   const side = one.side, canvas = el("canvas", { class: "pixels", role: "img", "aria-label": `${kind} of generator ${one.generator}` });
   canvas.width = canvas.height = side;
   const components = bytes(one.components, Uint8Array), stretch = bytes(one.stretch, Float32Array);
@@ -37,10 +37,15 @@ function tearSection(run, place) {
     if (count > 1) {
       const shades = el("div");
       keep(() => shades.replaceChildren(legend(run.components.slice(0, 12).map((_, m) => [`component ${m}`, color(m)]))));
-      place.append(el("h3", {}, "Component reached"), shades,
-        el("div", { class: "grid maps" }, ...maps.map((one) => map(one, run.tear, "component"))));
+      const torn = maps.filter((one) => new Set(bytes(one.components, Uint8Array)).size > 1);
+      place.append(el("h3", {}, "Component reached"));
+      if (torn.length < maps.length) {
+        const whole = maps.filter((one) => !torn.includes(one)).map((one) => one.generator).join(", ");
+        place.append(el("p", {}, `One component alone is reached by generators ${whole}: their latent spaces are whole.`));
+      }
+      if (torn.length) place.append(shades, el("div", { class: "grid maps" }, ...torn.map((one) => map(one, "component"))));
     }
-    place.append(el("h3", {}, "Stretch (dark or bright: large)"), el("div", { class: "grid maps" }, ...maps.map((one) => map(one, run.tear, "stretch"))));
+    place.append(el("h3", {}, "Stretch (dark or bright: large)"), el("div", { class: "grid maps" }, ...maps.map((one) => map(one, "stretch"))));
   }
   if (between.length) {
     const xy = bytes(film.between, Uint16Array);

@@ -1,7 +1,7 @@
 "use strict";
 // Puts the parts of the page together.
 const runs = JSON.parse(document.getElementById("data").textContent);
-const PLAYED_MS = 220, SHOWN = 12;
+const PLAYED_MS = 220, SHOWN = 6, NAMED = 12;
 const AXES = { "generator steps": "steps", "seconds of training": "seconds", "real samples seen": "samples" };
 const followers = [];
 
@@ -51,7 +51,7 @@ function playSection() {
 function curvesSection() {
   const place = document.getElementById("curves");
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))];
-  const evals = names.filter((name) => name.startsWith("eval/"));
+  const evals = names.filter((name) => name.startsWith("eval/") && name !== "eval/components_found_real");
   const losses = names.filter((name) => !name.startsWith("eval/") && !name.startsWith("mass/"));
   if (!names.length) return;
   let axis = "generator steps";
@@ -89,7 +89,7 @@ function curvesSection() {
     const run = runs[0];
     const masses = names.filter((name) => name.startsWith("mass/"));
     const last = (name) => run.curves[name][run.curves[name].length - 1] || 0;
-    const most = [...masses].sort((a, b) => last(b) - last(a)).slice(0, SHOWN);
+    const most = [...masses].sort((a, b) => last(b) - last(a)).slice(0, NAMED);
     if (masses.length > 1) {
       section("Prior", ["prior"], (grid) => add(grid, `r(c) of ${most.length} generators`,
         most.map((name) => line(run, name, name.slice(5), () => color(Number(name.slice(5)))))));

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 DATA_NAMES = (
     "one of array, cifar10, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, shards, spheres, "
-    "stacked_mnist"
+    "stacked_mnist, swiss_roll"
 )
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 

@@ -92,6 +92,8 @@ def test_a_wheel_holds_the_package_and_its_configurations_and_nothing_else(tmp_p
     assert "toposampler = toposampler.commands.main:main" in scripts
     configs = {path.name for path in (site / "toposampler" / "configs").iterdir()}
     assert configs == {path.name for path in (ROOT / "configs").iterdir()}
+    static = Path("toposampler") / "reporting" / "static"
+    assert {path.name for path in (site / static).iterdir()} == {path.name for path in (ROOT / static).iterdir()}
     environment = {**os.environ, "PYTHONPATH": str(site)}
     commands = {"train lines_dmgan_pl --dry-run": "name: lines-dmgan-pl", "sweep lines --dry-run": "asha"}
     for command, said in commands.items():

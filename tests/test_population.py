@@ -32,6 +32,13 @@ VARIANTS = {
             "system__prior": {"entropy_schedule": "encoder", "entropy_decay_from": 0.1},
         },
     ),
+    "penalties by finite differences": (
+        "wgan_gp",
+        {  # a small epsilon would divide rounding by it
+            "system__adversarial": "relativistic",
+            "system__penalty": {"gradient": "finite_difference", "epsilon": 1},
+        },
+    ),
     "lazy penalty, equal draw": (
         "dmgan_pl",
         {"system__penalty": {"every": 2, "final_weight": 0.5}, "system__draw": "equal"},

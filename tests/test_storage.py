@@ -79,6 +79,8 @@ AT_THE_END = [
     "metrics.jsonl",
     "result.json",
     "samples.npz",
+    "snapshots/step_00000000.npz",
+    "snapshots/step_00000020.npz",
 ]
 
 

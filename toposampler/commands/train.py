@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING
 
 from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.distributed.stop import StoppedBySignalError
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import TimeUsedError, TrainingStoppedError, UserError
 from toposampler.extras import installed, require
 from toposampler.files import REGISTERED
 from toposampler.packaged import find, packaged
@@ -62,12 +62,15 @@ KEYS = {"--init-from": "--init_from", "--init-state": "--init_state"}
 """options that set a key"""
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
 
+TIME_USED = 75
+"""exit code of a run that has more to do: EX_TEMPFAIL of sysexits.h, try again"""
 EXIT_CODES = """\
 exit codes:
   0    done
   1    a fault, with its traceback
   2    bad input: the message says which, and what would be right
   3    training stopped by its guards: the message says where the last good checkpoint is
+  75   the run has trained for its training.minutes and is not at its end: give the command again
   130  stopped by Ctrl-C, with a checkpoint of that moment; a second Ctrl-C stops at once
   143  stopped by SIGTERM (ray job stop), with a checkpoint of that moment
 """
@@ -129,6 +132,9 @@ def main(arguments: list[str]) -> int:
     except TrainingStoppedError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
+    except TimeUsedError as error:
+        print(f"{error}\nthe same command resumes from there", file=sys.stderr)
+        return TIME_USED
     except StoppedBySignalError as error:
         print(f"{error}\nthe same command resumes from there", file=sys.stderr)
         return 128 + error.number

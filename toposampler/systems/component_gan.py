@@ -40,10 +40,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -88,6 +88,15 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     latent: LatentConfig = LatentConfig(kind="normal")
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
+    @model_validator(mode="after")
+    def _the_critic_is_given_the_component(self) -> Self:
+        if self.penalty.gradient != "exact":
+            raise ValueError(
+                f"penalty.gradient {self.penalty.gradient} is not for component_gan, whose critic is also given the "
+                "component"
+            )
+        return self
+
     @property
     def asks_the_data(self) -> bool:
         """See `SystemConfig.asks_the_data`."""
@@ -101,6 +110,8 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     def prepare(self, dataset: Dataset) -> Prepared:
         """Find the components of the data, and where each generator starts; see `SystemConfig.prepare`."""
         number = None if self.n_generators == "auto" else self.n_generators
+        if bad := int((~torch.isfinite(dataset.x.flatten(1)).all(dim=1)).sum()):
+            raise UserError(f"{bad} of {len(dataset.x)} samples have NaN or infinite values: leave them out")
         try:
             partition = find_partition(dataset.x, self.partition, number)
         except ValueError as error:

@@ -4,7 +4,7 @@
 same latents at that step: `samples`, float32 as networks see them, and `generators`, who made each; or for images
 `grid`, uint8 (rows, columns, C, H, W) from black to white, with a row for each generator of `generators`; and `prior`.
 
-The steps follow from the length of the run alone, so every worker knows them, and a run that goes on from a checkpoint
+The steps follow from the length of the run alone, so every worker knows them, and a run that resumes from a checkpoint
 writes what it would have written without the stop. A run that is lengthened keeps what it has and adds as many again.
 """
 

@@ -53,9 +53,10 @@ class Ledger:
     def __init__(self, sweep: Sweep) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{sweep.folder / 'ledger.db'}")
         self._study = optuna.create_study(
             study_name=sweep.config.name,
-            storage=f"sqlite:///{sweep.folder / 'ledger.db'}",
+            storage=self._storage,
             directions=list(sweep.config.objectives.values()),
             load_if_exists=True,
         )
@@ -80,13 +81,12 @@ class Ledger:
 
     def again(self, number: int) -> Entry:
         """The trial that was begun as `number`, to be resumed; its values are as they were."""
-        frozen = self._frozen(number)
-        suggest(self._sweep.space, optuna.Trial(self._study, frozen._trial_id))
+        suggest(self._sweep.space, self._trial(number))
         return self.entry(number)
 
     def report(self, number: int, steps: int, objectives: Sequence[float]) -> None:
         """Note what a running trial has come to."""
-        trial = optuna.Trial(self._study, self._frozen(number)._trial_id)
+        trial = self._trial(number)
         if len(objectives) == 1:  # the search also learns from trials that are stopped early
             trial.report(objectives[0], steps)
         trial.set_user_attr("objectives", list(objectives))
@@ -94,11 +94,11 @@ class Ledger:
 
     def moved(self, number: int, values: Values) -> None:
         """Note that a running trial continues with other `values` than it was begun with."""
-        optuna.Trial(self._study, self._frozen(number)._trial_id).set_user_attr("values", values)
+        self._trial(number).set_user_attr("values", values)
 
     def end(self, number: int, outcome: Outcome, note: str = "") -> None:
         """Note how a running trial ended."""
-        trial = optuna.Trial(self._study, self._frozen(number)._trial_id)
+        trial = self._trial(number)
         if note:
             trial.set_user_attr("note", note)
         objectives = self._frozen(number).user_attrs.get("objectives")
@@ -107,6 +107,10 @@ class Ledger:
     def front(self) -> list[int]:
         """The numbers of the finished trials that no other one beats in all objectives."""
         return sorted(trial.number for trial in self._study.best_trials)
+
+    def _trial(self, number: int) -> optuna.Trial:
+        study = self._storage.get_study_id_from_name(self._sweep.config.name)
+        return optuna.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study, number))
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]

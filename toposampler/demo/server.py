@@ -133,7 +133,10 @@ class _Sessions:
                 return
             self._races += 1
             try:
-                tell = partial(anyio.from_thread.run, _send, page, stop)
+
+                def tell(message: dict[str, Any]) -> None:
+                    anyio.from_thread.run(_send, page, stop, message)
+
                 await anyio.to_thread.run_sync(race, asked, tell, stop.is_set)
             except (UserError, TrainingStoppedError) as fault:
                 await _send(page, stop, error(str(fault), asked.race))

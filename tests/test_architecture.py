@@ -13,12 +13,12 @@ FLOORS = [
     ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting", "exporting"],
     ["distributed", "lookup", "evaluate_model", "api", "fitted"],
-    ["tuning"],
+    ["tuning", "demo"],
     ["commands", "__main__"],
 ]
-FLOORS[0] += ["background", "files", "extras", "packaged", "schedules"]
+FLOORS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}
 MODULES = sorted(
     p for p in (ROOT / "toposampler").rglob("*.py") if p.parent != ROOT / "toposampler" or p.stem != "__init__"

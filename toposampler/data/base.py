@@ -86,7 +86,7 @@ class Dataset:
         return x if self.transform is None else self.transform.without_mean(x)
 
     def digest(self) -> str:
-        """SHA-256 of points and labels: a run goes on only with the data it was begun with.
+        """SHA-256 of points and labels: a run is resumed only with the data it was begun with.
 
         Standardising the data does not change it.
         """

@@ -1,6 +1,6 @@
 """Decoded images in one file on disk: filled once, whole or not used, and read row by row.
 
-Filling goes in the order of the files, goes on where it was stopped, and is done by one process: others wait for it.
+Filling goes in the order of the files, resumes where it was stopped, and is done by one process: others wait for it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class DecodedImages:
             draft.
 
     Raises UserError if the file cannot be written, as on a full disk, or more images are unreadable than may be; what
-    was decoded is kept, and the next call goes on from there.
+    was decoded is kept, and the next call resumes from there.
     """
 
     def __init__(self, images: StreamedImages, path: Path) -> None:

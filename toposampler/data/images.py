@@ -32,7 +32,7 @@ one altered byte in a header asks for gigabytes"""
 TURNED = frozenset({"exif", "xmp"})
 """what a JPEG file has, of which one can say that the picture is turned"""
 COMMON = ".png, .jpg, .tif, .gif, .webp and others that Pillow reads"
-"""for messages, as all endings take two lines"""
+"""for messages, as all extensions take two lines"""
 
 
 @cache
@@ -46,10 +46,10 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def suffixes() -> tuple[str, ...]:
-    """The endings of the images that this Pillow reads, sorted: of several images in one file, the first."""
+    """The extensions of the images that this Pillow reads, sorted: of several images in one file, the first."""
     from PIL import Image
 
-    return tuple(sorted(ending for ending, of in Image.registered_extensions().items() if of in formats()))
+    return tuple(sorted(extension for extension, of in Image.registered_extensions().items() if of in formats()))
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -79,9 +79,10 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def by_suffix(paths: Iterable[Path]) -> str:
-    """How many of `paths` have which ending, the most frequent first: "10 .jpg, 2 .tif, 1 without ending"."""
-    counts = Counter(path.suffix.lower() or "without ending" for path in paths)
-    return ", ".join(f"{n:,} {ending}" for ending, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """How many of `paths` have which extension, the most frequent first: "10 .jpg, 2 .tif, 1 without extension"."""
+    counts = Counter(path.suffix.lower() or "without extension" for path in paths)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {extension}" for extension, n in ordered)
 
 
 def _leads_back(link: Path) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -85,7 +85,7 @@ class Prepared:
         return system
 
     def digest(self) -> str:
-        """SHA-256 of all that the data decided: alike on all workers, and when a run goes on."""
+        """SHA-256 of all that the data decided: alike on all workers, and when a run is resumed."""
         sha = hashlib.sha256(repr(sorted(self.decided.items())).encode())
         if self.labels is not None:
             sha.update(self.labels.numpy().data)
@@ -149,6 +149,11 @@ class SystemConfig(Section):
         return 1
 
     @property
+    def n_directions(self) -> int:
+        """How many random directions in the space of samples the losses take for each row of a batch."""
+        return 0
+
+    @property
     def least_batch(self) -> int:
         """The least global batch on which every loss is defined."""
         return 2
@@ -170,6 +175,11 @@ class SystemConfig(Section):
         whose losses take another number at another step overrides this.
         """
         return dict(self._constants)
+
+    def rhythm(self, step: int) -> Hashable:
+        """What decides which operations the losses make after `step` generator steps, beside `System.schedule`: steps
+        of equal rhythm differ in their `constants` alone."""
+        return None
 
     def left_out(self) -> frozenset[str]:
         """The keys that are 0, and whose terms are then not computed at all."""
@@ -234,6 +244,9 @@ class System(nn.Module, ABC):
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
+    capturable: bool = True
+    """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
+    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A page of another package has to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
 
@@ -241,7 +254,7 @@ class System(nn.Module, ABC):
         self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.shape = config, shape
         self.networks = networks or Networks()
         self.shard = shard
         self.K = config.K
@@ -312,10 +325,15 @@ class System(nn.Module, ABC):
 
         Latents `z` (..., d), generator ids `c`, the places `epsilon` in [0, 1] of the gradient penalty, and, where c is
         not drawn from r(c), which only training may do, the `weight` of every sample. The ids are on the CPU, as they
-        steer the work; all else is on the device.
+        steer the work; all else is on the device. Where losses take some, `direction` is (..., m, *shape), standard
+        normal: in training only.
         """
         dtype = next(self.parameters()).dtype
-        return {
+        directions: Noise = {}
+        if training and (m := self.config.n_directions):
+            size = (batches, n, m, *self.shape)
+            directions["direction"] = torch.randn(size, generator=rng, device=rng.device, dtype=dtype)
+        return directions | {
             "z": self.latent.draw((batches, n), rng, dtype),
             "c": self.draw_generators(batches, n, rng, training),
             "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toposampler.systems import Player
 from toposampler.training.process_group import ProcessGroup
 
 EPSILON = 1e-8
 """of Adam, torch's default"""
+
+Moments = dict[str, Tensor]
 
 
 class FlatPlayer:
@@ -32,19 +33,20 @@ class FlatPlayer:
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
         self.gradients = torch.zeros_like(self.values)
         self.ranges: dict[str, tuple[int, int]] = {}
-        groups: list[dict[str, Any]] = []
+        self._moments: dict[str, Moments] = {}
         end = 0
         for name, module in player.modules.items():
             start, end = end, end + sum(p.numel() for p in module.parameters())
             self.ranges[name] = (start, end)
-            flat = nn.Parameter(self.values[start:end])
-            flat.grad = self.gradients[start:end]
-            optimiser = player.optimisers[name]
-            groups.append({"params": [flat], "lr": optimiser.learning_rate, "betas": optimiser.betas})
+            like = self.values[start:end]
+            step = torch.zeros((), dtype=torch.float32, device=like.device)
+            self._moments[name] = {
+                "step": step,
+                "exp_avg": torch.zeros_like(like),
+                "exp_avg_sq": torch.zeros_like(like),
+            }
         assert local in (None, next(iter(self.ranges))), "what is shared with other workers lies in one piece"
         self.n_local = 0 if local is None else self.ranges[local][1]
-        self._adam = torch.optim.Adam(groups, eps=EPSILON, fused=True)
-        self._learning_rates = [group["lr"] for group in groups]
         position = 0
         for p in self.parameters:
             span = slice(position, position := position + p.numel())
@@ -56,8 +58,6 @@ class FlatPlayer:
         self.values, position = values, 0
         for p in self.parameters:
             p.data = values[position : (position := position + p.numel())].view_as(p)
-        for span, group in zip(self.ranges.values(), self._adam.param_groups, strict=True):
-            group["params"][0].data = values[slice(*span)]
 
     def freeze(self, frozen: bool) -> None:
         """Take this player's parameters out of (or back into) the graphs that other losses build."""
@@ -79,28 +79,58 @@ class FlatPlayer:
         if self.n_local:
             self.gradients[: self.n_local] /= group.size
 
+    @property
+    def learning_rates(self) -> list[float]:
+        """Of the modules, in the order of `ranges`, at the start of the run."""
+        return [self.optimisers[name].learning_rate for name in self.ranges]
+
     def step(self, learning_rate_scale: float) -> None:
         """One step of Adam down `gradients`, which are zero afterwards."""
-        for group, learning_rate in zip(self._adam.param_groups, self._learning_rates, strict=True):
-            group["lr"] = learning_rate * learning_rate_scale
-        self._adam.step()
+        self.descend([learning_rate * learning_rate_scale for learning_rate in self.learning_rates])
         self.gradients.zero_()
 
-    def moments(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        """Adam's state by module: `exp_avg` and `exp_avg_sq` (flat, as `values`), `step`; empty at first."""
-        for name, group in zip(self.ranges, self._adam.param_groups, strict=True):
-            yield name, dict(self._adam.state[group["params"][0]])
+    @torch.no_grad()
+    def descend(self, learning_rates: Sequence[float | Tensor]) -> None:
+        """One step of Adam (Kingma and Ba 2015, algorithm 1) down `gradients`, a kernel a module.
 
-    def load_moments(self, moments: dict[str, dict[str, Tensor]]) -> None:
-        """Take back what `moments` gave, in place where there are moments already."""
-        for (name, own), group in zip(self.moments(), self._adam.param_groups, strict=True):
-            given = {key: value.to(self.values.device) for key, value in moments[name].items()}
+        torch's own kernel, without the bookkeeping of `torch.optim.Adam`, which costs as much as the step of a small
+        network. Learning rates of the modules, in the order of `ranges`, may be tensors (): on CUDA of float32, for a
+        graph that is replayed with others.
+        """
+        for (name, (start, end)), learning_rate in zip(self.ranges.items(), learning_rates, strict=True):
+            step, mean, square = self._moments[name].values()
+            step += 1
+            one, two = self.optimisers[name].betas
+            torch._fused_adam_(
+                [self.values[start:end]],
+                [self.gradients[start:end]],
+                [mean],
+                [square],
+                [],
+                [step],
+                lr=learning_rate,
+                beta1=one,
+                beta2=two,
+                weight_decay=0,
+                eps=EPSILON,
+                amsgrad=False,
+                maximize=False,
+            )
+
+    def moments(self) -> Iterator[tuple[str, Moments]]:
+        """Adam's state by module: `step`, `exp_avg` and `exp_avg_sq` (flat, as `values`); zeros at first."""
+        return iter(self._moments.items())
+
+    def load_moments(self, moments: dict[str, Moments]) -> None:
+        """Take back what `moments` gave, in place; of a module without any, zeros."""
+        for name, own in self._moments.items():
             for key, value in own.items():
-                value.copy_(given[key]) if given else value.zero_()
-            if not own:
-                self._adam.state[group["params"][0]] = {key: value.clone() for key, value in given.items()}
+                value.copy_(moments[name][key]) if moments[name] else value.zero_()
 
-    def set_moments(self, name: str, moments: dict[str, Tensor]) -> None:
-        """Keep Adam's moments of one module, `exp_avg`, `exp_avg_sq` and `step`, in these tensors from now on."""
-        group = self._adam.param_groups[list(self.ranges).index(name)]
-        self._adam.state[group["params"][0]] = moments
+    def set_moments(self, name: str, moments: Moments) -> None:
+        """Keep Adam's moments of one module, `step`, `exp_avg` and `exp_avg_sq`, in these tensors from now on."""
+        self._moments[name] = moments
+
+    def state(self) -> list[Tensor]:
+        """All tensors that a step writes to."""
+        return [self.values, self.gradients, *(x for moments in self._moments.values() for x in moments.values())]

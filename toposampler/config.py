@@ -177,6 +177,9 @@ class TrainingConfig(Section):
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
     precision: Literal["fp32", "bf16", "fp64"] = "fp32"
     """arithmetic: fp32, bf16 autocast over fp32 weights, or fp64 (for checks)"""
+    graph: bool | Literal["auto"] = "auto"
+    """capture an iteration once for each shape and replay it (CUDA graphs): auto: on a GPU, where system and networks
+    allow it; true: or refuse the run; false: never. It changes results by rounding only"""
     log_every: int = Field(100, ge=1, le=10**9, json_schema_extra=may(branch=True))
     """generator steps between two lines of metrics.jsonl"""
     evaluate_every: int = Field(1000, ge=1, le=10**9, json_schema_extra=may(branch=True))

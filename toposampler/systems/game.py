@@ -6,7 +6,7 @@ The formulas are in `toposampler.losses`; here a critic is evaluated where they 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Literal, Self
 
 import torch
@@ -86,6 +86,10 @@ class GameConfig(Section):
         """See `SystemConfig.constants`."""
         own: dict[str, float] = super().constants(step, total_steps)  # type: ignore[misc]
         return own | {"penalty.weight": self.penalty.weight_after(step, total_steps)}
+
+    def rhythm(self, step: int) -> Hashable:
+        """See `SystemConfig.rhythm`: a lazy penalty is not computed at every step."""
+        return step % self.penalty.every == 0
 
 
 def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:

@@ -1,9 +1,11 @@
 """Every system of `toposampler.systems` on every data set of the family, with one budget for all.
 
-    python benchmarks/family.py [--systems wgan_gp,dmgan_pl] [--data ring,grid] [--seeds 3] [--workers 2] [--mlflow]
+    python benchmarks/family.py [--systems wgan_gp,dmgan_pl] [--data ring,grid] [--seeds 3] [--together]
+                                [--workers 2] [--mlflow]
 
 Data: lines of equal and of unequal masses, nested circles, the ring of 8 and the grid of 25 Gaussians, a 3x3 grid whose
-masses fall from 9 to 1, a grid of 25 whose masses rise from 1 to 25, a grid of 100, two spheres, and digits. A system
+masses fall from 9 to 1, a grid of 25 whose masses rise from 1 to 25, a grid of 100, two spheres, two 100-spheres,
+digits, and three that are one piece: a Gaussian, a ring, a Swiss roll. A system
 takes part by `configs/ring_NAME.yaml`: it is trained with the constants there, at its own number of critic steps to a
 generator step, until its critic has seen as many real samples as every other's (2,240,000 of points, 256,000 of images;
 `--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
@@ -11,9 +13,10 @@ Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points 
 105 to 892 for digits. One seed of all data sets and 17 systems took 5.0 hours of one core, so 3 take 15.
 
 After each run `--out` holds its row in DATA.json, after each data set DATA.md (the table), DATA.png (samples) and
-README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark goes on where it was stopped, and
+README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark resumes where it was stopped, and
 reads what is complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their
-constants are today's: systems and seeds are added to them, and the picture stays as it is.
+constants (`constants` in the same file) are today's: systems and seeds are added to them, and the picture stays as it
+is. A key that came later must have its default.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import family_report
-from family_runs import ENTRANTS, REAL, TARGETS, Task, fingerprint, run, run_config
+from family_runs import ENTRANTS, REAL, TARGETS, Task, are_todays, constants_of, fingerprint, run_config, run_seeds
 
 from runs import write_results
 from toposampler.config import TrackingConfig, flatten
@@ -101,12 +104,21 @@ def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
     if results["critic_samples"] != budget:
         raise UserError(f"{path} is of a budget of {results['critic_samples']}, not {budget}: choose another --out")
 
-    def is_todays(row: Row) -> bool:
-        if row["system"] not in (*ENTRANTS, REAL):
-            return False
-        return row["constants"] == fingerprint(Task(data, row["system"], row["seed"], options.budget, ""))
+    todays = {
+        row["constants"]: fingerprint(constants_of(task))
+        for row in results["rows"]
+        if row["system"] in (*ENTRANTS, REAL)
+        for task in [Task(data, row["system"], row["seed"], options.budget, "")]
+        if are_todays(results["constants"][row["constants"]], task)
+    }
+    return [row | {"constants": todays[row["constants"]]} for row in results["rows"] if row["constants"] in todays]
 
-    return [row for row in results["rows"] if is_todays(row)]
+
+def groups(tasks: Iterable[Task], together: bool) -> list[list[Task]]:
+    """The runs that one process does at a time: one, or `together` all seeds of a system on a data set."""
+    if not together:
+        return [[task] for task in tasks]
+    return [list(some) for _, some in itertools.groupby(tasks, key=lambda task: (task.data, task.system))]
 
 
 def at_hand(task: Task) -> bool:
@@ -130,7 +142,8 @@ def benchmark(options: argparse.Namespace) -> None:
         for data in options.data:
             if not left[data]:
                 report(options, data, write_rows(options, data, rows[data].values()))
-        for row in on_workers(lambda: run, missing.values(), options.workers):
+        found = on_workers(lambda: run_seeds, groups(missing.values(), options.together), options.workers)
+        for row in itertools.chain.from_iterable(found):
             data, system, seed = row["data"], row["system"], row["seed"]
             rows[data][system, seed] = row
             left[data] -= 1
@@ -146,7 +159,10 @@ def write_rows(options: argparse.Namespace, data: str, rows: Iterable[Row]) -> l
     """Write DATA.json, with as many runs as there are; they come back in its order."""
     ordered = sorted(rows, key=lambda row: (row["system"], row["seed"]))
     budget = options.budget or TARGETS[data].budget
-    write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": ordered})
+    every = [constants_of(Task(data, system, 0, options.budget, "")) for system in {row["system"] for row in ordered}]
+    constants = {fingerprint(of_a_system): of_a_system for of_a_system in every}
+    content = {"data": data, "critic_samples": budget, "constants": dict(sorted(constants.items())), "rows": ordered}
+    write_results(options.out / f"{data}.json", content)
     return ordered
 
 
@@ -182,6 +198,7 @@ def main() -> None:
     parser.add_argument("--data", type=names(list(TARGETS)), default=list(TARGETS), help="comma-separated [all]")
     parser.add_argument("--seeds", type=positive, default=3)
     parser.add_argument("--budget", type=positive, help="real samples that each critic sees [see above]")
+    parser.add_argument("--together", action="store_true", help="train all seeds of a system at once, as a population")
     parser.add_argument("--workers", type=positive, default=2, help="runs at a time, one CPU each")
     parser.add_argument("--runs", type=Path, default=Path("runs/benchmark-family"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/family"))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.geometry import Discs
 from toposampler.data.lines import LinesConfig
 from toposampler.data.spheres import SpheresConfig
+from toposampler.data.swiss_roll import SwissRollConfig
 from toposampler.errors import TrainingStoppedError
 from toposampler.metrics.classes import CONFIDENCE, confident_classes, inter_mode_jsd
 from toposampler.metrics.classifier import classifier_of
@@ -28,9 +32,12 @@ from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.frechet import frechet_distance
 from toposampler.metrics.manifold import modes_covered, off_manifold
 from toposampler.priors.latent import LatentConfig
+from toposampler.records import read_records
 from toposampler.training import RunConfig, load_config
 from toposampler.training.config import run_folder
+from toposampler.training.seeds import FAILURE
 
+log = logging.getLogger(__name__)
 CONFIGS = Path(__file__).parent.parent / "configs"
 ENTRANTS = tuple(sorted(path.stem.removeprefix("ring_") for path in CONFIGS.glob("ring_*.yaml")))
 """what takes part: a configuration on the ring each, whose `system` section holds a system's constants"""
@@ -39,6 +46,15 @@ REAL = "real data"
 BATCH = 64
 PROTOCOL = 2500
 """samples among which modes are counted (Srivastava et al. 2017, and those who compare with them)"""
+EVALUATIONS, LAST = 10, 5
+"""evaluations of a run, and how many of them, the last ones, must all be good for a task to count as solved"""
+SOLVED = {
+    "off_manifold_0.05": (0.0, 0.05),
+    "coverage_0.05_mean": (0.95, 1.0),
+    "coverage_0.05_min": (0.5, 1.0),
+    "mass_tv": (0.0, 0.1),
+}
+"""least and greatest value of a good evaluation: few samples are off, all components are there, with their masses"""
 TAU = 0.05
 """how far off the support a sample may be; of Gaussians the support is the disc of 3 standard deviations"""
 SIZE_KEYS = ("n_generators", "n_categories", "n_components", "noise.branches")
@@ -62,6 +78,9 @@ class Target:
     budget: int = 2_240_000
     """real samples that the critic sees"""
     batch_growth: int = 4
+    samples: int = 10_000
+    """samples of the moving average that are judged, a fifth of it in training: enough for the sectors of the smallest
+    component, of which even a perfect sampler misses one of 8 with probability 8 (7/8)^n at n samples in it"""
     latent_dim: int | None = None
     """the least of systems that ask for another than the default; None, here and below: the system's own"""
     widths: tuple[int, int] | None = None
@@ -91,6 +110,7 @@ TARGETS = {
         25,
         50,
         reached=IN_A_MODE,
+        samples=20_000,
     ),
     "grid100": Target(
         "Grid of 100 Gaussians, 33 standard deviations apart",
@@ -98,10 +118,24 @@ TARGETS = {
         100,
         200,
         reached=IN_A_MODE,
+        samples=20_000,
     ),
     "spheres": Target(
         "Two spheres, 4 radii apart", SpheresConfig(), 2, 10, latent_dim=3, widths=(128, 64), critic_width=128
     ),
+    "spheres100": Target(
+        "Two 100-spheres, 4 radii apart",
+        SpheresConfig(dimension=100),
+        2,
+        10,
+        budget=560_000,
+        latent_dim=101,
+        widths=(128, 64),
+        critic_width=128,
+    ),
+    "one_gaussian": Target("One Gaussian", GaussiansConfig(n_modes=1), 1, 10, reached=IN_A_MODE),
+    "one_ring": Target("One ring", SpheresConfig(dimension=1, number=1), 1, 10),
+    "swiss_roll": Target("A Swiss roll", SwissRollConfig(), 1, 10, latent_dim=3, widths=(128, 64), critic_width=128),
     "digits": Target(
         "Digits of 8x8 pixels",
         DigitsConfig(),
@@ -114,6 +148,10 @@ TARGETS = {
         latent_dim=16,
     ),
 }
+
+
+Constants = dict[str, Any]
+"""of a run, by their dotted keys"""
 
 
 @dataclass(frozen=True)
@@ -155,7 +193,8 @@ def run_config(task: Task) -> RunConfig:
         "batch_growth": target.batch_growth,
         "critic_steps": ring.training.critic_steps,
         "generator_steps": steps,
-        "evaluate_every": steps,
+        "evaluate_every": max(1, steps // EVALUATIONS),
+        "evaluation_samples": target.samples,
         "checkpoint_every": max(1, steps // 5),
     }
     content = {
@@ -169,23 +208,81 @@ def run_config(task: Task) -> RunConfig:
     return validate(RunConfig, content)
 
 
-def fingerprint(task: Task) -> str:
-    """SHA-256 of all constants that a row depends on, among which is not where its run is kept."""
-    constants = TARGETS[task.data].data if task.system == REAL else run_config(task)
-    content = constants.model_dump(mode="json", exclude={"output"})
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def constants_of(task: Task, set_only: bool = False) -> Constants:
+    """All constants that a row depends on, whatever its seed: not where its run is kept, nor how often it is evaluated.
+
+    With `set_only` those alone that differ from the defaults of their keys.
+    """
+    config = TARGETS[task.data].data if task.system == REAL else run_config(task)
+    unlike = {"output", "name", "seed", "cluster", "tracking"} if isinstance(config, RunConfig) else set()
+    constants = flatten(config.model_dump(mode="json", exclude=unlike, exclude_defaults=set_only))
+    return {key: value for key, value in constants.items() if key != "training.evaluate_every"}
+
+
+def are_todays(constants: Constants, task: Task) -> bool:
+    """Whether a row that was made with `constants` is what `task` would give: keys that came later have defaults."""
+    today, later = constants_of(task), constants_of(task, set_only=True).keys() - constants.keys()
+    return not later and all(key in today and today[key] == value for key, value in constants.items())
+
+
+def fingerprint(constants: Constants) -> str:
+    """SHA-256 of `constants`: rows name them by it."""
+    return hashlib.sha256(json.dumps(constants, sort_keys=True).encode()).hexdigest()
+
+
+def run_seeds(tasks: Sequence[Task]) -> list[dict[str, Any]]:
+    """The rows of runs that differ in their seed: those that are not complete are trained at once, as a population.
+
+    Each member becomes a run like one trained alone. A run's seconds are its share of the population's.
+    """
+    missing = [task for task in tasks if task.system != REAL and not (_folder(task) / "result.json").exists()]
+    failed: dict[int, str] = {}
+    if len(missing) > 1:
+        one = run_config(missing[0])
+        seeds = [task.seed for task in missing]
+        name = f"{missing[0].data}-{missing[0].system}-seeds-{'-'.join(map(str, seeds))}"
+        together = validate(RunConfig, one.model_dump(mode="json") | {"name": name, "seeds": seeds})
+        try:
+            trained(together)
+        except TrainingStoppedError:
+            log.warning("%s: no seed has come to a result", name)
+        for task in missing:
+            member = run_folder(together) / f"seed-{task.seed}"
+            if (member / "result.json").exists():
+                result = json.loads((member / "result.json").read_text())
+                shared = {"seconds": round(result["seconds"] / len(missing), 1), "together": len(missing)}
+                (member / "result.json").write_text(json.dumps(result | shared, indent=2))
+                shutil.rmtree(_folder(task), ignore_errors=True)
+                member.rename(_folder(task))
+            else:
+                failed[task.seed] = (member / FAILURE).read_text()
+        shutil.rmtree(run_folder(together))
+    return [_failed(task, failed[task.seed]) if task.seed in failed else run(task) for task in tasks]
+
+
+def _folder(task: Task) -> Path:
+    return run_folder(run_config(task))
+
+
+def _row(task: Task) -> dict[str, Any]:
+    constants = fingerprint(constants_of(task))
+    return {"data": task.data, "system": task.system, "seed": task.seed, "constants": constants}
+
+
+def _failed(task: Task, why: str) -> dict[str, Any]:
+    return _row(task) | {"failed": why}
 
 
 def run(task: Task) -> dict[str, Any]:
-    """Train one run, go on with it or read it; its row. That of a run which broke down says why in `failed`."""
-    row: dict[str, Any] = {"data": task.data, "system": task.system, "seed": task.seed, "constants": fingerprint(task)}
+    """Train one run, resume it or read it; its row. That of a run which broke down says why in `failed`."""
+    row = _row(task)
     if task.system == REAL:
         return row | _of_real_data(task)
     config = run_config(task)
     try:
         result = trained(config)
     except TrainingStoppedError as error:
-        return row | {"failed": str(error)}
+        return _failed(task, str(error))
     dataset = config.data.load()
     system = config.system.prepare(dataset).build(dataset.shape)
     sampled = system.players()["generator"].modules
@@ -196,9 +293,23 @@ def run(task: Task) -> dict[str, Any]:
         "generator_steps": config.training.generator_steps,
         "critic_steps": config.training.critic_steps,
         "seconds": result["seconds"],
+        "together": result.get("together", 1),
+        "samples_seen": task.budget or TARGETS[task.data].budget,
         "active_generators": result["active_generators"],
+        **_solved(run_folder(config), result["metrics"]),
     }
     return row | _summary(result["metrics"]) | _by_modes(dataset, samples_of(config), Path(task.output))
+
+
+def _solved(folder: Path, metrics: dict[str, float]) -> dict[str, float]:
+    """`solved`: 1 if all of `SOLVED` holds at the last evaluations of a run, the last of which is its result."""
+    if not SOLVED.keys() <= metrics.keys():
+        return {}
+    records = [record.metrics for record in read_records(folder / "metrics.jsonl") if "eval/score" in record.metrics]
+    of_training = [{name: record[f"eval/{name}"] for name in SOLVED} for record in records]
+    evaluations = [*of_training[1 - LAST :], metrics]
+    good = (low <= found[name] <= high for found in evaluations for name, (low, high) in SOLVED.items())
+    return {"solved": float(len(evaluations) == LAST and all(good))}
 
 
 def samples_of(config: RunConfig) -> Tensor:
@@ -212,8 +323,11 @@ def _of_real_data(task: Task) -> dict[str, float]:
     torch.set_num_threads(1)
     data = TARGETS[task.data].data
     dataset = data.load()
-    fresh = data.model_copy(update={"n": 10_000, "seed": 1 + task.seed}).load().x
-    return _summary(evaluate(dataset, fresh, None, None, task.seed)) | _by_modes(dataset, fresh, Path(task.output))
+    n = TARGETS[task.data].samples
+    fresh = data.model_copy(update={"n": n, "seed": 1 + task.seed}).load().x
+    return _summary(evaluate(dataset, fresh, None, None, task.seed, max_real=n)) | _by_modes(
+        dataset, fresh, Path(task.output)
+    )
 
 
 def _summary(metrics: dict[str, float]) -> dict[str, float]:

@@ -7,7 +7,7 @@ samples. A row is the mean over the seeds, with the worst seed in brackets. The 
 constants (`configs/lines_dmgan_pl_author.yaml`) and show the share of samples off the manifold after 20,000 and 30,000
 steps (5 + 1), where the authors' program has .75 and .64.
 
-Runs are kept in `runs/benchmark-lines`: the benchmark goes on where it was stopped.
+Runs are kept in `runs/benchmark-lines`: the benchmark resumes where it was stopped.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
 
 Every critic sees 256,000 real images in batches of 32: 8,000 outer iterations with one critic step of the DMGANs, 4,000
 with two of the others (`configs/mnist_*.yaml`), 10 to 18 minutes of one core. FOLDER holds MNIST/raw. Runs are kept in
-`runs/benchmark-mnist`: the benchmark goes on where it was stopped.
+`runs/benchmark-mnist`: the benchmark resumes where it was stopped.
 """
 
 from __future__ import annotations

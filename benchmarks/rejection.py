@@ -9,7 +9,7 @@ within TAU of it, recall the covered share of its bins, 200 a segment, beside th
 the acceptance rate and the cost. The end says which points of WGAN-GP's samplers no point of DMGAN-PL dominates, with
 either truncation.
 
-Runs are kept in `runs/benchmark-rejection`: the benchmark goes on where it was stopped.
+Runs are kept in `runs/benchmark-rejection`: the benchmark resumes where it was stopped.
 """
 
 from __future__ import annotations

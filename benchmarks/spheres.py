@@ -12,7 +12,7 @@
 (d) z -> G(z): how far from a homeomorphism, with the barcodes of noise, latents, samples and data side by side. Where a
     branch is drawn beside z, the map is that of the latents, N(z) -> G(N(z)).
 
-Runs are kept in `runs/benchmark-spheres`: the benchmark goes on where it was stopped.
+Runs are kept in `runs/benchmark-spheres`: the benchmark resumes where it was stopped.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ to their end; TPE with ASHA begins trials until all have done as many steps toge
 trial that was trained to its end, at the moment when so many steps had been done; the median over the repeats (seeds of
 the search) is compared.
 
-Sweeps are kept in `runs/benchmark-sweep`: the benchmark goes on where it was stopped.
+Sweeps are kept in `runs/benchmark-sweep`: the benchmark resumes where it was stopped.
 """
 
 from __future__ import annotations

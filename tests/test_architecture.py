@@ -18,7 +18,7 @@ FLOORS = [
     ["tuning"],
     ["commands", "__main__"],
 ]
-FLOORS[0] += ["background", "files", "extras", "packaged", "schedules"]
+FLOORS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]
 FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}
 MODULES = sorted(
     p for p in (ROOT / "toposampler").rglob("*.py") if p.parent != ROOT / "toposampler" or p.stem != "__init__"

@@ -76,12 +76,12 @@ def test_the_table_has_mean_and_spread_best_score_first_and_says_what_broke_down
     assert report.seeds_of(rows[:4]) == "2 seeds"
     assert report.seeds_of(rows[4:]) == "1 seed"
     assert report.table("ring", rows).splitlines() == [
-        "| system | modes of 8 | prior error (TV) | score |",
-        "|---|---|---|---|",
-        "| real data | 8.0 | - | 0.700 |",
-        "| b (1 of 2 broke down) | 8.0 | - | 0.500 |",
-        "| a | 2.0 ± 1.4 | 0.500 ± 0.354 | 1.500 ± 0.707 |",
-        "| c (1 of 1 broke down) | - | - | - |",
+        "| system | modes of 8 | prior error (TV) | score | worst score |",
+        "|---|---|---|---|---|",
+        "| real data | 8.0 | - | 0.700 | - |",
+        "| b (1 of 2 broke down) | 8.0 | - | 0.500 | - |",
+        "| a | 2.0 ± 1.4 | 0.500 ± 0.354 | 1.500 ± 0.707 | 2.000 |",
+        "| c (1 of 1 broke down) | - | - | - | - |",
     ]
 
 
@@ -117,21 +117,67 @@ def test_a_run_gives_a_row_and_a_page_and_is_read_again(
     assert (tmp_path / "ring.png").stat().st_size > 1000
 
 
+@pytest.mark.slow
+def test_seeds_that_are_trained_at_once_give_the_rows_of_single_runs(runs: ModuleType, tmp_path: Path) -> None:
+    together = [runs.Task("ring", "wgan_gp", seed, 12_000, str(tmp_path / "all")) for seed in (0, 1)]
+    alone = runs.Task("ring", "wgan_gp", 1, 12_000, str(tmp_path / "one"))
+    rows = runs.run_seeds(together)
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert {path.name for path in (tmp_path / "all").iterdir()} == {"ring-wgan_gp-0", "ring-wgan_gp-1"}
+    assert runs.run_seeds(together) == rows
+    one = runs.run(alone)
+    assert (rows[1]["together"], one["together"]) == (2, 1)
+    assert rows[1]["constants"] == one["constants"]
+    assert rows[1]["score"] == pytest.approx(one["score"], abs=0.02)
+    assert rows[1]["solved"] == one["solved"] == 0
+
+
+def test_a_task_is_solved_where_each_of_the_last_evaluations_is_good(runs: ModuleType, tmp_path: Path) -> None:
+    good = {"off_manifold_0.05": 0.01, "coverage_0.05_mean": 0.99, "coverage_0.05_min": 0.9, "mass_tv": 0.01}
+
+    def solved(evaluations: list[dict[str, float]], last: dict[str, float]) -> dict[str, float]:
+        lines = [
+            {"step": step, "time": 0.0, "metrics": {f"eval/{k}": v for k, v in found.items()} | {"eval/score": 0.0}}
+            for step, found in enumerate(evaluations)
+        ]
+        (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return runs._solved(tmp_path, last)
+
+    bad = good | {"mass_tv": 0.2}
+    assert solved([bad, good, good, good, good], good) == {"solved": 1}
+    assert solved([good, bad, good, good, good], good) == {"solved": 0}
+    assert solved([good] * 5, good | {"coverage_0.05_mean": 0.9}) == {"solved": 0}
+    assert solved([good] * 3, good) == {"solved": 0}
+    assert solved([good] * 5, {"score": 0.0}) == {}
+
+
 def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, tmp_path: Path) -> None:
     import family
 
-    of_seed_0, of_data = (
-        runs.fingerprint(runs.Task("ring", system, 0, None, "elsewhere")) for system in ("wgan_gp", runs.REAL)
+    wgan_gp, sn_gan, real = (
+        runs.constants_of(runs.Task("ring", system, 0, None, "elsewhere"))
+        for system in ("wgan_gp", "sn_gan", runs.REAL)
     )
-    elsewhere = [
-        row("wgan_gp", 0, constants=of_seed_0, score=0.25),
-        row(runs.REAL, 2, constants=of_data, score=0.0),
+    constants = {
+        "earlier": {key: value for key, value in wgan_gp.items() if key != "training.minutes"},  # now at its default
+        "other": sn_gan | {"training.batch_size": 7},
+        "further": {key: value for key, value in wgan_gp.items() if key != "training.generator_steps"},  # at another
+        "real": real,
+    }
+    elsewhere = [row("wgan_gp", 0, constants="earlier", score=0.25), row(runs.REAL, 2, constants="real", score=0.0)]
+    rows = [
+        *elsewhere,
+        row("sn_gan", 1, constants="other"),
+        row("wgan_gp", 1, constants="further"),
+        row("removed", 0, constants="further"),
     ]
-    rows = [*elsewhere, row("wgan_gp", 1, constants=of_seed_0), row("removed", 0, constants=of_seed_0)]
-    (tmp_path / "ring.json").write_text(json.dumps({"critic_samples": runs.TARGETS["ring"].budget, "rows": rows}))
+    content = {"critic_samples": runs.TARGETS["ring"].budget, "constants": constants, "rows": rows}
+    (tmp_path / "ring.json").write_text(json.dumps(content))
     options = argparse.Namespace(out=tmp_path, runs=tmp_path / "runs", budget=None)
     assert family.known_rows("grid", options) == []
-    assert family.known_rows("ring", options) == elsewhere
+    assert family.known_rows("ring", options) == [
+        elsewhere[0] | {"constants": runs.fingerprint(wgan_gp)}, elsewhere[1] | {"constants": runs.fingerprint(real)}
+    ]  # fmt: skip
     with pytest.raises(UserError, match="budget of 2240000, not 1000: choose another --out"):
         family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000}))
 
@@ -146,7 +192,7 @@ def test_rows_are_added_to_those_there_are_and_runs_at_hand_are_read_again(
 
     monkeypatch.setattr(family, "on_workers", in_process)
     path = tmp_path / "out" / "ring.json"
-    common = {"data": ["ring"], "seeds": 1, "budget": 1000, "workers": 1, "mlflow": False}
+    common = {"data": ["ring"], "seeds": 1, "together": True, "budget": 1000, "workers": 1, "mlflow": False}
 
     def scores_after(system: str) -> dict[str, float]:
         options = argparse.Namespace(**common, systems=[system], runs=tmp_path / "runs", out=path.parent)

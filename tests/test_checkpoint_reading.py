@@ -259,7 +259,7 @@ def test_nothing_goes_before_two_good_ones_are_there(tmp_path: Path) -> None:
 
 
 def test_a_damaged_one_between_does_not_take_the_place_of_a_good_one(tmp_path: Path, caplog: Any) -> None:
-    """20 is damaged, so the run goes on from 10 and saves 25: 10 and 25 are the two good ones."""
+    """20 is damaged, so the run continues from 10 and saves 25: 10 and 25 are the two good ones."""
     ten, twenty, between = (tmp_path / f"step_{step:08d}.pt" for step in (10, 20, 25))
     save_checkpoint(ten, STATE)
     twenty.write_bytes(b"damaged")

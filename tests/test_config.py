@@ -15,7 +15,10 @@ from toposampler.training.config import RunConfig, differences, load_config, run
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-DATA_NAMES = "one of array, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, spheres, stacked_mnist"
+DATA_NAMES = (
+    "one of array, cifar10, circles, digits, face_bed, folder, gaussians, lines, mnist, npy, shards, spheres, "
+    "stacked_mnist, swiss_roll"
+)
 LINES = ROOT / "configs" / "lines_dmgan_pl.yaml"
 
 
@@ -55,7 +58,7 @@ def test_overrides_are_typed() -> None:
         (["--data.weights", "[1]"], "data.weights: needs 4 weights, one per component, got 1"),
         (
             ["--data.name", "linez"],
-            r"data.name: 'linez' is not known. Did you mean 'lines'\? Choose one of 'array', 'circles', 'di",
+            r"data.name: 'linez' is not known. Did you mean 'lines'\? Choose one of 'array', 'cifar10', 'circles', 'di",
         ),
         (["--system.generator.betas", "[0.5,1.5]"], r"system.generator: betas must lie in \[0, 1\)"),
         (["--training.precision", "fp8"], "training.precision: input should be 'fp32', .* or 'fp64' .*got 'fp8'"),
@@ -84,9 +87,11 @@ def test_a_mistake_is_named(arguments: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["s3://b/runs", "gs://b", "hdfs://h:8020/x", "file:///x", "az://c/x", "S3://b"])
-def test_remote_storage_is_refused_and_home_is_written_out(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_in_remote_storage_are_refused_and_home_is_written_out(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said = "remote storage is not supported yet: give a folder or file that all machines see"
-    places = {"output": [], "data.path": ["--data.name", "npy"], "data.labels": ["--data", "{name: npy, path: x}"]}
+    places = {"data.path": ["--data.name", "npy"], "data.labels": ["--data", "{name: npy, path: x}"]}
     for key, others in {**places, "data.root": ["--data.name", "mnist"]}.items():
         with pytest.raises(UserError, match=f"{key}: {said}"):
             load_config(LINES, [*others, f"--{key}", address])

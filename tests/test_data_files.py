@@ -217,7 +217,7 @@ def test_a_document_that_other_programs_run_is_no_picture_whatever_it_is_called(
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was run"))
     for name in "ab":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png", format="EPS")
-    with pytest.raises(UserError, match=r"a\.png cannot be read: cannot identify image file"):
+    with pytest.raises(UserError, match=r"a\.png cannot be read: it is of no kind of picture that Pillow reads"):
         FolderConfig(path=tmp_path).load()
 
 
@@ -234,5 +234,6 @@ def test_folder_refuses(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds 1 images beside its sub-folders x, y"):
         FolderConfig(path=tmp_path).load()
     (tmp_path / "x" / "broken.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
+    (tmp_path / "a.png").unlink()
     with pytest.raises(UserError, match=r"x/broken\.png cannot be read"):
         FolderConfig(path=tmp_path).load()

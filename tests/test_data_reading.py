@@ -311,7 +311,7 @@ def test_folder_reads_what_pillow_reads_and_says_what_it_left_out(tmp_path: Path
     assert data.labels.tolist() == [0, 0, 1, 1, 1]
     assert data.notes == (
         f"read 5 images below {tmp_path}: 2 .jpg, 1 .gif, 1 .tif, 1 .webp",
-        "left out 2 files that are no images: 1 .svg, 1 without ending",
+        "left out 2 files that are no images: 1 .svg, 1 without extension",
         "warning: no image is in the sub-folder birds",
     )
     assert describe(data)[-3:] == list(data.notes)

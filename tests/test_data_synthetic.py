@@ -23,6 +23,7 @@ from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.geometry import Discs, Segments, Spheres
 from toposampler.data.lines import LinesConfig
 from toposampler.data.spheres import SpheresConfig
+from toposampler.data.swiss_roll import FROM, HEIGHT, SCALE, TO, SwissRollConfig, spiral
 from toposampler.errors import UserError
 
 torch.set_num_threads(1)
@@ -38,6 +39,7 @@ SYNTHETIC = [
     SpheresConfig(n=5000, dimension=4, radius=0.5, distance=1.5),
     GaussiansConfig(n=5000),
     GaussiansConfig(n=5000, layout="grid"),
+    SwissRollConfig(n=5000),
 ]
 
 
@@ -229,3 +231,20 @@ def test_every_data_set_is_chosen_by_its_name() -> None:
             )
             is config
         )
+
+
+def test_a_swiss_roll_s_distance_is_that_to_its_surface() -> None:
+    roll = SwissRollConfig(n=500).load()
+    assert roll.manifold is not None
+    assert roll.manifold.distance(roll.x).max() < 2e-5
+    angle = torch.linspace(FROM + 0.1, TO - 0.1, 50)
+    flat = spiral(angle)
+    tangent = spiral(angle + 1e-3) - spiral(angle - 1e-3)
+    normal = torch.nn.functional.normalize(torch.stack((tangent[:, 1], -tangent[:, 0]), dim=1))
+    off = flat + 0.25 * normal
+    x = torch.stack((off[:, 0], torch.zeros(50), off[:, 1]), dim=1)
+    torch.testing.assert_close(roll.manifold.distance(x), torch.full((50, 1), 0.25), rtol=0, atol=1e-3)
+    above = torch.stack((flat[:, 0], torch.full((50,), HEIGHT / SCALE / 2 + 0.5), flat[:, 1]), dim=1)
+    torch.testing.assert_close(roll.manifold.distance(above), torch.full((50, 1), 0.5), rtol=0, atol=1e-5)
+    counts = torch.bincount(roll.manifold.bins(SwissRollConfig(n=50_000).load().x)[:, 0], minlength=50)
+    assert (counts - 1000).abs().max() < 5 * math.sqrt(1000)

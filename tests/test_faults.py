@@ -56,7 +56,7 @@ PACE = {
 ALL_STEPS = list(range(LOG_EVERY, STEPS + 1, LOG_EVERY))
 
 
-def options(output: Path, workers: int = 1, placement: str = "replicated", **more: object) -> list[str]:
+def options(output: Path | str, workers: int = 1, placement: str = "replicated", **more: object) -> list[str]:
     """The overrides of a run named `run`; `more` with __ for the dots of a key."""
     keys: dict[str, object] = {"output": output, "name": "run", "cluster.num_workers": workers, **PACE}
     keys |= {"cluster.placement": placement, **{key.replace("__", "."): value for key, value in more.items()}}
@@ -282,7 +282,7 @@ def test_a_second_ctrl_c_stops_at_once(environment: dict[str, str], tmp_path: Pa
     said, _ = run.communicate()
     assert run.returncode == 130, said
     assert "stopping with a checkpoint; a second signal stops at once" in said
-    assert "the same command goes on from the newest checkpoint" in said
+    assert "the same command resumes from the newest checkpoint" in said
     assert mlflow_status(tmp_path, "run") == "KILLED"
     assert_nothing_left(environment)
 
@@ -426,6 +426,37 @@ def test_a_node_is_announced_to_go(two_nodes: tuple[str, int], environment: dict
           f"{time.time() - at:.1f} s, with 5 s of grace")  # fmt: skip
     run.send_signal(signal.SIGTERM)
     assert run.wait() == 143
+
+
+@pytest.mark.slow
+def test_a_machine_joins(environment: dict[str, str], tmp_path: Path) -> None:
+    """No step is lost: the larger group goes on after the very step that the smaller one ended with."""
+    temporary, port, folder = Path(tempfile.mkdtemp(prefix="ray")), free_port(), tmp_path / "run"
+    head = ["--head", "--port", port, "--temp-dir", temporary, "--ray-client-server-port", free_port()]
+    ray_start([*head, "--include-dashboard", "false", "--num-cpus", 1], environment)
+    steps = 20 * STEPS
+    keys = {"training__checkpoint_every": steps, "training__generator_steps": steps, "cluster__min_workers": 1}
+    run = start(train(*options(tmp_path, 2, **keys)), environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"})
+    wait_until(lambda: recorded_steps(folder), run)
+    at = time.time()
+    ray_start(["--address", f"127.0.0.1:{port}", "--num-cpus", 1], environment)
+    grown = rf"at step (\d+) of {steps}, workers: 2"
+    wait_until(lambda: re.search(grown, (folder / "events.log").read_text()), run)
+    seconds = time.time() - at
+    (saved,) = folder.glob("checkpoints/step_*.pt")
+    found = re.search(grown, (folder / "events.log").read_text())
+    assert found is not None
+    assert int(found[1]) == int(saved.stem[5:]) >= recorded_steps(folder)[-1] - LOG_EVERY
+    before = recorded_steps(folder)[-1]
+    wait_until(lambda: recorded_steps(folder)[-1] > before, run)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate()
+    assert run.returncode == 143, said
+    assert "there is room for 2 workers, and 1 train: starting more, from a checkpoint" in said
+    assert recorded_steps(folder) == list(range(LOG_EVERY, recorded_steps(folder)[-1] + 1, LOG_EVERY))
+    print(f"recovery | a machine joins | goes on with 2 workers, no step lost | {seconds:.1f} s")
+    kill_all(environment)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 class Server:

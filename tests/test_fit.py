@@ -165,6 +165,7 @@ def test_a_schedule_fits_the_length_of_the_run(fit: Fit) -> None:
         ),
         ({"data__labels": [1, 2]}, r"labels must hold 60 integers, one per sample, found shape \(2,\)"),
         ({"seed": -1}, "seed: "),
+        ({"seeds": 2}, "seeds: fit returns one model; call it for each seed"),
     ],
 )
 def test_bad_keys_are_refused_before_anything_is_made(fit: Fit, tmp_path: Path, keys: Any, message: str) -> None:

@@ -59,7 +59,7 @@ def test_a_new_run_begins_with_the_weights_and_nothing_else(make_config: MakeCon
     assert same(state["loop"]["system"], donor["loop"]["system"])
     assert not any(state["loop"]["moments"]["critic"].values()), "Adam begins anew"
     assert state["data"] != donor["data"]
-    result = train(config, progress=False)  # goes on from step 5
+    result = train(config, progress=False)  # continues from step 5
     origin = {"init_from": str(model), "init_state": "weights", "name": "model", "system": "dmgan_pl"}
     assert result is not None
     assert result["origin"] == origin | {"generator_steps": 10, "data": {"name": "lines", "sha256": donor["data"]}}
@@ -176,7 +176,7 @@ def test_training_goes_on_under_another_name_as_if_it_had_not_stopped(make_confi
     ("overrides", "message"),
     [
         ({}, r"it has done 10 steps, and training.generator_steps is 10: give more"),
-        ({"data__weights": [0.7, 0.1, 0.1, 0.1]}, "init_state full goes on with the same data, and these are others"),
+        ({"data__weights": [0.7, 0.1, 0.1, 0.1]}, "init_state full continues with the same data, and these are others"),
         ({"training__generator_steps": 20, "training__batch_size": 16}, "training.batch_size: 8 -> 16"),
     ],
 )

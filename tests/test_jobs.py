@@ -57,7 +57,7 @@ def test_a_command_line_is_taken_apart(script: ModuleType) -> None:
         (["c.yaml", "--submit=ray://h:10001"], "address starts with http.* such as http://HEAD:8265"),
         (["--resume=", "x"], "--resume needs the name of a run"),
         (["c.yaml", "--local", "--submit", "http://h:1"], "--local trains in this process, --submit on a cluster"),
-        (["--resume", "x", "--init-from", "y"], "--resume goes on with a run, and --init-from begins a new one"),
+        (["--resume", "x", "--init-from", "y"], "--resume resumes a run, and --init-from begins a new one"),
         (["c.yaml", "--init-from"], "--init-from needs a model"),
         (["c.yaml", "--init-state", "--local"], "--init-state needs weights or full"),
     ],
@@ -184,7 +184,7 @@ def test_a_signal_while_waiting_leaves_the_job_running(
     monkeypatch.setattr(jobs, "submit", lambda *_: "run-1")
     monkeypatch.setattr(jobs, "follow", follow)
     assert script.main([CONFIG, "--submit", "http://h:8265"]) == code
-    assert "the job goes on; to stop it: ray job stop --address http://h:8265 run-1" in capsys.readouterr().err
+    assert "the job continues; to stop it: ray job stop --address http://h:8265 run-1" in capsys.readouterr().err
 
 
 def test_printed_commands_are_quoted() -> None:

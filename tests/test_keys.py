@@ -41,7 +41,8 @@ def runs() -> Iterator[RunConfig]:
 
 def test_every_key_has_the_answers_it_had_when_regular_expressions_gave_them() -> None:
     """keys.txt was written from MAY_CHANGE, ADOPTABLE and SEARCHABLE of commit 10a94fc. The length of a run, and how
-    often it is looked at, may be branched since: they are read anew at every step."""
+    often it is looked at, may be branched since: they are read anew at every step. So may the weights of losses of
+    DeLiGAN, MGAN, MDGAN and VEEGAN."""
     lines = [line.split() for line in (STORED / "keys.txt").read_text().splitlines()[1:]]
     stored = {key: set(answers) for key, *answers in lines}
     seen = set()

@@ -16,6 +16,7 @@ from toposampler.metrics.masses import (
     component_masses,
     component_prior,
     generator_components,
+    least_active,
     prior_total_variation,
 )
 
@@ -84,3 +85,10 @@ def test_active_generators() -> None:
     prior = torch.tensor([0.5, 0.489, 0.011, 0.0])
     assert active_generators(prior) == 3
     assert active_generators(prior, threshold=0.1) == 2
+
+
+def test_many_equal_generators_are_active() -> None:
+    assert active_generators(torch.full((100,), 0.01)) == 100
+    assert active_generators(torch.tensor([0.0199] * 50 + [0.0001] * 50)) == 50
+    assert [least_active(K) for K in (1, 20, 50)] == [0.01] * 3
+    assert least_active(200) == 0.0025

@@ -32,6 +32,13 @@ VARIANTS = {
             "system__prior": {"entropy_schedule": "encoder", "entropy_decay_from": 0.1},
         },
     ),
+    "penalties by finite differences": (
+        "wgan_gp",
+        {  # a small epsilon would divide rounding by it
+            "system__adversarial": "relativistic",
+            "system__penalty": {"gradient": "finite_difference", "epsilon": 1},
+        },
+    ),
     "lazy penalty, equal draw": (
         "dmgan_pl",
         {"system__penalty": {"every": 2, "final_weight": 0.5}, "system__draw": "equal"},
@@ -114,6 +121,10 @@ CLOCK = {"entropy_weight": [1, 3], "entropy_decay": [0.9, 0.8], "entropy_decay_f
 NUMBERS = {
     "wgan_gp": {"penalty.weight": [1, 3], "critic.learning_rate": [1e-3, 1e-2], "generator.learning_rate": [1e-3, 0.1]},
     "infogan": {"information_weight": [1, 3]},
+    "deligan": {"spread_weight": [0.1, 3]},
+    "mgan": {"diversity": [0.01, 3]},
+    "mdgan": {"reconstruction_weight": [1, 3], "manifold_weight": [1, 0.2]},
+    "veegan": {"reconstruction_weight": [1, 3]},
     "topo_dmgan": {"topology_weight": [1, 3], "prior.learning_rate": [1e-2, 3e-2], "information_weight": [1, 3]},
 }
 PRIORS = {

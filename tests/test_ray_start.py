@@ -135,5 +135,5 @@ def test_a_ray_that_loses_its_own_process_is_one_message(
         trainer.train_on_workers(make_config("wgan_gp"))
     assert str(caught.value) == (
         "Ray lost the process that leads the workers: 7 worker(s) were killed: the node runs low on memory; the same "
-        "command goes on from the newest checkpoint"
+        "command resumes from the newest checkpoint"
     )

@@ -1,22 +1,33 @@
-"""The Python of README.md and docs/extending.md runs as printed: few steps in every run, all of them when slow."""
+"""README.md: its Python and its commands run as printed, its table is that of the committed results, its links lead
+somewhere; so for docs/extending.md. Few steps in every run, all of them when slow."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 from processes import ROOT
 
 import toposampler
-import toposampler.training
 from toposampler.plugins import KINDS
 
-BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-OWN_DATA, OWN_NETWORKS, OWN_LOOP, CONFIGURATION = BLOCKS
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+OWN_DATA, OWN_NETWORKS = (block for language, block in BLOCKS if language == "python")
+COMMANDS = [
+    line.partition("  #")[0].strip()
+    for language, block in BLOCKS
+    for line in block.replace("\\\n", " ").splitlines()
+    if not language
+]
 EXTENDING = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "extending.md").read_text(), re.DOTALL)
 TINY = {"training__generator_steps": 4, "training__batch_size": 8, "training__evaluation_samples": 100}
 
@@ -33,32 +44,29 @@ def run(*blocks: str) -> dict[str, Any]:
         del sys.modules["readme"]
 
 
-@pytest.fixture
-def few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`fit` and configurations of four steps, in a folder of the test's own."""
+def test_it_is_short_and_its_table_is_that_of_the_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import summary
+
+    assert len(README.splitlines()) <= 180
+    assert summary.put(README) == README, "python benchmarks/summary.py --write"
+
+
+@pytest.mark.parametrize("path", ["README.md", "ARCHITECTURE.md", "k8s/README.md"])
+def test_its_links_lead_somewhere(path: str) -> None:
+    place = ROOT / path
+    targets = re.findall(r"\]\(([^)#\s]+)", place.read_text())
+    assert all((place.parent / target).exists() for target in targets if not target.startswith("http"))
+
+
+def test_own_data_and_own_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "configs").symlink_to(ROOT / "configs")
-    fit, load_config = toposampler.fit, toposampler.training.load_config
-    short = ["--data.n=200", *(f"--{key.replace('__', '.')}={value}" for key, value in TINY.items())]
+    fit = toposampler.fit
     monkeypatch.setattr(toposampler, "fit", lambda data, **keys: fit(data[:200], **TINY, **keys))
-    monkeypatch.setattr(toposampler.training, "load_config", lambda path, keys: load_config(path, [*keys, *short]))
-
-
-def test_own_data_and_own_networks(few_steps: None) -> None:
     found = run(OWN_DATA, OWN_NETWORKS)
     assert found["samples"].shape == (1000, 3)
     assert "generator" in repr(found["fitted"])
     assert "readme:critic" in (found["fitted"].path / "config.yaml").read_text()
-
-
-def test_own_loop() -> None:
-    found = run(OWN_LOOP.replace("steps = 6, 3000", "steps = 6, 4"))
-    assert torch.isfinite(found["zeta"]).all()
-    assert found["t"] == 3
-
-
-def test_a_configuration(few_steps: None) -> None:
-    assert run(CONFIGURATION)["samples"].shape == (1000, 2)
 
 
 def test_what_is_registered_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -70,13 +78,41 @@ def test_what_is_registered_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert found["config"].system.penalty.every == 4
 
 
+def test_its_training_commands_are_accepted(
+    load_job: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Looked at by `--dry-run`, the data included; on this machine, not as a job."""
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    for name in ("configs", "tuning"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    np.save("points.npy", np.random.default_rng(0).normal(size=(100, 3)))
+    (tmp_path / "folder_of_images").mkdir()
+    for i in range(64):
+        Image.new("L", (16, 16), i).save(f"folder_of_images/{i}.png")
+    commands = [command for command in COMMANDS if "ray_jobs/train.py" in command]
+    assert len(commands) == 5
+    for command in commands:
+        arguments = re.sub(r"--submit \S+|--working-dir \S+", "", command.partition("ray_jobs/train.py")[2])
+        assert load_job("train").main([*shlex.split(arguments), "--output", str(tmp_path / "runs"), "--dry-run"]) == 0
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_own_loop_finds_the_masses_as_printed() -> None:
-    r = run(OWN_LOOP)["zeta"].softmax(0)
-    largest = r.sort(descending=True).values
-    assert largest[:3].tolist() == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
-    assert largest[3:].max() < 1e-3
+@pytest.mark.timeout(1800)
+def test_its_commands_run_as_printed(environment: dict[str, str], tmp_path: Path) -> None:
+    """All but `make`, which every change runs, those for a cluster and a sweep of one's own, and the servers."""
+    for name in ("configs", "ray_jobs", "tuning"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "points.npy", rng.choice([-5.0, 0.0, 5.0], size=(2000, 1)) + 0.1 * rng.normal(size=(2000, 2)))
+    commands = [c for c in COMMANDS if c.startswith("python ray_jobs") and ("points" in c)]
+    assert len(commands) == 5
+    environment = environment | {"PATH": f"{Path(sys.executable).parent}:{environment['PATH']}"}
+    for command in commands:
+        done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+    assert np.load(tmp_path / "samples.npy").shape == (10000, 2)
 
 
 @pytest.mark.slow

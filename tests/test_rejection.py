@@ -332,7 +332,7 @@ def test_weights_are_trained_on_the_model_s_own_data_only(make_config: MakeConfi
 def test_weights_have_the_precision_of_the_model(make_config: MakeConfig, tmp_path: Path) -> None:
     train(make_config("dmgan_pl", training__precision="fp64", training__generator_steps=1))
     model = load_model(tmp_path / "run")
-    for steps in (1, 2):  # the second goes on from the first one's checkpoint
+    for steps in (1, 2):  # the second resumes from the first one's checkpoint
         weights = train_weights(model, tmp_path / "w.pt", steps=steps)
     assert {p.dtype for p in weights.parameters()} == {torch.float64}
     assert LatentRS(model, weights, ascend=True).draw(50).samples.dtype == torch.float64

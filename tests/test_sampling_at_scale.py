@@ -220,7 +220,10 @@ class TestRefusals:
             (("--seed", -1, "--out", "x.npy"), "the seed must be at least 0 and less than 2**63, got -1"),
             (("--seed", 2**63, "--out", "x.npy"), f"the seed must be at least 0 and less than 2**63, got {2**63}"),
             (("--workers", 0, "--out", "x.npy"), "--workers must be at least 1, got 0"),
-            (("--out", "x.csv"), "--out must end in .npy, .parquet or .png, or have no ending for a folder of images"),
+            (
+                ("--out", "x.csv"),
+                "--out must end in .npy, .parquet or .png, or have no extension for a folder of images",
+            ),
             (("--out", "s3://bucket/x.npy"), "--out s3:/bucket/x.npy: remote storage is not supported yet"),
             (("--out", "no/x.npy"), "there is no folder"),
             (("--out", "x.PNG", "-n", 1001), "would be a picture of 1,001 samples, and one shows 1,000 at most"),

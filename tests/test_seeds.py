@@ -61,6 +61,8 @@ def test_each_seed_is_a_run_of_its_own(make_config: MakeConfig, tmp_path: Path) 
         steps = [record.step for record in read_records(folder / "metrics.jsonl")]
         assert steps == [record.step for record in read_records(run_folder(alone) / "metrics.jsonl")] == [5, 10, 15, 20]
         shutil.rmtree(tmp_path / "alone")
+    with pytest.raises(UserError, match=r"holds a run for each of 2 seeds: name one, such as \S+/run/seed-1"):
+        load_model(run_folder(config))
 
 
 def test_the_result_tells_mean_and_spread(make_config: MakeConfig) -> None:

@@ -176,7 +176,8 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
                 raise RunInterruptedError(f"step {step}", reason)
         return {"generator_steps": 6}
 
-    monkeypatch.setattr(worker, "get_train_context", lambda: SimpleNamespace(preemption_context=context))
+    monkeypatch.setattr("ray.train.get_preemption_info", lambda: context.preemption_info)
+    monkeypatch.setattr(worker, "ASK_EVERY", 1)
     monkeypatch.setattr(worker, "train", train)
     preempted = worker._train_through_preemptions
     assert preempted(make_config("wgan_gp"), tmp_path) == {"generator_steps": 6}
@@ -192,8 +193,7 @@ def test_a_rank_that_does_not_see_the_request_yet_stops_for_the_reason_that_rank
     def train(*_: object, **__: object) -> None:
         raise RunInterruptedError("stopped after generator step 5", "stop")
 
-    context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
-    monkeypatch.setattr(worker, "get_train_context", lambda: context)
+    monkeypatch.setattr("ray.train.get_preemption_info", lambda: None)
     monkeypatch.setattr(worker, "train", train)
     with pytest.raises(RunInterruptedError) as caught:  # and not a second call, which would wait for the others
         worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)
@@ -209,8 +209,7 @@ def test_a_rank_that_sees_a_request_which_rank_0_has_not_seen_goes_on_as_the_oth
         raise RunInterruptedError("step 3", reasons.pop(0))
 
     (tmp_path / "stop").touch()
-    context = SimpleNamespace(preemption_context=SimpleNamespace(preemption_info=None))
-    monkeypatch.setattr(worker, "get_train_context", lambda: context)
+    monkeypatch.setattr("ray.train.get_preemption_info", lambda: None)
     monkeypatch.setattr(worker, "train", train)
     with pytest.raises(RunInterruptedError):
         worker._train_through_preemptions(make_config("wgan_gp"), tmp_path)

@@ -38,13 +38,14 @@ from toposampler.tuning.engine import concurrent_trials
 from toposampler.tuning.ledger import Entry, Ledger, best
 from toposampler.tuning.report import best_yaml
 from toposampler.tuning.schedulers import Explorer, scheduler
-from toposampler.tuning.spaces import Choice, Number, Whole, active, parse_parameter, parse_space
+from toposampler.tuning.spaces import Choice, Number, Whole, active, parse_parameter, parse_space, widened
 from toposampler.tuning.trainable import FAILED, STEP, run_trial
 from toposampler.tuning.trial import Plan, reports, runs, trial_name
 
 MakeConfig = Callable[..., RunConfig]
 MakeSweep = Callable[..., Sweep]
 SCHEDULE, DECAY, SPAN = (f"system.prior.entropy_{name}" for name in ("schedule", "decay", "span"))
+K_SYSTEMS = [p.model_fields["name"].default for p in SYSTEMS if "n_generators" in p.model_fields]
 SMALL = {
     "name": "base",
     "data": {"name": "lines", "n": 400},
@@ -198,6 +199,33 @@ def test_a_system_whose_keys_state_no_ranges_is_searched_with_ranges_written_by_
         load_sweep(write_sweep(space="ready"))
 
 
+@pytest.mark.parametrize("system", [page.model_fields["name"].default for page in SYSTEMS])
+def test_a_sweep_of_a_ready_space_begins_with_the_base(
+    system: str, write_sweep: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_sweep(space="ready")
+    rates = {"system.generator.learning_rate": 0.5, "system.critic.learning_rate": 1e-7}
+    content = merge_overrides({**SMALL, "system": {"name": system, "n_generators": 1}}, rates)
+    if system not in K_SYSTEMS:
+        del content["system"]["n_generators"]
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(content))
+    sweep = load_sweep(path)
+    values = base_values(sweep)
+    assert values is not None
+    assert {key for key, p in sweep.space.items() if not p.when} <= values.keys()
+    assert sweep.space["system.generator.learning_rate"] == Number(1e-4, 0.5, log=True)
+    assert sweep.space["system.critic.learning_rate"] == Number(1e-7, 1e-2, log=True)
+    if system in K_SYSTEMS:
+        assert sweep.space["system.n_generators"] == Whole(1, 20)
+
+
+def test_a_ready_range_holds_what_the_base_has() -> None:
+    assert widened(Choice((1, 2)), 8) == Choice((8, 1, 2))
+    assert widened(Number(0.1, 1.0), 0) == Number(0.0, 1.0)
+    assert widened(Number(0.1, 1.0, log=True), 0.0) == Number(0.1, 1.0, log=True), "0 has no logarithm"
+    assert widened(Whole(2, 6), "auto") == Whole(2, 6)
+
+
 def test_a_base_outside_the_space_is_said(write_sweep: Callable[..., Path]) -> None:
     def first(space: dict[str, Any]) -> str:
         (line,) = [line for line in lines(load_sweep(write_sweep(space=space))) if line.startswith("first ")]
@@ -267,7 +295,7 @@ def test_a_sweep_goes_on_with_more_trials_but_not_with_another_space(write_sweep
     sweep = prepared(load_sweep(write_sweep()), resume=False)
     for name, text in written(sweep).items():
         (sweep.folder / name).write_text(text)
-    with pytest.raises(UserError, match="holds this sweep already; --resume goes on with it"):
+    with pytest.raises(UserError, match="holds this sweep already; --resume continues it"):
         prepared(load_sweep(write_sweep()), resume=False)
     prepared(load_sweep(write_sweep(trials=9, overrides={"cluster.max_failures": 1})), resume=True)
     with pytest.raises(UserError, match=r"space\.system\.n_generators\.int: \[2, 6\] -> \[2, 5\]"):

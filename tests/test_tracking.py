@@ -295,7 +295,7 @@ def test_a_server_that_dies_loses_and_doubles_nothing(
     run.deliver()
     (warning,) = caplog.messages
     # Refused, or reset while the last of the server's processes dies.
-    assert re.fullmatch(rf"MLflow at {address}: .*[Cc]onnection.*\. Training goes on\.", warning)
+    assert re.fullmatch(rf"MLflow at {address}: .*[Cc]onnection.*\. Training continues\.", warning)
     run.close("FINISHED")
     assert "4 records" in caplog.text
 

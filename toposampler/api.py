@@ -19,6 +19,7 @@ from toposampler.errors import UserError
 from toposampler.fitted import Fitted, Form
 from toposampler.lookup import fetch_initial
 from toposampler.nn.custom import Networks
+from toposampler.storage import is_address
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.entry import train
 from toposampler.training.model import load_model
@@ -26,7 +27,7 @@ from toposampler.training.networks import given_or_named
 from toposampler.training.run import check
 
 POINTS_STEPS, IMAGES_STEPS = 4000, 8000
-"""generator steps of a fit of points and of images, unless told otherwise"""
+"""generator steps of a fit of points and of images, unless set otherwise"""
 LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
@@ -47,7 +48,7 @@ def fit(
 
     Points are standardised on the way in, and samples come back in the units of the data. Nothing is overwritten: each
     call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
-    short goes on when it is called again with the same data and configuration, and other ones are refused.
+    short resumes when it is called again with the same data and configuration, and other ones are refused.
 
     Args:
         data: points (N, d) or images, as a NumPy array, a torch tensor, a list of lists, a pandas or Arrow table with
@@ -67,9 +68,13 @@ def fit(
     Raises UserError, before training, for data or a configuration that cannot be used, and TrainingStoppedError if
     training diverges.
     """
+    if output is not None and is_address(output):
+        raise UserError(f"output {output}: toposampler.fit keeps data and model in a folder of this machine")
     asked = flatten({key.replace("__", "."): value for key, value in overrides.items()})
     asked |= {f"system.{key}_network": n for key, n in (("generator", generator), ("critic", critic)) if _named(n)}
     asked |= {} if init_from is None else {"init_from": str(init_from)}
+    if asked.get("seeds") is not None:
+        raise UserError("seeds: fit returns one model; call it for each seed, or toposampler.train for all at once")
     networks = Networks(*(None if _named(network) else network for network in (generator, critic)))
     content, arrays = _content(data, system, output, seed), None
     if not _is_path(data):

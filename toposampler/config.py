@@ -192,6 +192,11 @@ class TrainingConfig(Section):
     """generator steps between two checkpoints"""
     evaluation_samples: int = Field(10_000, ge=100, le=10**7, json_schema_extra=may(branch=True))
     """samples drawn for the final evaluation (a fifth of it during training)"""
+    minutes: float | None = Field(None, gt=0, json_schema_extra=may(resume=True))
+    """stop with a checkpoint after so many minutes of training, and exit with code 75; the same command trains for as
+    long again, up to generator_steps, with the same result as without stops; default: no limit"""
+    snapshots: int = Field(36, ge=0, le=100, json_schema_extra=may(resume=True))
+    """steps, at most, whose samples are kept for the slider of the run's report (0: none)"""
 
     def schedules(self, steps: int) -> Iterator[Schedule]:
         """The learning rates and the batch: shares of the run, whatever its length. The moving average adapts to the
@@ -213,9 +218,9 @@ class ClusterConfig(Section):
     num_workers: int = Field(1, ge=1, le=10_000)
     """processes that share the work"""
     min_workers: int | None = Field(None, ge=1, le=10_000)
-    """go on with as few as this many when machines are lost, and with more when they are back; default: num_workers"""
+    """continue with as few as this many when machines are lost, with more once they are back; default: num_workers"""
     placement: Literal["replicated", "sharded"] = "replicated"
-    """replicated: every worker holds the whole system; sharded: every generator lives on one worker only"""
+    """replicated: every worker holds the whole system; sharded: every generator is on one worker only"""
     use_gpu: bool = Field(False, json_schema_extra=may(resume=False))
     """workers compute on GPUs instead of CPUs"""
     gpus_per_worker: float = Field(1.0, gt=0, le=1024)

@@ -33,3 +33,7 @@ class RunInterruptedError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class TimeUsedError(RunInterruptedError):
+    """A run has trained for its `training.minutes`, and stopped with a checkpoint. Exit code 75: run it again."""

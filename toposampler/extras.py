@@ -19,7 +19,7 @@ def require(package: str, extra: str, need: str = "this", instead: str = "") -> 
         package: its name when it is imported.
         extra: of pyproject.toml, which installs it.
         need: what needs it, the beginning of a sentence.
-        instead: how to go on without it, the end of one.
+        instead: how to continue without it, the end of one.
     """
     if not installed(package):
         way_out = f", or {instead}" if instead else ""

@@ -6,7 +6,7 @@
 |---|---|
 | `resume` | have another value when a run is resumed: it says where the run works, not what is computed |
 | `lengthen` | have a larger value when a run is resumed, if its steps so far would have been the same with it |
-| `branch` | have another value in a run that goes on from another run's checkpoint: it is read anew at every step; |
+| `branch` | have another value in a run that continues from another run's checkpoint: it is read anew at every step; |
 | | what may change on resume may change here too |
 | `search` | be searched by a sweep: it says what is learned, and how, not for how long, on what data, by what seed; |
 | | a range, written as in a SWEEP.yaml, is also what `ready` stands for; its `when` names keys of the same section |
@@ -52,7 +52,7 @@ def may_lengthen(config: BaseModel, key: str) -> bool:
 
 
 def may_branch(config: BaseModel, key: str) -> bool:
-    """Whether the dotted `key` of `config` may differ between a run and the one whose checkpoint it goes on from."""
+    """Whether the dotted `key` of `config` may differ between a run and the one whose checkpoint it continues from."""
     stated = _stated(config, key)
     return bool(stated.get("resume") or stated.get("branch"))
 

@@ -13,6 +13,7 @@ from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.extras import require
 from toposampler.nn.custom import Networks
+from toposampler.storage import fetched, is_address
 from toposampler.tracking.uri import REGISTERED
 from toposampler.tracking.uri import tracking_uri as recorded_at
 from toposampler.training.checkpoint import checkpoints
@@ -32,8 +33,8 @@ def load(
     """The model at `place`, ready to sample from. Nothing stored in it is executed.
 
     Args:
-        place: run folder, checkpoint file, model directory, `models:/NAME@alias`, `models:/NAME/VERSION` or
-            `runs:/RUN_ID`.
+        place: run folder, checkpoint file, model directory, also by its address (s3://, gs://, file://);
+            `models:/NAME@alias`, `models:/NAME/VERSION` or `runs:/RUN_ID`.
         ema: sample from the moving average of the generators' weights; False: from the weights themselves.
         device: where to sample.
         tracking_uri: the MLflow that is asked; default: MLFLOW_TRACKING_URI if set, else `runs/mlflow.db`.
@@ -48,11 +49,15 @@ def load(
 
 @contextmanager
 def local(place: str | Path, tracking_uri: str | None = None, beside: Path | None = None) -> Iterator[Path]:
-    """`place`, as for `load`, as a path: a copy, there while the block runs, of what lies on MLflow.
+    """`place`, as for `load`, as a path: a copy, there while the block runs, of what lies on MLflow or at an address.
 
     The copy is made in the folder `beside`; None: among the temporary files. Raises UserError as `load`, or if the copy
     cannot be made there.
     """
+    if is_address(str(place)):
+        with fetched(str(place), beside) as path:
+            yield path
+        return
     if not str(place).startswith(REGISTERED):
         yield Path(place)
         return

@@ -131,7 +131,7 @@ class Registry(ABC, Generic[T]):
 
 
 class Pages(Registry[type[Page]]):
-    """Sections of a configuration that are told apart by their `name`: subclasses of `base`.
+    """Sections of a configuration that are distinguished by their `name`: subclasses of `base`.
 
     Args:
         noun, group: see `Registry`.
@@ -207,7 +207,7 @@ class OneOf(Generic[Page]):
         return list(self._registry.pages())
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validation by a union of the pages, told apart by `name`; pydantic's error places are those of the union."""
+        """Validation by a union of the pages, distinguished by `name`; pydantic's error places are the union's."""
         return core_schema.no_info_plain_validator_function(self._read)
 
     def _read(self, content: Any) -> Any:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-from toposampler.training.config import RunConfig, run_folder, seeds_of
+from toposampler.training.config import RunConfig, as_known, seeds_of
 
 
 def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     """The result of a run, or of those of several seeds, and where to look."""
     from toposampler.distributed.driver import recorded_on_mlflow, where_to_look
 
-    folder = run_folder(config)
+    folder = as_known(config)
     if config.seeds is None:
         yield from _table(config, result)
         yield from result.get("components", {}).get("in_words", ())
-        yield f"figures  {folder / 'figures'}"
-        yield f"samples  {folder / 'samples.npz'}"
+        yield f"figures  {folder}/figures"
+        yield f"samples  {folder}/samples.npz"
     else:
         yield from _table_of_seeds(config, result)
         yield f"runs     {folder}/seed-*, each a run of its own; figures of seed-{result['typical']}, the most typical"
-        yield f"result   {folder / 'result.json'}"
+        yield f"result   {folder}/result.json"
     yield f"model    {result['model']}"
     if recorded_on_mlflow(config):
-        yield f"look     {where_to_look(config.tracking, folder)}"
+        yield f"look     {where_to_look(config.tracking, Path(folder))}"
 
 
 def seeds_named(config: RunConfig) -> str:
@@ -67,7 +68,7 @@ def _of_the_whole(metrics: dict[str, Any]) -> dict[str, Any]:
 
 def _left_out(config: RunConfig, number: int) -> Iterator[str]:
     if number:
-        yield f"metrics  {number} more, of single components, in {run_folder(config) / 'result.json'}"
+        yield f"metrics  {number} more, of single components, in {as_known(config)}/result.json"
 
 
 def _better(name: str) -> str:

@@ -5,7 +5,7 @@
     toposampler sample MODEL --out samples.npy --rejection jacobian --keep 0.8
 
 MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on
-MLflow: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. The ending of --out says the
+MLflow: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. The extension of --out says the
 format:
 
   samples.npy      the samples, (n, *shape) float32, images in [-1, 1], and beside them the ids of

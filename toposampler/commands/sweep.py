@@ -5,10 +5,10 @@
 SWEEP is a YAML file, or the name of a sweep that comes with the package, such as lines.
 
 Alone it starts a small Ray on this machine and stops it afterwards. As a Ray job, or with
-RAY_ADDRESS set, it works on that cluster. A sweep that was stopped or killed goes on with --resume:
-trials that have ended are not trained again, the others go on from their newest checkpoints.
+RAY_ADDRESS set, it works on that cluster. A sweep that was stopped resumes with --resume:
+trials that have ended are not trained again, the others resume from their newest checkpoints.
 
-  --resume   go on with the sweep that the folder holds (or begin it)
+  --resume   resume the sweep that the folder holds (or begin it)
   --dry-run  show the space, the number of trials and how many fit at a time, and start nothing
 """
 
@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print("\n".join([usage(__doc__, "sweep"), EXIT_CODES, *keys()]))
         return 0 if arguments else 2
+    since = time.time()
     stopped_by: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -70,13 +72,13 @@ def main(arguments: list[str]) -> int:
         if "--dry-run" in arguments:
             check_objectives(sweep, sweep.base.data.load())
             return 0
-        ending = run_sweep(sweep, resume="--resume" in arguments)
+        ending = run_sweep(sweep, resume="--resume" in arguments, since=since)
         print("\n".join(report(ending)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped; the same command with --resume goes on", file=sys.stderr)
+        print("stopped; the same command with --resume continues", file=sys.stderr)
         return 128 + stopped_by[0]
     return 0
 
@@ -84,12 +86,16 @@ def main(arguments: list[str]) -> int:
 def room(sweep: Sweep) -> str:
     """Where the trials will run, and how many at a time. Raises UserError if this machine has no room for one."""
     from toposampler.tuning.engine import concurrent_trials, nodes
+    from toposampler.tuning.room import trials_at_once
 
     cluster = sweep.base.cluster
     workers = f"{cluster.num_workers} worker{'s'[: cluster.num_workers > 1]} each"
     if address := os.environ.get("RAY_ADDRESS"):
         return f"where      the Ray cluster at {address}, as many trials at a time as fit, {workers}"
     at_a_time = concurrent_trials(nodes(), cluster, sweep.config.max_concurrent)
+    if sweep.together:
+        most = trials_at_once(sweep, at_a_time)
+        return f"where      a Ray on this machine, workers: {at_a_time}, each with up to {most} trials at once"
     return f"where      a Ray on this machine, trials at a time: {at_a_time} (max_concurrent_trials), {workers}"
 
 

@@ -11,12 +11,12 @@ CONFIG is a YAML file, or the name of a configuration that comes with the packag
 
 options:
   --dry-run          show what would run, with every key, look at the data, and start nothing
-  --resume NAME      go on with the run NAME as it was configured, instead of a CONFIG; more
+  --resume NAME      resume the run NAME as it was configured, instead of a CONFIG; more
                      --training.generator_steps than it has may be given
   --init-from MODEL  begin with the weights of a trained model: the folder of a run, a checkpoint, a
                      model directory, models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID; data
                      and constants may be others, networks not
-  --init-state full  with --init-from: go on with its whole training (optimizers, moving average,
+  --init-state full  with --init-from: resume its whole training (optimizers, moving average,
                      random state, steps) under this name, to --training.generator_steps
   --local            train in this process, without Ray: one worker, with the same result
   --profile          the same as --cluster.profile true
@@ -29,7 +29,7 @@ options:
 
 Alone it starts a small Ray on this machine and stops it afterwards; where Ray is not installed,
 one worker is this process. As a Ray job, or with RAY_ADDRESS set, it trains on that cluster. A run
-that was stopped goes on from its newest checkpoint when it is given again.
+that was stopped resumes from its newest checkpoint when it is given again.
 """
 
 from __future__ import annotations
@@ -38,15 +38,17 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.distributed.stop import StoppedBySignalError
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import TimeUsedError, TrainingStoppedError, UserError
 from toposampler.extras import installed, require
 from toposampler.files import REGISTERED
 from toposampler.packaged import find, packaged
@@ -60,12 +62,15 @@ KEYS = {"--init-from": "--init_from", "--init-state": "--init_state"}
 """options that set a key"""
 JOB_PACKAGES = "runtime_resources/working_dir_files"  # where Ray unpacks what `ray job submit` uploads
 
+TIME_USED = 75
+"""exit code of a run that has more to do: EX_TEMPFAIL of sysexits.h, try again"""
 EXIT_CODES = """\
 exit codes:
   0    done
   1    a fault, with its traceback
   2    bad input: the message says which, and what would be right
   3    training stopped by its guards: the message says where the last good checkpoint is
+  75   the run has trained for its training.minutes and is not at its end: give the command again
   130  stopped by Ctrl-C, with a checkpoint of that moment; a second Ctrl-C stops at once
   143  stopped by SIGTERM (ray job stop), with a checkpoint of that moment
 """
@@ -127,12 +132,15 @@ def main(arguments: list[str]) -> int:
     except TrainingStoppedError as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 3
+    except TimeUsedError as error:
+        print(f"{error}\nthe same command resumes from there", file=sys.stderr)
+        return TIME_USED
     except StoppedBySignalError as error:
-        print(f"{error}\nthe same command goes on from there", file=sys.stderr)
+        print(f"{error}\nthe same command resumes from there", file=sys.stderr)
         return 128 + error.number
     except KeyboardInterrupt:
         if typed is None or typed.address is None:
-            print("stopped; the same command goes on from the newest checkpoint", file=sys.stderr)
+            print("stopped; the same command resumes from the newest checkpoint", file=sys.stderr)
         return 128 + (stopped_by or [signal.SIGINT])[0]
     return 0
 
@@ -179,7 +187,7 @@ def parse(arguments: list[str]) -> Command:
     if command.path is not None and command.resume is not None:
         raise UserError(f"--resume {command.resume} has its own configuration: leave {command.path} out")
     if command.resume is not None and (init := {"--init-from", "--init-state"} & given):
-        raise UserError(f"--resume goes on with a run, and {min(init)} begins a new one: leave one of them out")
+        raise UserError(f"--resume resumes a run, and {min(init)} begins a new one: leave one of them out")
     if command.local and command.address is not None:
         raise UserError("--local trains in this process, --submit on a cluster: leave one of them out")
     if {"--wait", "--no-wait"} & given and command.address is None:
@@ -203,13 +211,14 @@ def _value_of(option: str, rest: list[str], what: str) -> str:
 
 def load(command: Command) -> RunConfig:
     """The configuration that `command` names. Raises UserError naming what is wrong."""
-    from toposampler.config import Folder, Section, parse_overrides, validate
-    from toposampler.training.config import RunConfig, load_config
+    from toposampler.config import Section, parse_overrides, validate
+    from toposampler.storage import is_address
+    from toposampler.training.config import Output, RunConfig, load_config
 
     class Place(Section):
         """Of a configuration, where its run lies."""
 
-        output: Folder = RunConfig.model_fields["output"].default
+        output: Output = RunConfig.model_fields["output"].default
 
     overrides = parse_overrides(command.overrides)
     if command.path is not None:
@@ -224,8 +233,13 @@ def load(command: Command) -> RunConfig:
     if Path(name).name != name:
         raise UserError(f"--resume {name}: the name of a run is no path; give the folder that holds it by --output")
     if (other := str(overrides.get("name", name))) != name:
-        raise UserError(f"--resume {name} goes on with the run of that name: leave --name {other} out")
-    folder = Path(validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output)
+        raise UserError(f"--resume {name} resumes the run of that name: leave --name {other} out")
+    place = validate(Place, {key: overrides[key] for key in ("output",) if key in overrides}).output
+    here = [f"--output={place}", f"--name={name}"]  # wherever it lay when it was begun, and whatever it was called
+    if is_address(place):
+        with stored(place, name) as file:
+            return load_config(file, [*command.overrides, *here])
+    folder = Path(place)
     if command.address and not folder.is_absolute():
         raise UserError(
             f"--resume with --submit: {folder} is not sent along; give --output an absolute path on the cluster"
@@ -233,9 +247,28 @@ def load(command: Command) -> RunConfig:
     if not (folder / name / "config.yaml").exists():
         names = ", ".join(sorted(there.parent.name for there in folder.glob("*/config.yaml"))) or "none"
         raise UserError(f"--resume {name}: {folder / name} holds no run; the runs in {folder} (--output): {names}")
-    # Wherever it lay when it was begun, and whatever it was called.
-    here = [f"--output={folder}", f"--name={name}"]
     return load_config(folder / name / "config.yaml", [*command.overrides, *here])
+
+
+@contextmanager
+def stored(place: str, name: str) -> Iterator[Path]:
+    """A copy of the configuration that the run `name` at the address `place` was begun with, while the block runs.
+
+    Raises UserError if there is no such run.
+    """
+    from toposampler.storage import Store, reason
+
+    try:
+        store = Store(f"{place}/{name}")
+        if not store.has("config.yaml"):
+            names = [other.partition("/")[0] for other in Store(place).stamps() if other.count("/") == 1]
+            there = ", ".join(sorted(set(names))) or "none"
+            raise UserError(f"--resume {name}: {store.address} holds no run; the runs in {place} (--output): {there}")
+        with tempfile.TemporaryDirectory() as folder:
+            store.get("config.yaml", Path(folder) / "config.yaml")
+            yield Path(folder) / "config.yaml"
+    except OSError as error:
+        raise UserError(f"--output: {place} cannot be read: {reason(error)}") from None
 
 
 def submitted(command: Command, config: RunConfig) -> int:
@@ -252,7 +285,7 @@ def submitted(command: Command, config: RunConfig) -> int:
     try:
         return follow(address, submission)
     except KeyboardInterrupt:
-        print(f"the job goes on; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
+        print(f"the job continues; to stop it: {how_to_stop(address, submission)}", file=sys.stderr)
         raise
 
 
@@ -311,10 +344,13 @@ def dry_run(config: RunConfig) -> Iterator[str]:
     from toposampler.config import to_yaml
     from toposampler.data import describe
     from toposampler.lookup import fetch_initial
+    from toposampler.storage import is_address
     from toposampler.training.run import check_data
 
     dataset = check_data(config)
-    fetch_initial(config, dataset, keep=False)
+    with tempfile.TemporaryDirectory() as empty:  # a run at an address is not looked at
+        here = config.model_copy(update={"output": empty}) if is_address(config.output) else config
+        fetch_initial(here, dataset, keep=False)
     yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
     yield from (config.system.prepare(dataset).report or {}).get("in_words", ())
     yield ""
@@ -324,12 +360,13 @@ def dry_run(config: RunConfig) -> Iterator[str]:
 def beginning(config: RunConfig, address: str | None = None, local: bool = False) -> Iterator[str]:
     """What will run, where (`address`: of the dashboard it is submitted to), and where results go."""
     from toposampler.distributed.resources import description
-    from toposampler.training.config import run_folder
+    from toposampler.storage import is_address
+    from toposampler.training.config import as_known
     from toposampler.training.run_length import faults
 
     ray = address or os.environ.get("RAY_ADDRESS")
     place = "this process" if local else f"the Ray cluster at {ray}" if ray else "a Ray on this machine"
-    folder, training = run_folder(config), config.training
+    folder, training = as_known(config), config.training
     number = "as many as the data have components" if config.system.asks_the_data else config.system.K
     yield f"run      {config.name}: {config.system.name} on {config.data.name}, generators: {number}"
     if config.seeds is not None:
@@ -344,10 +381,10 @@ def beginning(config: RunConfig, address: str | None = None, local: bool = False
     yield f"where    {place}, workers: {description(config.cluster)}"
     if address and entry_point()[1] == "-m":
         yield "job      runs the toposampler that is installed on the cluster, in a copy of the current folder"
-    if address and not Path(config.output).is_absolute():
+    if address and not (is_address(config.output) or Path(config.output).is_absolute()):
         yield f"results  {config.output}/{config.name}, in the job's folder on the cluster"
         yield "warning: that folder goes when the Ray job is cleaned up; give --output an absolute path that stays"
         return
     yield f"results  {folder}"
-    if JOB_PACKAGES in str(folder):
+    if JOB_PACKAGES in folder:
         yield "warning: this folder goes when the Ray job is cleaned up; give --output an absolute path that stays"

@@ -13,6 +13,6 @@ from toposampler.registry import Pages
 __all__ = ["DATA", "SETS", "DataConfig", "Dataset", "Manifold", "Sampler", "describe"]
 
 SETS: Pages[DataConfig] = Pages("data set", "toposampler.data", DataConfig, __name__)  # type: ignore[type-abstract]
-"""all data sets, told apart by `name`"""
+"""all data sets, distinguished by `name`"""
 DATA: tuple[type[DataConfig], ...] = SETS.own()
 """the configuration classes of the package's own data sets"""

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from toposampler.config import Section, Seed
+from toposampler.data.rows import Rows
 from toposampler.data.transform import Standardisation, standardisation_of
 from toposampler.errors import UserError
 from toposampler.files import local_path
@@ -38,7 +39,7 @@ class Manifold(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory."""
+    """A data set in memory, or a part of one that is not."""
 
     x: Tensor
     """(N, *shape) float32, what networks are trained on; images are (N, C, H, W) in [-1, 1]"""
@@ -53,7 +54,19 @@ class Dataset:
     notes: tuple[str, ...] = ()
     """what was read, what was left out, and warnings: a line each, for the user"""
     source: str | None = None
-    """the digest, where `x` alone does not say it: that of the data before they were standardised"""
+    """the digest, where `x` alone does not say it: that of the data before they were standardised, or of all `rows`"""
+    rows: Rows | None = None
+    """all of the data, where training reads them as they are needed; `x` and `labels` are then a part of them, which
+    evaluation, figures and classifiers see, and `weights` the masses of all"""
+
+    def __len__(self) -> int:
+        """The number of samples that are trained on."""
+        return len(self.x) if self.rows is None else len(self.rows)
+
+    @property
+    def all_labels(self) -> Tensor | None:
+        """(N,) int64: of all samples that are trained on."""
+        return self.labels if self.rows is None else self.rows.labels
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,7 +86,7 @@ class Dataset:
         return x if self.transform is None else self.transform.without_mean(x)
 
     def digest(self) -> str:
-        """SHA-256 of points and labels: a run goes on only with the data it was begun with.
+        """SHA-256 of points and labels: a run is resumed only with the data it was begun with.
 
         Standardising the data does not change it.
         """

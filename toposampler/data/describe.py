@@ -23,7 +23,7 @@ def describe(dataset: Dataset) -> list[str]:
 
 
 def _samples(dataset: Dataset) -> str:
-    n, shape = len(dataset.x), dataset.shape
+    n, shape = len(dataset), dataset.shape
     if len(shape) == 3:
         channels, height, width = shape
         colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")

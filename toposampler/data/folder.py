@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor
 
-from toposampler.data.base import DataConfig, Dataset, checked_points
-from toposampler.data.components import label_frequencies
-from toposampler.data.images import COMMON, MAX_SIDE, MIN_SIDE, by_suffix, found_files, from_bytes, read_image, suffixes
+from toposampler.data.base import Dataset
+from toposampler.data.images import COMMON, by_suffix, found_files, found_folders, suffixes
+from toposampler.data.index import Index, Stamp, joined, stamp_of
+from toposampler.data.source import Files
+from toposampler.data.streaming import ImagesConfig
 from toposampler.errors import UserError
 from toposampler.keys import may
 
 
-class FolderConfig(DataConfig):
+class FolderConfig(ImagesConfig):
     """Images cropped, around their middle, to one proportion and resized."""
 
     name: Literal["folder"] = "folder"
     path: Path = Field(json_schema_extra=may(resume=True))
     """folder searched, with all below it, for images of the kinds that Pillow reads (of a .gif the first); with two or
     more immediate sub-folders of images, each sub-folder is a component (in alphabetical order)"""
-    size: int | tuple[int, int] = 32
-    """side of the square images, or height and width, in pixels"""
-    channels: Literal[1, 3] = 3
-    """1: grey; 3: colour"""
-
-    @field_validator("size")
-    @classmethod
-    def _sides_are_sides(cls, size: int | tuple[int, int]) -> int | tuple[int, int]:
-        if not all(MIN_SIDE <= side <= MAX_SIDE for side in (size if isinstance(size, tuple) else (size,))):
-            raise ValueError(f"sides must be of {MIN_SIDE} to {MAX_SIDE} pixels")
-        return size
 
     def load(self) -> Dataset:
         """Read the images (N, channels, height, width). Raises UserError if the folder cannot be trained on."""
+        if self.cache == "device":
+            return self.whole(Files(self.path, self._index()), f"data folder {self.path}")
+        name = hashlib.sha256(str(self.path.absolute()).encode()).hexdigest()[:16]
+        index = self.kept_index(name, self._stamp, self._index)
+        return self.streamed(Files(self.path, index), self._stamp(None), f"data folder {self.path}")
+
+    def _index(self) -> Index:
+        """Of the images."""
         paths, left_out = self._find()
-        height, width = self.size if isinstance(self.size, tuple) else (self.size, self.size)
-        images = torch.empty(len(paths), self.channels, height, width, dtype=torch.uint8)
-        for image, path in zip(images, paths, strict=True):
-            image.copy_(read_image(self.path / path, height, width, self.channels))
-        x = checked_points(from_bytes(images), f"data folder {self.path}")
         labels = self._labels(paths)
-        weights = None if labels is None else label_frequencies(labels)
-        return Dataset(x, labels, weights, notes=tuple(self._notes(paths, left_out)))
+        names, ends = joined([path.as_posix() for path in paths])
+        zeros = np.zeros(len(paths), dtype=np.int64)
+        try:
+            sizes = np.array([(self.path / path).stat().st_size for path in paths], dtype=np.int64)
+        except OSError as error:  # a link to nowhere
+            raise UserError(f"image {error.filename} cannot be read: {error.strerror}") from None
+        numbers = None if labels is None else labels.numpy()
+        notes = tuple(self._notes(paths, left_out))
+        return Index((), zeros.astype(np.int32), zeros, sizes, names, ends, numbers, notes)
+
+    def _stamp(self, kept: Stamp | None) -> Stamp:
+        """When the folders were changed last: those of a `kept` stamp, without looking into them, or all."""
+        folders = [name for name, *_ in kept] if kept else [path.as_posix() for path in found_folders(self.path)]
+        return stamp_of(self.path, folders)
 
     def _find(self) -> tuple[list[Path], list[Path]]:
         """Paths of the images, and of the other files, relative to the folder."""
@@ -82,7 +90,8 @@ class FolderConfig(DataConfig):
                 f"data folder {self.path} holds {len(paths) - len(folders)} images beside its sub-folders "
                 f"{', '.join(names)}: put them into a sub-folder, so that every image has a label"
             )
-        return torch.tensor([names.index(folder) for folder in folders])
+        numbers = {name: k for k, name in enumerate(names)}
+        return torch.tensor([numbers[folder] for folder in folders])
 
 
 def top(path: Path) -> str:

@@ -7,7 +7,7 @@ import os
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -30,7 +30,7 @@ LARGE, MOST_PIXELS_PER_BYTE = 2**25, 4000
 """pixels beyond which an image must have a byte in its file for each `MOST_PIXELS_PER_BYTE` of them: a picture has, and
 one altered byte in a header asks for gigabytes"""
 COMMON = ".png, .jpg, .tif, .gif, .webp and others that Pillow reads"
-"""for messages, as all endings take two lines"""
+"""for messages, as all extensions take two lines"""
 
 
 @cache
@@ -44,10 +44,10 @@ def formats() -> tuple[str, ...]:
 
 @cache
 def suffixes() -> tuple[str, ...]:
-    """The endings of the images that this Pillow reads, sorted: of several images in one file, the first."""
+    """The extensions of the images that this Pillow reads, sorted: of several images in one file, the first."""
     from PIL import Image
 
-    return tuple(sorted(ending for ending, of in Image.registered_extensions().items() if of in formats()))
+    return tuple(sorted(extension for extension, of in Image.registered_extensions().items() if of in formats()))
 
 
 def image_paths(folder: Path) -> list[Path]:
@@ -60,18 +60,27 @@ def found_files(folder: Path) -> list[Path]:
 
     Links to folders are followed, unless they lead back to a folder they are in.
     """
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        here = Path(place)
-        folders[:] = [f for f in folders if not f.startswith(".") and not _leads_back(here / f)]
-        found += [here / name for name in names if not name.startswith(".")]
+    found = [here / name for here, names in _walk(folder) for name in names if not name.startswith(".")]
     return sorted(path.relative_to(folder) for path in found)
 
 
+def found_folders(folder: Path) -> list[Path]:
+    """`folder` and those below it that `found_files` looks into, relative to it and sorted."""
+    return sorted(here.relative_to(folder) for here, _ in _walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    for place, folders, names in os.walk(folder, followlinks=True):
+        here = Path(place)
+        folders[:] = [f for f in folders if not f.startswith(".") and not _leads_back(here / f)]
+        yield here, names
+
+
 def by_suffix(paths: Iterable[Path]) -> str:
-    """How many of `paths` have which ending, the most frequent first: "10 .jpg, 2 .tif, 1 without ending"."""
-    counts = Counter(path.suffix.lower() or "without ending" for path in paths)
-    return ", ".join(f"{n:,} {ending}" for ending, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """How many of `paths` have which extension, the most frequent first: "10 .jpg, 2 .tif, 1 without extension"."""
+    counts = Counter(path.suffix.lower() or "without extension" for path in paths)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {extension}" for extension, n in ordered)
 
 
 def _leads_back(link: Path) -> bool:
@@ -85,25 +94,38 @@ def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int
 
     What is transparent shows white. Raises UserError, naming `path`, if it cannot be read.
     """
-    from PIL import Image, ImageOps  # here, as data without images needs none of it
+    try:
+        if path.exists() and not path.is_file():
+            raise ValueError("it is not a file")  # a pipe would be waited for
+        file = path.open("rb")
+    except (OSError, ValueError) as error:
+        raise UserError(f"image {path} cannot be read: {str(error)[:500]}") from None
+    from PIL import Image  # here, as data without images needs none of it
+
+    with file, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
+        return decode_image(file, str(path), height, width, channels)
+
+
+def decode_image(file: IO[bytes], name: str, height: int, width: int, channels: int) -> Tensor:
+    """As `read_image`, of the open `file`, which messages call `name`; any thread may call it."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
-            if path.exists() and not path.is_file():
-                raise ValueError("it is not a file")  # a pipe would be waited for
-            with path.open("rb") as file, Image.open(file, formats=formats()) as image:
-                _check_size(image, file)
-                ImageOps.exif_transpose(image, in_place=True)
-                upright = _in_mode(_opaque_bytes(image), "L" if channels == 1 else "RGB")
+        with Image.open(file, formats=formats()) as image:
+            _check_size(image, file)
+            ImageOps.exif_transpose(image, in_place=True)
+            upright = _in_mode(_opaque_bytes(image), "L" if channels == 1 else "RGB")
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, beyond which a small file can fill the memory
         raise UserError(
-            f"image {path} has more than {most:,} pixels, the most that are read: save it smaller"
+            f"image {name} has more than {most:,} pixels, the most that are read: save it smaller"
         ) from None
+    except UnidentifiedImageError:
+        raise UserError(f"image {name} cannot be read: it is of no kind of picture that Pillow reads") from None
     except Exception as error:  # each format has kinds of its own for what can be wrong with a file
         reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
-        raise UserError(f"image {path} cannot be read: {reason[:500]}") from None
+        raise UserError(f"image {name} cannot be read: {reason[:500]}") from None
     fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
 

@@ -26,7 +26,7 @@ from toposampler.errors import UserError
 from toposampler.files import zip_damage
 
 TABLES = (".csv", ".parquet")
-"""endings of files with named columns"""
+"""extensions of files with named columns"""
 SUFFIXES = (".npy", ".npz", ".pt", *TABLES)
 X, LABELS = "x", "labels"
 """names that an archive or a dict of several arrays gives to samples and to their labels"""

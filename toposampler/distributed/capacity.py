@@ -7,12 +7,12 @@ import time
 from pathlib import Path
 
 import ray
-from ray._private.state import available_resources_per_node
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RaySystemError
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
+from toposampler.distributed.ray_private import free_by_node
 from toposampler.distributed.resources import Node, least_workers, per_worker, shortage
 from toposampler.errors import UserError
 
@@ -25,7 +25,7 @@ STILL_S = 15.0
 
 def nodes() -> list[Node]:
     """The nodes of the connected cluster that are alive."""
-    free = available_resources_per_node()
+    free = free_by_node()
     return [
         Node(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
         for node in ray.nodes()

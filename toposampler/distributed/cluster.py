@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray._common.utils import get_default_ray_temp_dir
 from ray.exceptions import AuthenticationError
 from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.capacity import wait_for_resources
+from toposampler.distributed.ray_private import start
 from toposampler.distributed.resources import on_this_machine, shortage, this_machine
 from toposampler.errors import UserError
 
@@ -56,21 +56,21 @@ def _start(has: Mapping[str, float]) -> None:
             "local",
             num_cpus=int(has["CPU"]),
             num_gpus=int(has.get("GPU", 0)),
-            _memory=has.get("memory"),
+            memory=has.get("memory"),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
         )
     except Exception as error:  # RuntimeError, TimeoutError, OSError, subprocess's and Ray's own, by what is wrong
         raise UserError(
             f"Ray cannot be started on this machine: {first_line(error)}. It may be too busy, or short of memory or "
-            f"of room in {get_default_ray_temp_dir()}, where Ray writes its logs (session_latest/logs says more; "
+            f"of room in {ray_folder()}, where Ray writes its logs (session_latest/logs says more; "
             "TMPDIR places it elsewhere): the same command tries again"
         ) from None
 
 
 def check_socket_paths() -> None:
     """Raises UserError if the sockets of a Ray started now would have longer names than Unix allows."""
-    folder = get_default_ray_temp_dir()
+    folder = ray_folder()
     longest = f"{folder}/session_2026-01-01_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
     if over := max(0, len(os.fsencode(longest)) - MAX_SOCKET_BYTES):
         variable = "RAY_TMPDIR" if "RAY_TMPDIR" in os.environ else "TMPDIR"
@@ -102,11 +102,15 @@ def connect(address: str) -> None:
         ) from None
 
 
-def _init(address: str, **options: Any) -> None:
+def ray_folder() -> str:
+    """Where a Ray started here keeps its sockets and logs, by the variables that it documents."""
+    return os.path.join(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp", "ray")
+
+
+def _init(address: str, memory: float | None = None, **options: Any) -> None:
     """`ray.init`, quiet, without the handler that it puts on SIGTERM."""
     on_sigterm = signal.getsignal(signal.SIGTERM)
-    ray._private.worker.print_to_stdstream = _OneLineEach()  # the only way to what Ray prints of a node that dies
-    ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **options)
+    start(address, _OneLineEach(), memory, {"logging_level": logging.WARNING, "log_to_driver": False, **options})
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_sigterm)
 

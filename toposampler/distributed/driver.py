@@ -21,14 +21,17 @@ from toposampler.data import Dataset, describe
 from toposampler.distributed.commit import git_commit
 from toposampler.distributed.events import Events, log_events
 from toposampler.distributed.resources import shortage, this_machine
-from toposampler.distributed.stop import STOP, is_asked, stoppable
+from toposampler.distributed.stop import STOP, answer, is_asked, stoppable
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.extras import installed, require
 from toposampler.lookup import fetch_initial
-from toposampler.tracking.uri import how_to_look, tracking_uri
+from toposampler.storage import address_of, is_address
+from toposampler.tracking.uri import VARIABLE, how_to_look, tracking_uri
+from toposampler.training.checkpoint import model_of
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.entry import train
 from toposampler.training.lock import locked
+from toposampler.training.mirror import mirrored, viewed
 from toposampler.training.networks import names_in
 from toposampler.training.progress import Progress
 from toposampler.training.run import check
@@ -43,7 +46,7 @@ log = logging.getLogger(__name__)
 
 
 def launch(config: RunConfig, local: bool = False) -> dict[str, Any]:
-    """Train `config`, or go on with it, and return its result. A complete run is not trained again: that is printed.
+    """Train `config`, or resume it, and return its result. A complete run is not trained again: that is printed.
 
     With `local` it is trained in this process, without Ray, to the same bits as one worker trains it.
 
@@ -52,28 +55,29 @@ def launch(config: RunConfig, local: bool = False) -> dict[str, Any]:
     thread; from another one the caller's handlers stand).
     """
     start = time.monotonic()
-    config = absolute(config)
-    say(f"loading the data {config.data.name}")
-    dataset = check(config)
-    for line in describe(dataset):
-        say(f"  {line}")
-    with locked(run_folder(config)):  # check has made the folder
-        fetch_initial(config, dataset)
-        check_tracking(config)
-        if result := stored_result(config):
-            print("complete: nothing is left to train; give another --name to train anew. Its result:", flush=True)
-            with recorded(config, dataset):  # MLflow may still lack its end
-                return result
-        events = Events(run_folder(config))
-        with (
-            room(config, local),
-            recorded(config, dataset),
-            shown(config, events, local),
-            stoppable(run_folder(config), has_begun=events.any),
-        ):
-            result = _train_here(config) if local else _train_on_workers(config)
-        say(f"done after {timedelta(seconds=round(time.monotonic() - start))}")
-        return result
+    with viewed(absolute(config)) as (config, view):
+        say(f"loading the data {config.data.name}")
+        dataset = check(config)
+        for line in describe(dataset):
+            say(f"  {line}")
+        with locked(run_folder(config)):  # check has made the folder
+            fetch_initial(config, dataset)
+            check_tracking(config)
+            if result := stored_result(config):
+                print("complete: nothing is left to train; give another --name to train anew. Its result:", flush=True)
+                with recorded(config, dataset):  # MLflow may still lack its end
+                    return result
+            events = Events(run_folder(config))
+            with (
+                room(config, local),
+                recorded(config, dataset),
+                shown(config, events, local),
+                nullcontext() if view is None else view.following(),
+                stoppable(run_folder(config), has_begun=events.any),
+            ):
+                result = _train_here(config) if local else _train_on_workers(config)
+            say(f"done after {timedelta(seconds=round(time.monotonic() - start))}")
+            return result
 
 
 def say(what: str) -> None:
@@ -113,10 +117,15 @@ def _train_on_workers(config: RunConfig) -> dict[str, Any]:
 
 def _train_here(config: RunConfig) -> dict[str, Any]:
     """Train in this process, as a single worker of Ray would."""
-    folder = run_folder(config)
     torch.set_num_threads(config.cluster.cpus_per_worker)
-    log_events(folder)
-    result = train(config, should_stop=lambda: STOP if is_asked(folder) else None, progress=False)
+    with mirrored(config) as here:
+        folder = run_folder(here)
+        log_events(folder)
+        try:
+            result = train(here, should_stop=lambda: STOP if is_asked(folder) else None, progress=False)
+        except RunInterruptedError as error:  # of a run at an address the driver, too, looks into another folder
+            answer(folder, str(error))
+            raise
     assert result is not None, "rank 0 returns the result"
     return result
 
@@ -126,9 +135,9 @@ def absolute(config: RunConfig) -> RunConfig:
 
     Raises UserError for what no file can be called.
     """
-    output = _absolute("output", run_folder(config).parent)
+    output = config.output if is_address(config.output) else str(_absolute("output", run_folder(config).parent))
     files = {key: _absolute(f"data.{key}", path) for key, path in config.data if isinstance(path, Path)}
-    return config.model_copy(update={"output": str(output), "data": config.data.model_copy(update=files)})
+    return config.model_copy(update={"output": output, "data": config.data.model_copy(update=files)})
 
 
 def _absolute(key: str, path: Path) -> Path:
@@ -149,24 +158,30 @@ def stored_result(config: RunConfig) -> dict[str, Any] | None:
     path = run_folder(config) / "result.json"
     try:
         result: dict[str, Any] = json.loads(path.read_text())
-        complete = result["generator_steps"] == config.training.generator_steps and Path(result["model"]).exists()
+        complete = (
+            result["generator_steps"] == config.training.generator_steps and model_of(path.parent, result).exists()
+        )
         return result if complete else None
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:  # no JSON, or no result
-        raise UserError(f"{path} is damaged ({error}); remove it, and the run goes on to its end again") from None
+        raise UserError(f"{path} is damaged ({error}); remove it, and the run resumes to its end") from None
 
 
 def check_tracking(config: RunConfig) -> None:
     """Raises UserError if MLflow does not answer; only warns where it is not required. Also as `read_delivery` does.
 
-    Where MLflow is not installed, a run that names none goes on without, and says so; for one that does, UserError.
+    Where MLflow is not installed, or there is none but a file beside runs that are no files, a run that names none goes
+    on without, and says so; for one that does, UserError.
     """
     if config.tracking.enabled and not installed("mlflow"):
         without = "--tracking.enabled false trains without it"
         if config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"):
             require("mlflow", "mlflow", "recording the run on MLflow", without)
         say(f"not recorded on MLflow, which is not installed: pip install 'toposampler[mlflow]' ({without})")
+    if config.tracking.enabled and not _has_mlflow(config):
+        place = address_of(config.output)
+        say(f"not recorded on MLflow: none is named, and no SQLite file can lie at {place}; set tracking.uri")
     if not recorded_on_mlflow(config):
         return
     from toposampler.tracking.server import check_server  # here, because mlflow takes seconds and may be missing
@@ -185,7 +200,12 @@ def check_tracking(config: RunConfig) -> None:
 
 def recorded_on_mlflow(config: RunConfig) -> bool:
     """Whether the run is recorded on MLflow, and not in its folder alone."""
-    return config.tracking.enabled and installed("mlflow")
+    return config.tracking.enabled and installed("mlflow") and _has_mlflow(config)
+
+
+def _has_mlflow(config: RunConfig) -> bool:
+    """Whether there is an MLflow for the run: one that is named, or a file beside it."""
+    return bool(config.tracking.uri or os.environ.get(VARIABLE)) or address_of(config.output) is None
 
 
 @contextmanager
@@ -241,14 +261,14 @@ def about_run(config: RunConfig, dataset: Dataset) -> About:
     from toposampler.tracking.about import About, Data  # as above
 
     source = {key: as_text(value) for key, value in config.data}
-    data = Data(config.data.name, dataset.digest(), source, len(dataset.x), tuple(dataset.shape))
+    data = Data(config.data.name, dataset.digest(), source, len(dataset), tuple(dataset.shape))
     return About(description(config, dataset), data, names_in(config.system))
 
 
 def description(config: RunConfig, dataset: Dataset) -> str:
     """The run in words."""
     training, page = config.training, (type(config.system).__doc__ or "").partition("\n")[0]
-    begins = {"weights": "Begins with the weights of", "full": "Goes on with the training of"}[config.init_state]
+    begins = {"weights": "Begins with the weights of", "full": "Continues the training of"}[config.init_state]
     generators = f"{config.system.K} generator{'s'[: config.system.K > 1]}"
     lines = [
         f"**{config.system.name}**, {generators}, on **{config.data.name}**: {describe(dataset)[0]}.",

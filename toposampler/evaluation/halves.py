@@ -8,7 +8,7 @@ from toposampler.data import Dataset
 from toposampler.errors import UserError
 
 LEAST, MOST = 10, 10_000
-"""fewest samples; and how many, unless told otherwise, or half of the data if that is less"""
+"""fewest samples; and how many, unless set otherwise, or half of the data if that is less"""
 
 
 def sample_count(dataset: Dataset, n: int | None) -> int:

@@ -1,4 +1,4 @@
-"""The metrics of the house in one dictionary."""
+"""The package's metrics in one dictionary."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from toposampler.metrics.divergence import total_variation
 
 ACTIVE = 0.01
-"""share of the prior above which a generator counts as active"""
+"""share of the prior above which one of at most 50 generators counts as active: see `least_active`"""
 
 
 def component_masses(components: Tensor, n_components: int) -> Tensor:
@@ -47,11 +47,23 @@ def prior_total_variation(masses: Tensor, weights: Tensor) -> float:
     return total_variation(torch.cat([masses, nowhere[None]]), torch.cat([weights, weights.new_zeros(1)]))
 
 
-def active(prior: Tensor, threshold: float = ACTIVE) -> Tensor:
-    """Which generators are active, those that hold more than `threshold` of the prior (K,): (K,) bool."""
-    return prior > threshold
+def least_active(n_generators: int) -> float:
+    """The share of the prior that one of K generators is active above: min(.01, 1 / (2 K)).
+
+    Up to 50 generators this is .01. Of more, 1 / K each is .02 or less, and half of that counts: 100 equal ones are all
+    active.
+    """
+    return min(ACTIVE, 1 / (2 * n_generators))
 
 
-def active_generators(prior: Tensor, threshold: float = ACTIVE) -> int:
+def active(prior: Tensor, threshold: float | None = None) -> Tensor:
+    """Which generators are active, those that hold more than `threshold` of the prior (K,): (K,) bool.
+
+    The threshold is `least_active`'s unless another is given.
+    """
+    return prior > (least_active(len(prior)) if threshold is None else threshold)
+
+
+def active_generators(prior: Tensor, threshold: float | None = None) -> int:
     """How many generators are `active` by the prior (K,)."""
     return int(active(prior, threshold).sum())

@@ -1,4 +1,4 @@
-"""One generator that is told which component to make, in the place of an ensemble."""
+"""One generator that is given which component to make, in the place of an ensemble."""
 
 from __future__ import annotations
 

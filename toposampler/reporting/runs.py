@@ -76,7 +76,7 @@ def _read(folder: Path, label: str) -> FinishedRun:
     except FileNotFoundError:
         raise UserError(
             f"{folder} has no result.json: its training has not ended; "
-            f"toposampler train --resume {folder.name} --output {folder.parent} goes on with it"
+            f"toposampler train --resume {folder.name} --output {folder.parent} resumes it"
         ) from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from None

@@ -226,12 +226,12 @@ def _check_images(path: Path, what: str, shape: tuple[int, ...]) -> None:
 
 
 def output(path: Path, n: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Output:
-    """The output for the name `path`; see `Output`. Raises UserError if its ending is none that is known."""
+    """The output for the name `path`; see `Output`. Raises UserError if its extension is none that is known."""
     picture = Scatter if len(shape) == 1 else Grid
     formats: dict[str, type[Output]] = {".npy": Npy, ".parquet": Parquet, ".png": picture, "": Images}
-    ending = "" if re.fullmatch(r"\.\d*", path.suffix) else path.suffix.lower()  # samples_v1.0 ends in no format
-    if ending not in formats or not path.name:
+    extension = "" if re.fullmatch(r"\.\d*", path.suffix) else path.suffix.lower()  # samples_v1.0 ends in no format
+    if extension not in formats or not path.name:
         raise UserError(
-            f"--out must end in .npy, .parquet or .png, or have no ending for a folder of images, got {path}"
+            f"--out must end in .npy, .parquet or .png, or have no extension for a folder of images, got {path}"
         )
-    return formats[ending](path, n, shape, dtype)
+    return formats[extension](path, n, shape, dtype)

@@ -23,7 +23,7 @@ class SamplingJob:
     model: Path
     """run folder, checkpoint or model directory, absolute"""
     out: Path
-    """the place of the samples, absolute; its ending says the format"""
+    """the place of the samples, absolute; its extension says the format"""
     n: int
     seed: int
     generator: int | None = None

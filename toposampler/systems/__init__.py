@@ -11,6 +11,6 @@ from toposampler.systems.base import Move, Player, Prepared, System, SystemConfi
 __all__ = ["PAGES", "SYSTEMS", "Move", "Player", "Prepared", "System", "SystemConfig"]
 
 PAGES: Pages[SystemConfig] = Pages("system", "toposampler.systems", SystemConfig, __name__)  # type: ignore[type-abstract]
-"""all systems, told apart by `name`"""
+"""all systems, distinguished by `name`"""
 SYSTEMS: tuple[type[SystemConfig], ...] = PAGES.own()
 """the configuration classes of the package's own systems"""

@@ -85,7 +85,7 @@ class Prepared:
         return system
 
     def digest(self) -> str:
-        """SHA-256 of all that the data decided: alike on all workers, and when a run goes on."""
+        """SHA-256 of all that the data decided: alike on all workers, and when a run is resumed."""
         sha = hashlib.sha256(repr(sorted(self.decided.items())).encode())
         if self.labels is not None:
             sha.update(self.labels.numpy().data)
@@ -147,6 +147,11 @@ class SystemConfig(Section):
     def pack_size(self) -> int:
         """The samples that the critic judges together: every worker's share of a batch is a multiple of it."""
         return 1
+
+    @property
+    def n_directions(self) -> int:
+        """How many random directions in the space of samples the losses take for each row of a batch."""
+        return 0
 
     @property
     def least_batch(self) -> int:
@@ -249,7 +254,7 @@ class System(nn.Module, ABC):
         self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.shape = config, shape
         self.networks = networks or Networks()
         self.shard = shard
         self.K = config.K
@@ -320,10 +325,15 @@ class System(nn.Module, ABC):
 
         Latents `z` (..., d), generator ids `c`, the places `epsilon` in [0, 1] of the gradient penalty, and, where c is
         not drawn from r(c), which only training may do, the `weight` of every sample. The ids are on the CPU, as they
-        steer the work; all else is on the device.
+        steer the work; all else is on the device. Where losses take some, `direction` is (..., m, *shape), standard
+        normal: in training only.
         """
         dtype = next(self.parameters()).dtype
-        return {
+        directions: Noise = {}
+        if training and (m := self.config.n_directions):
+            size = (batches, n, m, *self.shape)
+            directions["direction"] = torch.randn(size, generator=rng, device=rng.device, dtype=dtype)
+        return directions | {
             "z": self.latent.draw((batches, n), rng, dtype),
             "c": self.draw_generators(batches, n, rng, training),
             "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),

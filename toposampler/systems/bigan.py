@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
@@ -48,7 +49,7 @@ class BiGANConfig(SystemConfig):
     """BiGAN and ALI (Donahue et al., Dumoulin et al. 2017): a generator, an encoder, a critic of pairs (x, z)."""
 
     name: Literal["bigan"] = "bigan"
-    encoder_noise: float = Field(0.0, ge=0)
+    encoder_noise: float = Field(0.0, ge=0, json_schema_extra=may(search={"uniform": [0, 1]}))
     """s, standard deviation of the latents around E(x) in training; 0: they are E(x), as in BiGAN"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))

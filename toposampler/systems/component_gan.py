@@ -21,7 +21,7 @@ At the first step the model is a mixture of principal component analyses (Tippin
 and Weiss 2018 (arXiv 1805.12462) show that they cover data better than GANs do, with the data's own marginals along the
 axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). The game
 then bends each to the shape of its component. It is R3GAN's (`losses.relativistic`), or `dmgan`'s with `adversarial:
-wasserstein`. A pair of a real and a generated sample is of one component, and the critic is told which, as in
+wasserstein`. A pair of a real and a generated sample is of one component, and the critic is given which, as in
 self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c) p(x|c) for any
 partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N draws tell it.
 
@@ -40,10 +40,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -87,6 +87,15 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     latent: LatentConfig = LatentConfig(kind="normal")
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+
+    @model_validator(mode="after")
+    def _the_critic_is_given_the_component(self) -> Self:
+        if self.penalty.gradient != "exact":
+            raise ValueError(
+                f"penalty.gradient {self.penalty.gradient} is not for component_gan, whose critic is also given the "
+                "component"
+            )
+        return self
 
     @property
     def asks_the_data(self) -> bool:
@@ -141,7 +150,7 @@ class ConditionalCritic(Critic):
 
 
 class ComponentGAN(System):
-    """K generators, which start as the probabilistic PCA of a component each, and a critic that is told which."""
+    """K generators, which start as the probabilistic PCA of a component each, and a critic that is given which."""
 
     uses_labels = True
     judges_samples = False

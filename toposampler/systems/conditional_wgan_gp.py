@@ -63,9 +63,9 @@ class ConditionalWGANGPConfig(SystemConfig):
 
     def check_data(self, dataset: Dataset) -> None:
         """See `SystemConfig.check_data`: the data need labels in [0, K)."""
-        if dataset.labels is None:
+        if dataset.all_labels is None:
             raise UserError("system.name conditional_wgan_gp needs labels, and these data have none: give data.labels")
-        if (most := int(dataset.labels.max())) >= self.n_classes:
+        if (most := int(dataset.all_labels.max())) >= self.n_classes:
             raise UserError(f"system.n_classes {self.n_classes} is too small: the data have labels 0 to {most}")
 
     def build(

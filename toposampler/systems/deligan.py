@@ -33,6 +33,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -48,11 +49,11 @@ class DeLiGANConfig(SystemConfig):
     """DeLiGAN (Gurumurthy et al. 2017): one generator behind a trained mixture of Gaussians."""
 
     name: Literal["deligan"] = "deligan"
-    n_components: int = Field(50, ge=1, le=10_000)
+    n_components: int = Field(50, ge=1, le=10_000, json_schema_extra=may(search={"int": [2, 100]}))
     """N, the number of Gaussians that z is a mixture of"""
-    sigma: float = Field(0.2, gt=0)
+    sigma: float = Field(0.2, gt=0, json_schema_extra=may(search={"loguniform": [0.01, 1]}))
     """standard deviation of each Gaussian at the start"""
-    spread_weight: float = Field(0.1, ge=0)
+    spread_weight: float = Field(0.1, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.01, 1]}))
     """weight of mean (1 - sigma)^2"""
     latent: LatentConfig = LatentConfig(kind="normal")
     generator_norm: GeneratorNorm = "layer"
@@ -105,5 +106,6 @@ class DeLiGAN(UniformSystem):
         """-E_fake ln D + .1 mean (1 - sigma)^2."""
         return {
             "adversarial": gan.generator_loss(self.critic(self.generate(batch.noise)), batch.fake_weights),
-            "spread": self.config.spread_weight * (1 - self.generators.sigma).square().mean(),
+            "spread": batch.constant("spread_weight", self.config.spread_weight)
+            * (1 - self.generators.sigma).square().mean(),
         }

@@ -56,7 +56,7 @@ from toposampler.systems.uniform import UniformSystem
 
 
 class DMGANConfig(GameConfig, SeparateGeneratorsConfig):
-    """DMGAN (Khayatkhoei et al. 2018): K generators told apart by an encoder, uniform prior."""
+    """DMGAN (Khayatkhoei et al. 2018): K generators distinguished by an encoder, uniform prior."""
 
     name: Literal["dmgan"] = "dmgan"
     draw: Draw = "systematic"

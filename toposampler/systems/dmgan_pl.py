@@ -1,4 +1,4 @@
-"""DMGAN-PL: DMGAN with prior learning, which gives each generator its mass and switches superfluous ones off.
+"""DMGAN-PL: DMGAN with prior learning, which gives each generator its mass and switches off those that are not needed.
 
 Khayatkhoei, Singh, Elgammal, NeurIPS 2018, arXiv 1806.00880, section 3.
 

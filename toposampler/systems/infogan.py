@@ -1,6 +1,6 @@
 """InfoGAN: Interpretable Representation Learning by Information Maximizing Generative Adversarial Nets.
 
-Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, NeurIPS 2016, arXiv 1606.03657. One generator is told a category c
+Chen, Duan, Houthooft, Schulman, Sutskever, Abbeel, NeurIPS 2016, arXiv 1606.03657. One generator is given a category c
 beside its noise z, and Q must be able to read c off the sample.
 
 | equation | here | logged term |
@@ -49,7 +49,7 @@ class InfoGANConfig(SystemConfig):
     """InfoGAN (Chen et al. 2016): one generator of noise and a category, which an encoder reads off the sample."""
 
     name: Literal["infogan"] = "infogan"
-    n_categories: int = Field(10, ge=1, le=10_000)
+    n_categories: int = Field(10, ge=1, le=10_000, json_schema_extra=may(search={"int": [2, 20]}))
     """K, the number of values of the code c"""
     information_weight: float = Field(1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, weight of the mutual information between code and sample"""

@@ -20,7 +20,7 @@ Deviations
   (`minimax`): the two have the same fixed points, and a critic that is sure of all fakes still leaves a gradient.
 - The generators' term is a mean over c, the paper's a sum: Adam is blind to the factor.
 - The paper's generators share most of their layers. Here each is a network of its own, of a quarter of the single
-  generator's width, as in all ensembles of the house; so workers can hold some of them each.
+  generator's width, as in all ensembles here; so workers can hold some of them each.
 - A batch holds as many samples of all generators together as of the data, the paper's as many of each.
 - Networks and latents are those of DMGAN's experiments.
 """

@@ -1,8 +1,8 @@
 """MDGAN: Mode Regularized Generative Adversarial Networks, in manifold and diffusion steps.
 
 Che, Li, Jacob, Bengio, Li, ICLR 2017, arXiv 1612.02136. (Not MD-GAN, which spreads critics over workers.) An encoder E
-gives every real sample a latent, so that G hears of every mode: first G(E(x)) is brought to the data's manifold, then
-the mass of G(z) is spread over that of G(E(x)).
+gives every real sample a latent, so that G gets a gradient for every mode: first G(E(x)) is brought to the data's
+manifold, then the mass of G(z) is spread over that of G(E(x)).
 
 | equation | here | logged term |
 |---|---|---|
@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import gan, reconstruction
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -48,9 +49,11 @@ class MDGANConfig(SystemConfig):
     """MDGAN (Che et al. 2017): an encoder, a critic of reconstructions, a critic of samples against reconstructions."""
 
     name: Literal["mdgan"] = "mdgan"
-    reconstruction_weight: float = Field(1.0, gt=0)
+    reconstruction_weight: float = Field(
+        1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]})
+    )
     """l1, weight of the squared distance between x and G(E(x))"""
-    manifold_weight: float = Field(1.0, ge=0)
+    manifold_weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """l2, weight of the manifold critic's term for generator and encoder"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = _ADAM
@@ -110,6 +113,6 @@ class MDGAN(System):
         error = reconstruction.squared_error(reconstructed, batch.real, batch.weights)
         return {
             "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
-            "manifold": self.config.manifold_weight * manifold,
-            "reconstruction": self.config.reconstruction_weight * error,
+            "manifold": batch.constant("manifold_weight", self.config.manifold_weight) * manifold,
+            "reconstruction": batch.constant("reconstruction_weight", self.config.reconstruction_weight) * error,
         }

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from toposampler.config import OptimiserConfig
 from toposampler.errors import UserError
+from toposampler.keys import may
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -45,10 +46,10 @@ from toposampler.systems.uniform import UniformSystem
 
 
 class MGANConfig(EnsembleConfig):
-    """MGAN (Hoang et al. 2018): generators with a first layer of their own, told apart by a classifier."""
+    """MGAN (Hoang et al. 2018): generators with a first layer of their own, distinguished by a classifier."""
 
     name: Literal["mgan"] = "mgan"
-    diversity: float = Field(0.01, ge=0)
+    diversity: float = Field(0.01, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-3, 1]}))
     """beta, weight of the classifier's loss for the generators"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
@@ -118,7 +119,7 @@ class MGAN(UniformSystem):
         features = self.critic.features(self.generate(batch.noise))
         return {
             "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
-            "classification": self.config.diversity
+            "classification": batch.constant("diversity", self.config.diversity)
             * mixture.information(self.classify(features), batch.noise["c"], batch.fake_weights),
         }
 

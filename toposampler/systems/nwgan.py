@@ -17,7 +17,7 @@ Nothing keeps a weight from falling while its generator has not yet found a plac
 Deviations
 ----------
 - The authors' code clips the critic's weights and trains by RMSprop (5e-5, ten critic steps). Here the critic has the
-  house's gradient penalty and Adam, or R3GAN's loss (`adversarial: relativistic`).
+  package's gradient penalty and Adam, or R3GAN's loss (`adversarial: relativistic`).
 - No regulariser holds the generators apart, as in the authors' code for points.
 - pi is uniform at first; the authors' zeta is uniform noise on (0, 1). Its learning rate is theirs, .01.
 - A batch is shared out among the generators, the authors' holds as many samples of each; where K does not divide it,

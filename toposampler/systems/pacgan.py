@@ -31,6 +31,7 @@ from torch import Tensor
 
 from toposampler.config import OptimiserConfig
 from toposampler.errors import UserError
+from toposampler.keys import may
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
@@ -45,7 +46,7 @@ class PacGANConfig(SystemConfig):
     """PacGAN (Lin et al. 2018): one generator, a critic that judges several samples at once."""
 
     name: Literal["pacgan"] = "pacgan"
-    n_packed: int = Field(4, ge=1, le=1024)
+    n_packed: int = Field(4, ge=1, le=1024, json_schema_extra=may(search={"choice": [1, 2, 4]}))
     """m, samples that the critic judges at once; 1: the plain GAN"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))

@@ -1,6 +1,6 @@
 """vcGAN with learned probabilities: Virtual Conditional Generative Adversarial Networks.
 
-Shi, Cai, Wang, Shang, He, 2019, arXiv 1901.09822. One decoder for all classes c: it is told the class by a one-hot
+Shi, Cai, Wang, Shang, He, 2019, arXiv 1901.09822. One decoder for all classes c: it is given the class by a one-hot
 vector, amplified so far that the latents of two classes do not touch.
 
 | equation | here | logged term |
@@ -22,7 +22,7 @@ Deviations
   constant means nothing.
 - `amplification` is a key. The authors compute it from the latents' dimension and a separation of two standard
   deviations: 4.06 for 8 dimensions, near the default.
-- Constants, networks and penalty are the house's, at the single generator's full width; z is normal, as the paper's,
+- Constants, networks and penalty are the package's, at the single generator's full width; z is normal, as the paper's,
   which has penalty weight 5, two-sided, and Adam's constants 1e-4 and (.5, .9). `adversarial: relativistic` takes
   R3GAN's loss.
 """
@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.custom import Networks
@@ -57,7 +58,7 @@ class VCGANLPConfig(GameConfig, EnsembleConfig):
 
     name: Literal["vcgan_lp"] = "vcgan_lp"
     latent: LatentConfig = LatentConfig(kind="normal")
-    amplification: float = Field(4.0, gt=0)
+    amplification: float = Field(4.0, gt=0, json_schema_extra=may(search={"loguniform": [1, 16]}))
     """a: the factor of the one-hot vector beside z"""
     prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 

@@ -11,7 +11,7 @@ trained to undo G it cannot map the data that G leaves out to the noise's distri
 | G and F: E d(z, F(G(z))), d the squared distance | `generator_loss` | `generator/reconstruction` |
 
 In the critic's line s is the logistic function. D has the other sign here, high for real x, as in all systems of the
-house. `encoder` is F: D(z, G(z)) does not depend on it, so that the reconstruction alone trains it.
+package. `encoder` is F: D(z, G(z)) does not depend on it, so that the reconstruction alone trains it.
 
 Deviations
 ----------
@@ -31,6 +31,7 @@ from typing import Literal
 from pydantic import Field
 
 from toposampler.config import OptimiserConfig
+from toposampler.keys import may
 from toposampler.losses import reconstruction, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -44,9 +45,11 @@ class VEEGANConfig(BiGANConfig):
     """VEEGAN (Srivastava et al. 2017): a generator, a reconstructor of its noise, a critic of pairs (x, z)."""
 
     name: Literal["veegan"] = "veegan"  # type: ignore[assignment]
-    reconstruction_weight: float = Field(1.0, gt=0)
+    reconstruction_weight: float = Field(
+        1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]})
+    )
     """weight of the squared distance between z and F(G(z))"""
-    encoder_noise: float = Field(1.0, ge=0)
+    encoder_noise: float = Field(1.0, ge=0, json_schema_extra=may(search={"uniform": [0, 2]}))
     """s, standard deviation of the noise that is inferred from a sample around F(x)"""
     latent: LatentConfig = LatentConfig(kind="normal", dim=32)
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
@@ -69,5 +72,5 @@ class VEEGAN(BiGAN):
         error = reconstruction.squared_error(self.encoder(x), z, batch.weights)
         return {
             "adversarial": wasserstein.generator_loss(self.score(x, z), batch.fake_weights),
-            "reconstruction": self.config.reconstruction_weight * error,
+            "reconstruction": batch.constant("reconstruction_weight", self.config.reconstruction_weight) * error,
         }

@@ -39,7 +39,7 @@ def check_server(uri: str, experiment: str | None = None) -> None:
     except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
         raise UserError(
             f"tracking.uri: no MLflow answers at {without_password(uri)} ({cause(error)}). Start it, give another "
-            "--tracking.uri, or go on without it: --tracking.required false, --tracking.enabled false"
+            "--tracking.uri, or continue without it: --tracking.required false, --tracking.enabled false"
         ) from None
     if found is not None:
         _refuse_deleted(found, uri)

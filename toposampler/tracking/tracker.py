@@ -27,7 +27,7 @@ from toposampler.files import write_atomically
 from toposampler.records import Record, read_records
 from toposampler.tracking.about import About, log_model, tell
 from toposampler.tracking.server import cause, experiment_id
-from toposampler.training.checkpoint import checkpoint_step
+from toposampler.training.checkpoint import checkpoint_step, model_of
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 Item = TypeVar("Item")
@@ -63,7 +63,7 @@ class Delivery:
 
 
 class Tracker:
-    """Delivers the run in `folder` to the MLflow at `uri`, going on where an earlier process stopped.
+    """Delivers the run in `folder` to the MLflow at `uri`, resuming where an earlier process stopped.
 
     Raises UserError as `read_delivery` does. A `uri` that cannot be used shows when something is to be delivered.
     """
@@ -106,7 +106,7 @@ class Tracker:
             self._warned = False
         except Exception as error:  # MLflow, requests and SQLAlchemy each raise their own
             if not self._warned:
-                log.warning("MLflow at %s: %s. Training goes on.", self._done.uri, cause(error))
+                log.warning("MLflow at %s: %s. Training continues.", self._done.uri, cause(error))
             self._warned = True
 
     def close(self, status: Status) -> None:
@@ -223,7 +223,7 @@ class Tracker:
     def _unlogged_model(self) -> Path | None:
         """The checkpoint of the run's end, if it is to be logged as a model and has not been."""
         result = self._result() if self._about is not None else None
-        model = None if result is None else Path(result["model"])
+        model = None if result is None else model_of(self._folder, result)
         return model if model is not None and model.name != self._done.model and model.exists() else None
 
     def _log_model(self, run_id: str, checkpoint: Path) -> None:

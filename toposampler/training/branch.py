@@ -1,4 +1,4 @@
-"""A run that goes on from another run's checkpoint with other constants, as population based training asks."""
+"""A run that continues from another run's checkpoint with other constants, as population based training asks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from toposampler.training.config import RunConfig, of_earlier_version, run_folde
 
 
 def branch(config: RunConfig, donor: Path) -> None:
-    """Make the run `config` go on from `donor`, a checkpoint of another run (or of its own), with its own constants.
+    """Make the run `config` resume from `donor`, a checkpoint of another run (or of its own), with its own constants.
 
     All that the donor's run had learned and drawn comes over: weights, Adam's moments, averages, random state. The
     run's other checkpoints are dropped, and its records of later steps. Raises UserError, before anything is written,
@@ -47,5 +47,5 @@ def continued(config: RunConfig, state: dict[str, Any], donor: object) -> dict[s
     ]
     if fixed:
         lines = "\n".join(f"  {line}" for line in fixed)
-        raise UserError(f"{donor} cannot be gone on with under other values of these keys:\n{lines}")
+        raise UserError(f"{donor} cannot be continued under other values of these keys:\n{lines}")
     return {**state, "config": config.model_dump(mode="json")}

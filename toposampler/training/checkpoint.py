@@ -1,7 +1,7 @@
 """Checkpoints: written atomically, read without running code, kept two deep.
 
 A checkpoint that cannot be read is one of two things. It is damaged, so that it will never be read again: a run then
-goes on from the one before it. Or it is good, but not for us, now: another user's, of a newer version, on a disk that
+resumes from the one before it. Or it is good, but not for us, now: another user's, of a newer version, on a disk that
 has an input/output error. Then there is nothing a run could do that would not lose it, and the run is refused.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from toposampler.errors import UserError
 from toposampler.files import zip_damage
+from toposampler.storage import is_address
 
 SCHEMA = 1
 
@@ -69,6 +71,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = Non
     if before is not None and before != path:
         for other in set(checkpoints(path.parent)) - {path, before}:  # older ones, and damaged ones
             other.unlink(missing_ok=True)
+
+
+def model_of(folder: Path, result: Mapping[str, Any]) -> Path:
+    """The checkpoint that the `result` of the run in `folder` names: there, where it is named by its address."""
+    named = str(result["model"])
+    return folder / named.rpartition(f"/{folder.name}/")[2] if is_address(named) else Path(named)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -133,7 +141,7 @@ def newest_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     """The newest checkpoint in `folder` that is not damaged, and the state in it; None if there is no checkpoint.
 
     A damaged one is named in the log. Raises UserError if all are damaged, CheckpointUnreadableError if the newest that
-    is not damaged cannot be read: going on from an older one, or from the start, would lose it.
+    is not damaged cannot be read: resuming from an older one, or from the start, would lose it.
     """
     found = checkpoints(folder)
     for path in reversed(found):

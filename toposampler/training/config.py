@@ -7,11 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from toposampler.config import (
     ClusterConfig,
-    Folder,
     Section,
     Seed,
     TrackingConfig,
@@ -28,6 +35,7 @@ from toposampler.files import REGISTERED, local_path
 from toposampler.keys import may, may_lengthen, may_resume
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
+from toposampler.storage import WorkedOn, address_of, is_address, output_place
 from toposampler.systems import PAGES, SystemConfig
 
 if TYPE_CHECKING:
@@ -47,6 +55,10 @@ Model = Annotated[str, Field(min_length=1), AfterValidator(_model_place)]
 """what names a trained model"""
 
 
+Output = Annotated[str, AfterValidator(output_place)]
+"""a folder that all machines see, or the address of one in a storage that they reach"""
+
+
 def _how_many_or_which(seeds: Any) -> Any:
     is_number = isinstance(seeds, int) and not isinstance(seeds, bool)
     if is_number and 1 <= seeds <= MAX_SEEDS:
@@ -60,7 +72,7 @@ MAX_SEEDS = 10_000
 Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 
 STANDARDISED = ("npy",)
-"""names of the data that were there before `data.standardise`, and are standardised since unless told otherwise"""
+"""names of the data that were there before `data.standardise`, and are standardised since unless set otherwise"""
 
 
 class RunConfig(Section):
@@ -68,8 +80,8 @@ class RunConfig(Section):
 
     name: str = Field(json_schema_extra=may(resume=True))
     """name of the run: its folder below `output`, and its name in MLflow; the same name resumes"""
-    output: Folder = Field("runs", json_schema_extra=may(resume=True))
-    """folder that holds the runs"""
+    output: Output = Field("runs", json_schema_extra=may(resume=True))
+    """folder that holds the runs: one that all machines see, or s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, file:///FOLDER"""
     seed: Seed = Field(0, json_schema_extra=may(branch=True))
     """seed of the initialisation, the noise and the order of the data"""
     seeds: Seeds | None = Field(None, json_schema_extra=may(resume=True))
@@ -80,12 +92,16 @@ class RunConfig(Section):
     models:/NAME/VERSION, runs:/RUN_ID; default: with fresh weights"""
     init_state: Literal["weights", "full"] = Field("weights", json_schema_extra=may(branch=True))
     """what of that model: weights: those of its networks, for a new training on these or other data; full: all that its
-    checkpoint holds, so that its training goes on under this name, to a length of its own"""
+    checkpoint holds, so that its training continues under this name, to a length of its own"""
     data: AnyData
     system: AnySystem = Field(json_schema_extra=may(search=True))
     training: TrainingConfig = TrainingConfig()
     cluster: ClusterConfig = Field(ClusterConfig(), json_schema_extra=may(resume=True))
     tracking: TrackingConfig = Field(TrackingConfig(), json_schema_extra=may(resume=True))
+
+    @field_serializer("output", when_used="json")
+    def _written_as_its_address(self, output: str) -> str:
+        return address_of(output) or output
 
     @field_validator("name")
     @classmethod
@@ -95,7 +111,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _full_state_is_of_a_model(self) -> Self:
         if self.init_state == "full" and self.init_from is None:
-            raise ValueError("init_state full: init_from names the model whose training goes on, and it is not given")
+            raise ValueError("init_state full: init_from names the model whose training continues, and it is not given")
         return self
 
     @model_validator(mode="after")
@@ -124,6 +140,11 @@ class RunConfig(Section):
         if self.cluster.placement == "sharded" or self.cluster.min_workers is not None:
             key = "cluster.min_workers" if self.cluster.min_workers is not None else "cluster.placement sharded"
             raise ValueError(f"{key} is for the workers of one run; with `seeds` each run has one worker: leave it out")
+        if self.cluster.num_workers > 1 and address_of(self.output) is not None:
+            raise ValueError(
+                f"output {self.output}: with `seeds` several workers see each other's results in a folder only; set "
+                "cluster.num_workers 1, or give a folder that all machines see"
+            )
         if self.cluster.profile:
             raise ValueError("cluster.profile is of one run: leave it out, or `seeds`")
         return self
@@ -192,8 +213,32 @@ def check_workers(config: RunConfig, workers: int) -> None:
 
 
 def run_folder(config: RunConfig) -> Path:
-    """The folder the run writes to, absolute: workers have another working folder than the driver."""
+    """The folder the run writes to, absolute: workers have another working folder than the driver.
+
+    Of a run at an address (`toposampler.storage`) it is the one that `toposampler.training.mirror` works in.
+    """
+    assert not is_address(config.output), f"{config.output} is worked on in a folder: training.mirror"
     return Path(config.output).absolute() / config.name
+
+
+def run_address(config: RunConfig) -> str | None:
+    """The run's address in a storage; None: it is a folder."""
+    address = address_of(config.output)
+    return None if address is None else f"{address}/{config.name}"
+
+
+def as_known(config: RunConfig, path: Path | None = None) -> str:
+    """The run's folder, or `path` in it, by the name that its user knows: its address, if it has one."""
+    address = run_address(config)
+    if address is None:
+        return str(path or run_folder(config))
+    return address if path is None else f"{address}/{path.relative_to(run_folder(config)).as_posix()}"
+
+
+def in_run(config: RunConfig) -> str:
+    """The `output` of runs that lie in the folder of `config`."""
+    address, folder = run_address(config), str(run_folder(config))
+    return folder if address is None else WorkedOn(folder, address)
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -236,11 +281,12 @@ def with_init(config: RunConfig, init_from: str | Path | None, init_state: str |
 def as_begun(config: RunConfig) -> RunConfig:
     """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
 
-    So the command that a run was begun with still goes on with it.
+    So the command that a run was begun with still resumes it.
     """
-    path, key = run_folder(config) / "config.yaml", "standardise"
-    if config.data.name not in STANDARDISED or key in config.data.model_fields_set:
-        return config
+    key = "standardise"
+    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or is_address(config.output):
+        return config  # a run at an address was begun when there was that key
+    path = run_folder(config) / "config.yaml"
     try:
         begun = path.is_file()
     except OSError as error:

@@ -6,6 +6,7 @@
 | `config.json` | the resolved configuration of the run |
 | `weights.safetensors` | `system.NAME`: the last weights; `average.NAME`: of the averaged modules, to sample from;
 | | `transform.mean`, `transform.scale`: of the points it was trained on, if they were standardised |
+| `README.md` | the model card (`card.py`): beside the manifest, not in it, as it may be edited; never read |
 | `samples.png` | samples of a fixed seed: a row of images of each generator, or points coloured by their generators |
 
 In schema 1, which is still read, the moving average is one tensor, `average`: the parameters alone, flat, in the order
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,6 +30,7 @@ from torch import Tensor
 
 from toposampler.data.transform import Standardisation, standardisation_from
 from toposampler.errors import UserError
+from toposampler.training.card import CARD
 from toposampler.training.manifest import (
     CONFIG,
     LARGEST_JSON,
@@ -42,6 +45,8 @@ from toposampler.training.manifest import (
     write_manifest,
 )
 
+SAMPLE_COUNT = "data.samples"
+"""in the metadata of the weights: how many samples the model was trained on"""
 Average = Tensor | dict[str, Tensor]
 """the moving average: of the parameters, flat (in checkpoints and schema 1), or all tensors of the averaged modules"""
 
@@ -66,10 +71,17 @@ class Weights:
     """by role, those that are not the package's"""
     transform: Standardisation | None = None
     """of the points it was trained on; None: they were in the user's units"""
+    samples: int | None = None
+    """that it was trained on; None: an earlier version did not record the number"""
 
 
 def write_directory(
-    folder: Path, weights: Weights, picture: bytes, evaluation: Mapping[str, float] | None, licence: str | None
+    folder: Path,
+    weights: Weights,
+    picture: bytes,
+    evaluation: Mapping[str, float] | None,
+    licence: str | None,
+    card: str,
 ) -> None:
     """Write the model to `folder`, which is made; the manifest last of all.
 
@@ -79,6 +91,7 @@ def write_directory(
         picture: the content of `samples.png`.
         evaluation: metrics of this model by name; None: it was not evaluated.
         licence: of the weights, as an SPDX identifier; None: its owner has not said.
+        card: the content of `README.md`.
     """
     assert isinstance(weights.average, dict), "a model directory names what it holds"
     folder.mkdir(parents=True, exist_ok=True)
@@ -88,11 +101,12 @@ def write_directory(
         tensors |= {f"transform.{name}": x for name, x in weights.transform.state().items()}
     content = {
         CONFIG: json.dumps(weights.config, indent=2).encode(),
-        WEIGHTS: save({name: x.detach().clone().contiguous() for name, x in tensors.items()}),
+        WEIGHTS: save({name: x.detach().clone().contiguous() for name, x in tensors.items()}, _about(weights)),
         SAMPLES: picture,
     }
     for name, data in content.items():
         (folder / name).write_bytes(data)
+    (folder / CARD).write_text(card, encoding="utf-8")
     write_manifest(
         folder,
         {
@@ -144,9 +158,22 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
             average=tensors["average"] if manifest.version == 1 else parts["average"],
             networks={str(role): network for role, network in manifest.networks.items()},
             transform=transform_of(parts["transform"] or None, manifest.shape, folder / WEIGHTS),
+            samples=_samples(content[WEIGHTS]),
         ),
         manifest,
     )
+
+
+def _about(weights: Weights) -> dict[str, str]:
+    """The metadata of `weights.safetensors`: what the manifest of schema 2 has no field for."""
+    return {"format": "pt"} | ({} if weights.samples is None else {SAMPLE_COUNT: str(weights.samples)})
+
+
+def _samples(content: bytes) -> int | None:
+    """The number of samples that the metadata of a safetensors file, which was read before, tell; None: they do not."""
+    length = int.from_bytes(content[:8], "little")
+    told = json.loads(content[8 : 8 + length]).get("__metadata__", {}).get(SAMPLE_COUNT, "")
+    return int(told) if re.fullmatch(r"[1-9]\d{0,14}", told) else None
 
 
 def transform_of(state: Mapping[str, Tensor] | None, shape: Sequence[int], place: str | Path) -> Standardisation | None:

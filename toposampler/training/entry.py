@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from toposampler.data import Dataset
+from toposampler.errors import RunInterruptedError, TimeUsedError
 from toposampler.nn.custom import Networks
+from toposampler.storage import is_address
 from toposampler.training.config import RunConfig, with_init
 from toposampler.training.console import shown, telling_the_end
+from toposampler.training.mirror import mirrored
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.run import OnCheckpoint, begin
 from toposampler.training.seeds import train_seeds
-from toposampler.training.stopping import ShouldStop
+from toposampler.training.stopping import MINUTES, ShouldStop, limited
 
 
 def train(
@@ -34,7 +37,8 @@ def train(
     Args:
         config: of the run.
         on_checkpoint: called on every rank after each checkpoint, with the generator step and the file.
-        should_stop: asked on rank 0 a few times a second; once it gives a reason, the run ends with a checkpoint.
+        should_stop: asked on every rank, after the same step, a few times a second; once it gives a reason on rank 0,
+            the run ends with a checkpoint.
         dataset: trained on in place of what `config.data` would load; the same on every rank.
         networks: in place of those that `config.system` names; the same on every rank.
         init_from: the trained model to begin with, in place of what `config.init_from` names.
@@ -46,9 +50,29 @@ def train(
     rank 0 after the last step): UserError as `check` does, if another process is training this run, if its newest
     checkpoint is not damaged but cannot be read, or if workers read different data; TrainingStoppedError if a
     loss or parameter is not finite, replicas drift apart, or the run's folder cannot be written to;
-    RunInterruptedError if it was asked to stop.
+    RunInterruptedError if it was asked to stop, TimeUsedError if by `training.minutes`.
     """
     config, telling = with_init(config, init_from, init_state), progress and ProcessGroup.current().rank == 0
+    if is_address(config.output):
+        with mirrored(config, ProcessGroup.current().rank) as here:
+            return train(here, on_checkpoint, should_stop, dataset, networks, progress=progress)
+    try:
+        return _train(config, on_checkpoint, limited(should_stop, config.training.minutes), dataset, networks, telling)
+    except RunInterruptedError as error:
+        if error.reason != MINUTES:
+            raise
+        raise TimeUsedError(f"training.minutes {config.training.minutes:g} are used: {error}", MINUTES) from None
+
+
+def _train(
+    config: RunConfig,
+    on_checkpoint: OnCheckpoint | None,
+    should_stop: ShouldStop,
+    dataset: Dataset | None,
+    networks: Networks | None,
+    telling: bool,
+) -> dict[str, Any] | None:
+    """As `train`, of a run in a folder; with `telling` progress is shown."""
     if config.seeds is not None:
         return train_seeds(config, should_stop, dataset, networks, telling)
     if telling:

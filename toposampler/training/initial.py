@@ -99,13 +99,13 @@ def model_place(config: RunConfig) -> Path:
 def _full(config: RunConfig, dataset: Dataset, place: Path) -> State:
     if (place / MANIFEST).exists():
         raise UserError(
-            "it is a model directory, which holds no training to go on with: init_state weights begins with it"
+            "it is a model directory, which holds no training to continue: init_state weights begins with it"
         )
     state = checkpoint_state(place)
     done, steps = state["loop"]["step"], config.training.generator_steps
     if state["data"] != dataset.digest():
         raise UserError(
-            "init_state full goes on with the same data, and these are others; init_state weights takes them"
+            "init_state full continues with the same data, and these are others; init_state weights takes them"
         )
     if done >= steps:
         raise UserError(f"it has done {done:,} steps, and training.generator_steps is {steps:,}: give more")

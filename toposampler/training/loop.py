@@ -16,6 +16,7 @@ from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
 from toposampler.systems import System
 from toposampler.systems.batch import Batch, Noise
+from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_loop import LoopGraphs
 from toposampler.training.optimisation import FlatPlayer
@@ -41,7 +42,7 @@ class Loop:
 
     Args:
         system: on the CPU, freshly initialised (alike on every worker; of a sharded ensemble this worker's part).
-        dataset: whole on every worker; moved to the device.
+        dataset: whole on every worker; moved to the device, or read batch by batch (`Dataset.rows`).
         config: the `training` section.
         seed: of the noise and of the order of the data.
         device: where to compute.
@@ -59,9 +60,11 @@ class Loop:
     ) -> None:
         self.config, self.device, self.placement, self.group = config, device, placement, placement.group
         self.system = system.to(device, DTYPES[config.precision])
-        self.data = dataset.x.to(device, DTYPES[config.precision])
-        self.labels = dataset.labels.to(device) if system.uses_labels and dataset.labels is not None else None
-        self.sampler = Sampler(len(self.data), seed=seed, device=device)
+        dtype = DTYPES[config.precision]
+        self.data = dataset.x.to(device, dtype) if dataset.rows is None else Feed(dataset.rows, device, dtype)
+        labels = dataset.all_labels
+        self.labels = labels.to(device) if system.uses_labels and labels is not None else None
+        self.sampler = Sampler(len(self.data), seed=seed, device=device if dataset.rows is None else "cpu")
         self.rng = torch.Generator(device).manual_seed(seed)
         self.step = 0
         local = {"generator": ENSEMBLE} if placement.sharded else {}
@@ -148,6 +151,7 @@ class Loop:
         what `Batch` has."""
         indices, noise, sizes = rows.indices, rows.noise, rows.sizes
         real = self.data[indices].split(sizes)
+        expect_next([self])
         labels = None if self.labels is None else self.labels[indices].split(sizes)
         parts = {name: x.split(sizes) for name, x in noise.items()}
         share = self.batch_size / self.group.size
@@ -186,7 +190,11 @@ class Loop:
         must be many, late in the run, for their ends to be found. Growing the batch lowers the noise of a step as a
         falling learning rate does (Smith et al. 2018, arXiv 1711.00489).
         """
-        grown = self.step >= self.config.batch_growth_from * self.config.generator_steps
+        return self.batch_size_at(self.step)
+
+    def batch_size_at(self, step: int) -> int:
+        """Samples of the global batch after `step` generator steps."""
+        grown = step >= self.config.batch_growth_from * self.config.generator_steps
         return self.config.batch_size * (self.config.batch_growth if grown else 1)
 
     def _move(self, name: str, batch: Batch) -> None:
@@ -235,9 +243,11 @@ class Loop:
         """The mean over all workers and steps since the last call of every loss term, as `player/term`.
 
         Losses are fetched from the device here, in bulk, and nowhere else. Raises TrainingStoppedError, naming the step
-        and the player, if one was not finite, or if a parameter is not.
+        and the player, if one was not finite, or if a parameter is not, and if too many images could not be read.
         """
         self._settle_terms()
+        if isinstance(self.data, Feed):
+            self.data.check(self.group)
         means: dict[str, float] = {}
         for name in self.players:
             records = [(step, terms, values) for step, player, terms, values in self._settled if player == name]

@@ -20,6 +20,7 @@ from toposampler.data.transform import Standardisation
 from toposampler.errors import UserError
 from toposampler.nn.size import no_larger_than
 from toposampler.systems import System
+from toposampler.training.card import Described, Measured, Value, model_card
 from toposampler.training.checkpoint import newest_checkpoint, read_checkpoint
 from toposampler.training.config import RunConfig, of_earlier_version
 from toposampler.training.directory import (
@@ -162,6 +163,8 @@ class _Checkpoint(BaseModel):
     """absent from checkpoints of earlier versions, as `networks` and `decided` are"""
     decided: dict[str, int] = {}
     """keys of the system's section that the data decided"""
+    samples: int | None = Field(None, ge=1, lt=2**53)
+    """that it was trained on; absent from checkpoints of earlier versions too"""
 
 
 def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
@@ -181,6 +184,7 @@ def _of_checkpoint(state: dict[str, Any], path: Path) -> Weights:
         average=stored.loop.average,
         networks=stored.networks,
         transform=transform_of(stored.transform, stored.shape, path),
+        samples=stored.samples,
     )
 
 
@@ -198,6 +202,10 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
         return read_checkpoint(path)
     newest = newest_checkpoint(path / "checkpoints")
     if newest is None:
+        if members := sorted(member.name for member in path.glob("seed-*") if (member / "checkpoints").is_dir()):
+            raise UserError(
+                f"{path} holds a run for each of {len(members)} seeds: name one, such as {path / members[0]}"
+            )
         raise UserError(
             f"{path} is neither a model directory, with a {MANIFEST}, nor a run folder with a checkpoint: "
             f"{path / 'checkpoints'} holds none"
@@ -205,11 +213,18 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
     return newest[1]
 
 
-def save_model(place: str | Path, folder: Path, licence: str | None = None, networks: Given = None) -> None:
+def save_model(
+    place: str | Path,
+    folder: Path,
+    licence: str | None = None,
+    networks: Given = None,
+    measured: Measured | None = None,
+) -> None:
     """Write the model at `place`, which is as for `load_model`, to the model directory `folder`.
 
     Its evaluation is that of the run's `result.json`, if that is of this checkpoint, or of the model directory; so is
-    its licence, where none is given. `networks` are as for `load_model`: its picture shows samples.
+    its licence, where none is given. `networks` are as for `load_model`: its picture shows samples. Its card tells
+    what was `measured`, by default that evaluation.
     """
     path = Path(place)
     if _is_directory(path):
@@ -220,7 +235,33 @@ def save_model(place: str | Path, folder: Path, licence: str | None = None, netw
         evaluation = _evaluation(path if path.is_dir() else path.parent.parent, weights.step)
     model = _build(weights, place, ema=True, device="cpu", networks=networks)
     average = {name: x for name, x in model.system.state_dict().items() if _is_averaged(model.system, name)}
-    write_directory(folder, replace(weights, average=average), _picture(model), evaluation, licence)
+    card = model_card(_described(model, weights, licence, measured or _of_the_run(model.config, evaluation)))
+    write_directory(folder, replace(weights, average=average), _picture(model), evaluation, licence, card)
+
+
+def _of_the_run(config: RunConfig, evaluation: Mapping[str, float] | None) -> Measured | None:
+    """The evaluation at the end of a run, as `training.run` makes it; None: there was none."""
+    if evaluation is None:
+        return None
+    values = {name: Value(value) for name, value in evaluation.items()}
+    return Measured(values, config.training.evaluation_samples, config.seed)
+
+
+def _described(model: Model, weights: Weights, licence: str | None, measured: Measured | None) -> Described:
+    """What the card tells of `model`, which was built from `weights`."""
+    prior = model.system.prior()
+    return Described(
+        config=model.config,
+        step=model.step,
+        shape=model.shape,
+        data=model.data,
+        samples=weights.samples,
+        prior=None if prior is None else prior.detach().cpu(),
+        licence=licence,
+        measured=measured,
+        standardised=model.transform is not None,
+        networks=weights.networks,
+    )
 
 
 def _build(weights: Weights, place: str | Path, ema: bool, device: torch.device | str, networks: Given = None) -> Model:

@@ -29,6 +29,7 @@ from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.config import RunConfig
+from toposampler.training.feed import expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
@@ -118,6 +119,7 @@ class Population:
         """The batches of an iteration, by default of this one: what each member draws, stacked (P, batches, n, ...)."""
         first = self.loops[0]
         real = first.data[indices]
+        expect_next(self.loops)
         labels = None if first.labels is None else first.labels[indices]
         return [
             Rows(

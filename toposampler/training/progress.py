@@ -77,7 +77,7 @@ class Progress:
 
     def __init__(self, path: Path, total_steps: int, stream: TextIO) -> None:
         self._path = path
-        earlier = read_records(path)  # a resumed run goes on from here
+        earlier = read_records(path)  # a resumed run starts here
         self._offset = earlier[-1].end if earlier else 0
         self._newest: deque[Record] = deque(maxlen=NEWEST)
         self._metric, self._metric_step = "", 0

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,6 +24,7 @@ from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
+from toposampler.storage import Store, fetched
 from toposampler.systems import Prepared
 from toposampler.training.checkpoint import (
     checkpoint_name,
@@ -35,8 +36,10 @@ from toposampler.training.checkpoint import (
 from toposampler.training.config import (
     RunConfig,
     as_begun,
+    as_known,
     check_workers,
     differences,
+    run_address,
     run_folder,
     stored_config,
 )
@@ -51,6 +54,7 @@ from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
 from toposampler.training.run_length import check_longer
 from toposampler.training.sampling import draw_samples
+from toposampler.training.snapshots import drop_snapshots_after, snapshot_steps, take_snapshot, write_snapshot
 from toposampler.training.stopping import ShouldStop, Stopping
 
 OnCheckpoint = Callable[[int, Path], None]
@@ -106,6 +110,11 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     config, networks = given_or_named(config, networks)
     system = config.system
     system.check_data(dataset)
+    if dataset.rows is not None and len(dataset) < config.training.batch_size:
+        raise UserError(
+            f"training.batch_size ({config.training.batch_size}) is more than the {len(dataset):,} images there are: "
+            "a batch would hold some of them twice; give less, or more images"
+        )
     if (system.generator_network, system.critic_network) != ("default", "default"):
         with torch.random.fork_rng(devices=()):
             system.build(dataset.shape, networks)
@@ -148,13 +157,13 @@ def begin(
 
 
 def _resume(run: Run, group: ProcessGroup) -> None:
-    """Have every rank go on from the newest checkpoint, or from a first one that holds the model to begin with.
+    """Have every rank resume from the newest checkpoint, or from a first one that holds the model to begin with.
 
     Raises UserError as `newest_checkpoint` and `initial_state`.
     """
     newest = alike(group, lambda: run.newest_or_first() if group.rank == 0 else None)
     if path := group.first(newest[0] if newest else None):
-        alike(group, lambda: run.resume(path, newest[1] if newest else read_checkpoint(path)))
+        alike(group, lambda: run.resume(path, newest[1] if newest else run.read(path)))
 
 
 def keep_shorter_result(folder: Path, steps: int) -> None:
@@ -206,6 +215,11 @@ class Run:
         placement = Placement(group, config.cluster.placement == "sharded")
         self.shards = placement.shards
         self.prepared = prepared or config.system.prepare(self.dataset)
+        if self.dataset.rows is not None and self.prepared.labels is not self.dataset.labels:
+            raise UserError(
+                f"system.name {config.system.name} finds components in all of its data, and with data.cache "
+                f"{getattr(config.data, 'cache', None)} only a part is in memory: set data.cache device"
+            )
         check_workers(config.model_copy(update={"system": self.prepared.config}), group.size)
         torch.manual_seed(config.seed)
         system = self.prepared.build(self.dataset.shape, networks, placement.shard)
@@ -221,6 +235,8 @@ class Run:
         self.seconds_before = 0.0
         self.started = self.paused = time.monotonic()
         self.profiles = config.cluster.profile
+        self.snapshot_steps: frozenset[int] = frozenset()
+        """generator steps after which samples are kept; only of a run that is trained alone, from here to its end"""
         self._first: dict[str, Any] | None = None
         if group.rank == 0 and config.init_from is not None and not checkpoints(self.folder / "checkpoints"):
             self._first = initial_state(config, self.dataset, system.networks)  # or refused, before the folder is taken
@@ -252,16 +268,26 @@ class Run:
             save_checkpoint(path, state)
         except RuntimeError as error:  # torch's zip writer, on a full disk
             raise UserError(f"{path} cannot be written: {error}") from None
+        if address := run_address(self.config):  # where the other ranks read it
+            Store(address).put(path, f"checkpoints/{path.name}")
         return path, state
 
+    def read(self, path: Path) -> dict[str, Any]:
+        """The state in the checkpoint `path` of rank 0, which may be on another machine. Raises UserError."""
+        address = run_address(self.config)
+        if address is None:
+            return read_checkpoint(path)
+        with fetched(f"{address}/checkpoints/{path.name}") as copy:
+            return read_checkpoint(copy)
+
     def resume(self, path: Path, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the checkpoint `path` holds."""
+        """Resume from `state`, which the checkpoint `path` holds."""
         if state["data"] != self.digest:
             raise UserError(f"the data has changed since {path} was written; give another --name to start anew")
         if state.get("prepared", self.prepared.digest()) != self.prepared.digest():
             raise UserError(
                 f"{path} was written with other components of the same data ({state['decided']}) than are found now "
-                f"({dict(self.prepared.decided)}): go on with the version that wrote it, or give another --name"
+                f"({dict(self.prepared.decided)}): continue with the version that wrote it, or give another --name"
             )
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
@@ -277,6 +303,11 @@ class Run:
 
     def train(self) -> dict[str, Any] | None:
         """Step to the end, and evaluate; see `train`."""
+        self.snapshot_steps = snapshot_steps(self.config.training.generator_steps, self.config.training.snapshots)
+        if self.group.rank == 0:
+            drop_snapshots_after(self.folder, self.loop.step)
+        if self.loop.step == 0:
+            self._snapshot()
         self.advance(self.config.training.generator_steps)
         return self.finish()
 
@@ -293,7 +324,9 @@ class Run:
                     iteration_ends()
                     self.look_up()
         except TrainingStoppedError as error:
-            raise TrainingStoppedError(f"{error}; last good checkpoint: {self.newest or 'none yet'}") from None
+            raise TrainingStoppedError(
+                f"{error}; last good checkpoint: {self._newest_as_known() or 'none yet'}"
+            ) from None
         self.paused = time.monotonic()
 
     def look_up(self) -> dict[str, float] | None:
@@ -305,12 +338,13 @@ class Run:
         evaluates = step % training.evaluate_every == 0 and step < last
         saves = step % training.checkpoint_every == 0 or step == last
         recorded = self._record(evaluates) if step % training.log_every == 0 or evaluates or saves else None
+        self._snapshot()
         if saves:
             self.save()
         if reason := self.stopping.after(step):
             if not saves:
                 self.save()
-            message = f"stopped after generator step {step}; checkpoint: {self._checkpoint_path()}"
+            message = f"stopped after generator step {step}; checkpoint: {self._newest_as_known()}"
             raise RunInterruptedError(message, reason)
         return recorded
 
@@ -326,6 +360,16 @@ class Run:
                 metrics |= {f"eval/{name}": value for name, value in self._evaluated(*samples).metrics.items()}
         self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
         return metrics
+
+    def _snapshot(self) -> None:
+        """Keep samples of this step, if it is one of those: before its checkpoint, which a resumed run begins after."""
+        if self.loop.step not in self.snapshot_steps or (self.group.rank > 0 and self.shards.size == 1):
+            return
+        with self.loop.averaged() as system:
+            content = take_snapshot(system, self.dataset.shape, self.config.seed, self.shards)
+        if self.group.rank == 0:
+            with suppress(OSError):  # a full disk stops the run where it loses something, at the next record
+                write_snapshot(self.folder, self.loop.step, content)
 
     def _samples(self, n: int) -> tuple[Tensor, Tensor]:
         """n samples of the averaged generators in the user's units, and their makers: on the CPU, of rank 0; every rank
@@ -352,6 +396,7 @@ class Run:
             "prepared": self.prepared.digest(),
             "shape": list(self.dataset.shape),
             "data": self.digest,
+            "samples": len(self.dataset),
             "transform": None if self.dataset.transform is None else self.dataset.transform.state(),
             "seconds": self.seconds,
             "networks": {role: network.model_dump() for role, network in self.networks.items()},
@@ -362,6 +407,9 @@ class Run:
         self.newest = path
         if self.on_checkpoint is not None:
             self.on_checkpoint(self.loop.step, path)
+
+    def _newest_as_known(self) -> str | None:
+        return None if self.newest is None else as_known(self.config, self.newest)
 
     def _checkpoint_path(self) -> Path:
         return self.folder / "checkpoints" / checkpoint_name(self.loop.step)
@@ -378,7 +426,7 @@ class Run:
             raise TrainingStoppedError(fault)
 
     def finish(self, figures: bool = True) -> dict[str, Any] | None:
-        """Evaluate, draw the figures unless told not to, and write samples.npz and, last of all, result.json: rank 0,
+        """Evaluate, draw the figures unless asked not to, and write samples.npz and, last of all, result.json: rank 0,
         from all samples."""
         log.info("evaluating %d samples", self.config.training.evaluation_samples)
         samples, ids = self._samples(self.config.training.evaluation_samples)
@@ -412,7 +460,7 @@ class Run:
             "active_generators": 1 if prior is None else active_generators(prior),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
-            "model": str(self.newest),
+            "model": self._newest_as_known(),
         } | ({} if self.origin is None else {"origin": self.origin})
         if self.prepared.report is not None:
             result["components"] = dict(self.prepared.report)

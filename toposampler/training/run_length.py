@@ -43,7 +43,7 @@ def check_longer(folder: Path, begun: RunConfig, config: RunConfig, done: int) -
     raise UserError(
         f"{folder} has done {done:,} of training.generator_steps {length:,}. As the first {done:,} of "
         f"{config.training.generator_steps:,} they would have had other values of what these keys set:\n{lines}\n"
-        f"Under another name it goes on from where it is: {shlex.quote(str(folder / 'config.yaml'))} --init-from "
+        f"Under another name it resumes from where it is: {shlex.quote(str(folder / 'config.yaml'))} --init-from "
         f"{shlex.quote(str(folder))} --init-state full --name OTHER --training.generator_steps "
         f"{config.training.generator_steps}"
     )

@@ -22,7 +22,7 @@ from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserEr
 from toposampler.files import write_atomically
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter
-from toposampler.training.config import RunConfig, run_folder, seeds_of
+from toposampler.training.config import RunConfig, in_run, run_folder, seeds_of
 from toposampler.training.console import shown
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.memory import check_fits
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 def members_of(config: RunConfig) -> list[RunConfig]:
     """The configuration of each member: named seed-N, in the folder of `config`."""
-    folder = str(run_folder(config))
+    folder = in_run(config)
     return [
         config.model_copy(update={"name": f"seed-{seed}", "output": folder, "seed": seed, "seeds": None})
         for seed in seeds_of(config)

@@ -1,4 +1,4 @@
-"""Hearing that a run is to stop: rank 0 is told, and all ranks stop after the same step."""
+"""Whether a run is to stop: all ranks ask after the same step, rank 0's answer counts, and all stop there."""
 
 from __future__ import annotations
 
@@ -9,12 +9,22 @@ from toposampler.training.process_group import ProcessGroup
 
 ShouldStop = Callable[[], str | None]
 
+MINUTES = "training.minutes"
+"""the reason to stop of a run that has trained for as long as it may"""
 POLL_S = 0.25
 """seconds between two looks; every look is a word from rank 0 to all"""
 
 
+def limited(should_stop: ShouldStop, minutes: float | None) -> ShouldStop:
+    """`should_stop`, which also gives the reason `MINUTES` once `minutes` from now have passed; None: no limit."""
+    if minutes is None:
+        return should_stop
+    end = time.monotonic() + 60 * minutes
+    return lambda: should_stop() or (MINUTES if time.monotonic() >= end else None)
+
+
 class Stopping:
-    """Asks `should_stop` on rank 0 a few times a second.
+    """Asks `should_stop` a few times a second, on every rank: it may have them wait for each other.
 
     Clocks of different ranks differ, so none looks at its own: rank 0 tells, with each answer, after how many steps to
     ask again.
@@ -26,10 +36,10 @@ class Stopping:
         self._next = 0
 
     def after(self, step: int) -> str | None:
-        """Why to stop after generator step `step`, or None to go on; every rank calls this after every step."""
+        """Why to stop after generator step `step`, or None to continue; every rank calls this after every step."""
         if step < self._next:
             return None
-        reason = self._should_stop() if self._group.rank == 0 else None
+        reason = self._should_stop()
         reason, self._next = self._group.first((reason, step + self._steps_to_the_next_look(step)))
         return reason
 

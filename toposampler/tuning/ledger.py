@@ -1,7 +1,7 @@
 """The ledger of a sweep: every trial that was begun, with its values and how it ended, in Optuna's study on disk.
 
 It is written before a trial starts and after it ends, so that a sweep whose driver was killed knows which trials are
-left to finish, and the search goes on from all that is known.
+left to finish, and the search continues with all that is known.
 """
 
 from __future__ import annotations
@@ -53,9 +53,10 @@ class Ledger:
     def __init__(self, sweep: Sweep) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._sweep = sweep
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{sweep.folder / 'ledger.db'}")
         self._study = optuna.create_study(
             study_name=sweep.config.name,
-            storage=f"sqlite:///{sweep.folder / 'ledger.db'}",
+            storage=self._storage,
             directions=list(sweep.config.objectives.values()),
             load_if_exists=True,
         )
@@ -79,26 +80,25 @@ class Ledger:
         return self.again(self._study.ask().number)
 
     def again(self, number: int) -> Entry:
-        """The trial that was begun as `number`, to be gone on with; its values are as they were."""
-        frozen = self._frozen(number)
-        suggest(self._sweep.space, optuna.Trial(self._study, frozen._trial_id))
+        """The trial that was begun as `number`, to be resumed; its values are as they were."""
+        suggest(self._sweep.space, self._trial(number))
         return self.entry(number)
 
     def report(self, number: int, steps: int, objectives: Sequence[float]) -> None:
         """Note what a running trial has come to."""
-        trial = optuna.Trial(self._study, self._frozen(number)._trial_id)
+        trial = self._trial(number)
         if len(objectives) == 1:  # the search also learns from trials that are stopped early
             trial.report(objectives[0], steps)
         trial.set_user_attr("objectives", list(objectives))
         trial.set_user_attr("steps", steps)
 
     def moved(self, number: int, values: Values) -> None:
-        """Note that a running trial goes on with other `values` than it was begun with."""
-        optuna.Trial(self._study, self._frozen(number)._trial_id).set_user_attr("values", values)
+        """Note that a running trial continues with other `values` than it was begun with."""
+        self._trial(number).set_user_attr("values", values)
 
     def end(self, number: int, outcome: Outcome, note: str = "") -> None:
         """Note how a running trial ended."""
-        trial = optuna.Trial(self._study, self._frozen(number)._trial_id)
+        trial = self._trial(number)
         if note:
             trial.set_user_attr("note", note)
         objectives = self._frozen(number).user_attrs.get("objectives")
@@ -107,6 +107,10 @@ class Ledger:
     def front(self) -> list[int]:
         """The numbers of the finished trials that no other one beats in all objectives."""
         return sorted(trial.number for trial in self._study.best_trials)
+
+    def _trial(self, number: int) -> optuna.Trial:
+        study = self._storage.get_study_id_from_name(self._sweep.config.name)
+        return optuna.Trial(self._study, self._storage.get_trial_id_from_study_id_trial_number(study, number))
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self._study.get_trials(deepcopy=False)[number]

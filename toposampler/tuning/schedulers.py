@@ -54,7 +54,7 @@ def _population(last: int) -> type[PopulationBasedTraining]:
 
 
 class Halving(AsyncHyperBandScheduler):
-    """Ray's ASHA, which goes on after a kill as if there had been none.
+    """Ray's ASHA, which continues after a kill as if there had been none.
 
     Its rungs are filled with all that the `earlier` trials have recorded, in the order in which they did. Trials are
     known by their names: Tune gives a trial that goes on another id. One that was to be stopped at its newest report,

@@ -133,7 +133,7 @@ def parse_space(written: Mapping[str, Any], config: BaseModel) -> Space:
                 raise UserError(
                     f"space.{key}: {base['system.name']} has no ready range for it; there are {', '.join(ready)}"
                 )
-            space[key] = parse_parameter(key, ready[key])
+            space[key] = widened(parse_parameter(key, ready[key]), base[key])
         else:
             space[key] = parse_parameter(key, content)
     return _in_order({key: _settled(key, parameter, space, base) for key, parameter in space.items()})
@@ -173,6 +173,23 @@ def parse_parameter(key: str, content: Any) -> Parameter:
     if kind == "loguniform" and low <= 0:
         raise UserError(f"space.{key}.loguniform: low must be positive (got {low!r})")
     return Number(float(low), float(high), kind == "loguniform", when)
+
+
+def widened(parameter: Parameter, value: Any) -> Parameter:
+    """`parameter`, which its key states for all, with the base's own `value` in it: a sweep can begin there.
+
+    A number of 0 stays outside a range of logarithms, and a value of another kind (`auto`, say) outside of any range.
+    """
+    if parameter.holds(value):
+        return parameter
+    match parameter:
+        case Choice(options):
+            return replace(parameter, options=(value, *options))
+        case Whole(low, high) if isinstance(value, int):
+            return replace(parameter, low=min(low, value), high=max(high, value))
+        case Number(low, high, log) if isinstance(value, int | float) and (value > 0 or not log):
+            return replace(parameter, low=min(low, float(value)), high=max(high, float(value)))
+    return parameter
 
 
 _KINDS = "a range is one of uniform, loguniform, int, choice, and may have a `when`"

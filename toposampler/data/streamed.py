@@ -1,0 +1,131 @@
+"""Images that are decoded when they are needed, by threads, from files, archives or tables.
+
+Pillow lets other threads run while it decodes and resizes, so threads do what worker processes would, without a copy of
+the index in each. An image that cannot be read is replaced by the next one of the same label that can: what training
+sees at a place follows from the files alone, whatever the number of workers, and after a resume.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toposampler.data.images import decode_image
+from toposampler.data.source import Source
+from toposampler.errors import UserError
+
+IN_A_ROW = 100
+"""unreadable images one after the other at which reading ends: a folder is gone, not an image damaged"""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Images that threads are reading."""
+
+    parts: Sequence[Future[None]]
+
+    def wait(self) -> None:
+        """See `Pending`."""
+        for part in self.parts:
+            part.result()
+
+
+class StreamedImages:
+    """The images of a source at one size: see `Rows`.
+
+    Args:
+        source: of the encoded images.
+        shape: (C, H, W) that they are brought to.
+        workers: threads that read and decode.
+        skip_share: of all images, that may be unreadable.
+        in_memory: keep what was decoded, C H W bytes an image; else it is decoded anew each time.
+    """
+
+    def __init__(
+        self, source: Source, shape: tuple[int, int, int], workers: int, skip_share: float, in_memory: bool = False
+    ) -> None:
+        self.source, self.shape, self.workers, self.skip_share = source, shape, workers, skip_share
+        labels = source.index.labels
+        self.labels = None if labels is None else torch.from_numpy(labels)
+        self.faults: dict[int, str] = {}
+        self._kept = torch.empty(len(self), *shape, dtype=torch.uint8) if in_memory else None
+        self._have = np.zeros(len(self) if in_memory else 0, dtype=bool)
+
+    def __len__(self) -> int:
+        return len(self.source.index)
+
+    @cached_property
+    def threads(self) -> ThreadPoolExecutor:
+        """Made when the first image is read, in the process that reads it."""
+        return ThreadPoolExecutor(self.workers, thread_name_prefix="images")
+
+    def read(self, indices: Tensor) -> Tensor:
+        """See `Rows`."""
+        out = torch.empty(len(indices), *self.shape, dtype=torch.uint8)
+        self.start(indices, out).wait()
+        return out
+
+    def start(self, indices: Tensor, out: Tensor) -> Reading:
+        """See `Rows`."""
+        numbers = indices.tolist()
+        size = -(-len(numbers) // (4 * self.workers)) or 1  # small parts, as some images take longer than others
+        starts = range(0, len(numbers), size)
+        return Reading([self.threads.submit(self._read, numbers[i : i + size], out[i : i + size]) for i in starts])
+
+    def _read(self, numbers: Sequence[int], out: Tensor) -> None:
+        """The images with these numbers to `out`."""
+        for image, i in zip(out, numbers, strict=True):
+            if self._kept is None:
+                self.decode(i, image)
+                continue
+            if not self._have[i]:
+                self.decode(i, self._kept[i])
+                self._have[i] = True  # after the image is whole: another thread may look
+            image.copy_(self._kept[i])
+
+    def decode(self, i: int, out: Tensor) -> None:
+        """Image `i`, or the one that takes its place, to `out` (*shape) uint8. Raises as `Rows.read`."""
+        channels, height, width = self.shape
+        place = i
+        for _ in range(min(IN_A_ROW, len(self))):
+            if place not in self.faults:
+                try:
+                    content, name = self.source.read(place), self.source.name(place)
+                    out.copy_(decode_image(io.BytesIO(content), name, height, width, channels))
+                except UserError as error:
+                    self.faults[place] = str(error)
+                except (OSError, ValueError) as error:
+                    self.faults[place] = f"image {self.source.name(place)} cannot be read: {error}"
+                else:
+                    return
+            place = self._next(place)
+            if place == i:
+                break
+        raise UserError(f"{self.faults[i]}; nor can the ones after it that could take its place")
+
+    def _next(self, i: int) -> int:
+        """The number of the image that takes the place of `i`: the next one of its label, after the last the first."""
+        if self.labels is None:
+            return (i + 1) % len(self)
+        order, place, start, end = self._by_label
+        label = int(self.labels[i])
+        position = int(place[i]) + 1
+        return int(order[position if position < end[label] else start[label]])
+
+    @cached_property
+    def _by_label(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The numbers of all images in the order of their labels, the place of each there, and where labels begin and
+        end; made when the first image is unreadable."""
+        assert self.labels is not None
+        order = np.argsort(self.labels.numpy(), kind="stable")
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        end = np.cumsum(np.bincount(self.labels.numpy()))
+        return order, place, np.concatenate([[0], end[:-1]]), end

@@ -134,6 +134,11 @@ class Graphs(ABC):
         self.finish(kept.program, kept.program.outputs())
         return True
 
+    @property
+    def refused(self) -> bool:
+        """Whether it has turned out that iterations cannot be captured."""
+        return self._refused
+
     def forget(self) -> None:
         """Drop all graphs: tensors that they write to are about to lie elsewhere."""
         self._kept.clear()

@@ -246,9 +246,7 @@ def test_what_cannot_be_captured_is_refused_where_graphs_are_asked_for(make_conf
 
 
 def test_graphs_without_a_gpu_are_refused(make_config: MakeConfig) -> None:
-    with pytest.raises(
-        UserError, match=r"training.graph true captures iterations .*cluster.use_gpu true"
-    ):
+    with pytest.raises(UserError, match=r"training.graph true captures iterations .*cluster.use_gpu true"):
         make_config("wgan_gp", training__graph=True)
     assert make_loop(make_config("wgan_gp", training__graph="auto")).graphs is None
 

@@ -5,7 +5,7 @@ bf16 has 8 bits: a score is a difference of large numbers, and a gradient penalt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -19,7 +19,7 @@ def full_precision(device: torch.device) -> AbstractContextManager[object]:
     return torch.autocast(device.type, enabled=False)
 
 
-def cast_once(stacked: Sequence[Tensor], device: torch.device) -> list[Tensor]:
+def cast_once(stacked: Iterable[Tensor], device: torch.device) -> list[Tensor]:
     """Stacked weights in autocast's precision, where it is on: one cast a stack, where one a generator would follow."""
     if not torch.is_autocast_enabled(device.type):
         return list(stacked)

@@ -1,4 +1,4 @@
-"""The signature loss of batches of clouds in torch, without a word from the device: it can be part of a graph on a GPU.
+"""The signature loss of batches of clouds in torch, nothing read back: it can be part of a graph on a GPU.
 
 Run on CPU tensors by the tests, against the compiled loops; not yet run on a GPU.
 """

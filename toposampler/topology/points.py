@@ -49,6 +49,6 @@ def refuse_not_finite(x: Tensor) -> None:
 
 
 def unit_on_device(x: Tensor) -> Tensor:
-    """As `unit` of each cloud of x (..., n, d), without a word from the device: what is not finite is scaled anyhow."""
+    """As `unit` of each cloud of x (..., n, d), nothing read back: what is not finite is scaled anyhow."""
     largest = x.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
     return torch.ldexp(x, -torch.frexp(largest).exponent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -30,14 +31,15 @@ def numerics(training: TrainingConfig) -> Iterator[None]:
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
-    fills, strict = torch.utils.deterministic.fill_uninitialized_memory, torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    fills, strict = memory.fill_uninitialized_memory, torch.are_deterministic_algorithms_enabled()
     warns, workspace = torch.is_deterministic_algorithms_warn_only_enabled(), os.environ.get(WORKSPACE)
     matmul.allow_tf32 = cudnn.allow_tf32 = training.precision == "tf32"
     if training.deterministic:
         os.environ[WORKSPACE] = ":4096:8"  # read by cuBLAS when it makes a handle, at the first product
         cudnn.deterministic, cudnn.benchmark = True, False
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        memory.fill_uninitialized_memory = False
     try:
         yield
     except RuntimeError as error:
@@ -50,7 +52,7 @@ def numerics(training: TrainingConfig) -> Iterator[None]:
     finally:
         matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
         torch.use_deterministic_algorithms(strict, warn_only=warns)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        memory.fill_uninitialized_memory = fills
         if workspace is None:
             os.environ.pop(WORKSPACE, None)
         else:

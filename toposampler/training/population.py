@@ -140,7 +140,7 @@ class Population:
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     def _constants(self) -> Tensors:
-        like = self.loops[0].data
+        like = self.average
         return {key: like.new_tensor(row) for key, row in self.constants().items()}
 
     def move(

@@ -84,6 +84,19 @@ class GeneratorEnsemble(nn.Module):
         self._template[0].train(mode)
         return super().train(mode)
 
+    def members(self) -> list[nn.Module]:
+        """The generators that it holds, each as a module of its own with copies of its weights."""
+        found = []
+        for k in range(self.n_held):
+            member = copy.deepcopy(self._template[0]).to_empty(device=self.stacked[0].device)
+            with torch.no_grad():
+                for name, stack in zip(self._names, self.stacked, strict=True):
+                    member.get_parameter(name).copy_(stack[k])
+                for name, stack in zip(self._buffer_names, self.stacked_buffers.buffers(), strict=True):
+                    member.get_buffer(name).copy_(stack[k])
+            found.append(member.to(self.stacked[0].dtype))
+        return found
+
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape), in the same order.
 

@@ -246,7 +246,7 @@ class System(nn.Module, ABC):
 
     capturable: bool = True
     """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
-    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` tells. A page outside this package must say so"""
+    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A page of another package has to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
 

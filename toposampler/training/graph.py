@@ -205,9 +205,14 @@ def why_not(system: System) -> str | None:
     )
 
 
-def capture_for(training: TrainingConfig, device: torch.device) -> Capture | None:
-    """How iterations are captured on `device`; None: not at all."""
-    return CudaCapture(device) if training.graph is not False and device.type == "cuda" else None
+def capture_for(training: TrainingConfig, device: torch.device, streamed: bool) -> Capture | None:
+    """How iterations are captured on `device`; None: not at all.
+
+    Raises UserError if `training.graph` is true and the data are `streamed`, so that each iteration reads files.
+    """
+    if training.graph is True and streamed:
+        raise UserError("training.graph true: an iteration that reads its images cannot be captured: data.cache device")
+    return CudaCapture(device) if training.graph is not False and device.type == "cuda" and not streamed else None
 
 
 def segmented(actions: Sequence[Action], averages: Sequence[Callable[[], None] | None]) -> Program:

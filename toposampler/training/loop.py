@@ -72,7 +72,7 @@ class Loop:
         self.average = torch.cat(self._averaged_values())
         self.phase: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
         """told what is being done, for a profiler"""
-        capture = capture_for(config, device)
+        capture = capture_for(config, device, dataset.rows is not None)
         self.graphs: Graphs | None = None if capture is None else LoopGraphs(self, capture)
         """what takes the iterations, by replaying them; None: each is computed call by call"""
         self._history: list[LoggedTerms] = []  # of this worker, since `drain_terms` or `_settle_terms`

@@ -29,7 +29,7 @@ from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.config import RunConfig
-from toposampler.training.feed import expect_next
+from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
@@ -92,7 +92,7 @@ class Population:
         for loop in loops:
             if loop.graphs is not None:
                 loop.graphs.forget()  # what they write to lies elsewhere now
-        capture = capture_for(self.config, first.device)
+        capture = capture_for(self.config, first.device, isinstance(first.data, Feed))
         self.graphs: Graphs | None = None if capture is None else PopulationGraphs(self, capture)
         """see `Loop.graphs`"""
 
@@ -140,7 +140,7 @@ class Population:
         return {key: [row[key] for row in rows] for key in rows[0]}
 
     def _constants(self) -> Tensors:
-        like = self.average
+        like = self.average  # of the networks' type, on their device
         return {key: like.new_tensor(row) for key, row in self.constants().items()}
 
     def move(

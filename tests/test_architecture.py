@@ -13,9 +13,9 @@ FLOORS = [
     ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting", "exporting"],
     ["distributed", "lookup", "evaluate_model", "api", "fitted"],
-    ["tuning"],
+    ["tuning", "demo"],
     ["commands", "__main__"],
 ]
 FLOORS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]

@@ -21,6 +21,7 @@ def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return ablation
 
 
+@pytest.mark.slow  # trains from three starts
 def test_starts_differ_and_are_measured_before_and_after_training(ablation: ModuleType) -> None:
     rows = {start: ablation.training("lines", 1, start, 2) for start in ablation.STARTS}
     assert {(len(of), of[0]["step"], of[1]["step"], of[0]["K"]) for of in rows.values()} == {(2, 0, 2, 4)}

@@ -43,7 +43,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
     draw_figures()
     yield {
         "points": trained(folder, "points"),
-        "other": trained(folder, "<script>alert(1)<", seed=1, system__n_generators=3),
+        "other": trained(folder, "other", seed=1, system__n_generators=3).rename(folder / "<script>alert(1)<"),
         "images": trained(folder, "images", data={"name": "digits"}),
         "seeds": trained(folder, "seeds", seeds=3),
     }

@@ -4,7 +4,8 @@
     toposampler report RUN [RUN ...] --out FILE  HTML: samples over the training, curves, tear map, tables
     toposampler report RUN --out                 in the run's own folder: figures/report.html
 
-RUN is the folder of a run, of one with several seeds or of a sweep that came to its end. Exit codes: 0 done, 2 bad input.
+RUN is the folder of a run, of one with several seeds or of a sweep that came to its end.
+Exit codes: 0 done, 2 bad input.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 
 from toposampler.errors import UserError
 from toposampler.nn.layers import exact_type, plain_layers
+from toposampler.nn.precision import cast_once
 
 POINTWISE = {nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid}
 
@@ -157,7 +158,8 @@ class GeneratorEnsemble(nn.Module):
         """One generator after the other, each on its own samples; generators without samples cost nothing."""
         order = c.argsort()
         slices = z[order.to(z.device, non_blocking=True)].split(torch.bincount(c, minlength=self.n_held).tolist())
-        members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
+        stacked = cast_once(self.stacked, z.device)
+        members = zip(*(weights.unbind(0) for weights in stacked), strict=True)  # backward: one stack, not K adds
         x = torch.cat([self._member(s, k, w) for k, (s, w) in enumerate(zip(slices, members, strict=True)) if len(s)])
         return x.index_select(0, order.argsort().to(z.device, non_blocking=True))
 

@@ -19,6 +19,7 @@ from toposampler.losses import relativistic, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.losses.wasserstein import Sides
 from toposampler.nn.critic import Critic
+from toposampler.nn.precision import full_precision
 from toposampler.schedules import Schedule
 from toposampler.systems.batch import Batch
 
@@ -101,7 +102,8 @@ def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
             scores, gradient = critic(both), torch.zeros_like(both)
         elif game.penalty.gradient == "finite_difference":
             directions = torch.cat(batch.noise["direction"].unbind(1))
-            scores, gradient = scores_and_slopes(critic, both, directions, game.penalty.epsilon)
+            with full_precision(both.device):  # bf16 cannot tell two scores so close
+                scores, gradient = scores_and_slopes(critic, both, directions, game.penalty.epsilon)
         else:
             scores, gradient = critic.scores_and_gradient(both)
         return relativistic.critic_terms(

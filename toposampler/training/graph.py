@@ -94,6 +94,10 @@ class Graphs(ABC):
     def finish(self, program: Program, values: Tensor) -> None:
         """Log the loss terms, as `Program.outputs` gives them; count the step."""
 
+    def obstacle(self) -> str | None:
+        """What in the run, beside its page, keeps it from being captured; None: nothing."""
+        return None
+
     @property
     @abstractmethod
     def device(self) -> torch.device:
@@ -130,6 +134,11 @@ class Graphs(ABC):
         self.finish(kept.program, kept.program.outputs())
         return True
 
+    @property
+    def refused(self) -> bool:
+        """Whether it has turned out that iterations cannot be captured."""
+        return self._refused
+
     def forget(self) -> None:
         """Drop all graphs: tensors that they write to are about to lie elsewhere."""
         self._kept.clear()
@@ -137,10 +146,9 @@ class Graphs(ABC):
     def _captured(self, moves: Sequence[Move], inputs: dict[str, Tensor], capacity: int) -> _Kept | None:
         """The program on copies of `inputs`, captured; None if that cannot be done, on any worker."""
         assert self._capture is not None
-        reason, replays = why_not(self.system), []
+        reason, replays = why_not(self.system) or self.obstacle(), []
         given = {name: x.to(self.device, copy=True) for name, x in inputs.items()}
-        program = self.program(moves, given, capacity)
-        state = self.state()
+        program, state = self.program(moves, given, capacity), self.state()
         places = [x.data_ptr() for x in self.system.buffers()]
         if reason is None:
             try:

@@ -32,6 +32,10 @@ class LoopGraphs(Graphs):
         """See `Graphs`."""
         return self._loop.device
 
+    def obstacle(self) -> str | None:
+        """See `Graphs`."""
+        return None if isinstance(self._loop.data, Tensor) else "its data are read as they are needed"
+
     def state(self) -> list[Tensor]:
         """See `Graphs`."""
         loop = self._loop

@@ -28,6 +28,10 @@ class PopulationGraphs(Graphs):
         """See `Graphs`."""
         return self._population.loops[0].device
 
+    def obstacle(self) -> str | None:
+        """See `Graphs`."""
+        return None if isinstance(self._population.loops[0].data, Tensor) else "its data are read as they are needed"
+
     def state(self) -> list[Tensor]:
         """See `Graphs`."""
         population = self._population

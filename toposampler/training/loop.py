@@ -26,7 +26,7 @@ from toposampler.training.rows import Rows
 LoggedTerms = tuple[int, str, list[str], Tensor]
 """generator step, player, names of its loss terms, and their values (terms,)"""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 class Loop:

@@ -49,6 +49,7 @@ from toposampler.training.initial import initial_state
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
 from toposampler.training.networks import given_or_named, networks_of
+from toposampler.training.numerics import numerics
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
@@ -319,7 +320,8 @@ class Run:
         try:
             with profile as iteration_ends:
                 while self.loop.step < step:
-                    self.loop.iteration()
+                    with numerics(self.config.training):
+                        self.loop.iteration()
                     iteration_ends()
                     self.look_up()
         except TrainingStoppedError as error:

@@ -109,6 +109,8 @@ class _Sessions:
                 try:
                     while (message := await page.receive())["type"] != "websocket.disconnect":
                         stop.set()
+                        async with one_at_a_time:  # until the race before has stopped no further message is read
+                            pass
                         try:
                             asked = parse(message.get("text") or message.get("bytes") or "")
                         except UserError as fault:

@@ -1,7 +1,7 @@
 """Show the results of finished runs side by side, on the terminal or as an HTML file that moves.
 
     toposampler report RUN [RUN ...]             metrics, keys that differ, masses
-    toposampler report RUN [RUN ...] --out FILE  HTML: samples over training, curves, tear map
+    toposampler report RUN [RUN ...] --out FILE  HTML: samples by step, curves, tear map
     toposampler report RUN --out                 in the run's own folder: figures/report.html
 
 RUN is the folder of a run, of one with several seeds or of a sweep that came to its end.

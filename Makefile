@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Compiling thousands of modules that nobody imports would take a third of the time.
 PIP := PIP_NO_COMPILE=1 $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train sweep test test-slow lint docs clean
+.PHONY: help train sweep test test-slow test-lowest lint docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -20,6 +20,9 @@ test: .venv/installed-dev  ## run the tests, in two processes
 
 test-slow: .venv/installed-dev  ## run the tests that `make test` leaves out: the rest of the faults and sweeps
 	$(BIN)/python -m pytest -m slow
+
+test-lowest:  ## run the fast tests with the lowest versions of all packages that pyproject.toml allows
+	PYTHON=$(PYTHON) .ci/lowest
 
 lint: .venv/installed-dev  ## check style and types
 	$(BIN)/ruff check .

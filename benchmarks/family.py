@@ -15,7 +15,8 @@ Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points 
 After each run `--out` holds its row in DATA.json, after each data set DATA.md (the table), DATA.png (samples) and
 README.md (scores of all data sets so far). Runs are kept in `--runs`: the benchmark resumes where it was stopped, and
 reads what is complete. Rows of DATA.json whose runs are not there, made on another machine, count as long as their
-constants are today's: systems and seeds are added to them, and the picture stays as it is.
+constants (`constants` in the same file) are today's: systems and seeds are added to them, and the picture stays as it
+is. A key that came later must have its default.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import family_report
-from family_runs import ENTRANTS, REAL, TARGETS, Task, fingerprint, run_config, run_seeds
+from family_runs import ENTRANTS, REAL, TARGETS, Task, are_todays, constants_of, fingerprint, run_config, run_seeds
 
 from runs import write_results
 from toposampler.config import TrackingConfig, flatten
@@ -103,12 +104,14 @@ def known_rows(data: str, options: argparse.Namespace) -> list[Row]:
     if results["critic_samples"] != budget:
         raise UserError(f"{path} is of a budget of {results['critic_samples']}, not {budget}: choose another --out")
 
-    def is_todays(row: Row) -> bool:
-        if row["system"] not in (*ENTRANTS, REAL):
-            return False
-        return row["constants"] == fingerprint(Task(data, row["system"], row["seed"], options.budget, ""))
-
-    return [row for row in results["rows"] if is_todays(row)]
+    todays = {
+        row["constants"]: fingerprint(constants_of(task))
+        for row in results["rows"]
+        if row["system"] in (*ENTRANTS, REAL)
+        for task in [Task(data, row["system"], row["seed"], options.budget, "")]
+        if are_todays(results["constants"][row["constants"]], task)
+    }
+    return [row | {"constants": todays[row["constants"]]} for row in results["rows"] if row["constants"] in todays]
 
 
 def groups(tasks: Iterable[Task], together: bool) -> list[list[Task]]:
@@ -156,7 +159,10 @@ def write_rows(options: argparse.Namespace, data: str, rows: Iterable[Row]) -> l
     """Write DATA.json, with as many runs as there are; they come back in its order."""
     ordered = sorted(rows, key=lambda row: (row["system"], row["seed"]))
     budget = options.budget or TARGETS[data].budget
-    write_results(options.out / f"{data}.json", {"data": data, "critic_samples": budget, "rows": ordered})
+    every = [constants_of(Task(data, system, 0, options.budget, "")) for system in {row["system"] for row in ordered}]
+    constants = {fingerprint(of_a_system): of_a_system for of_a_system in every}
+    content = {"data": data, "critic_samples": budget, "constants": dict(sorted(constants.items())), "rows": ordered}
+    write_results(options.out / f"{data}.json", content)
     return ordered
 
 

@@ -150,6 +150,10 @@ TARGETS = {
 }
 
 
+Constants = dict[str, Any]
+"""of a run, by their dotted keys"""
+
+
 @dataclass(frozen=True)
 class Task:
     """One run of the benchmark."""
@@ -204,13 +208,26 @@ def run_config(task: Task) -> RunConfig:
     return validate(RunConfig, content)
 
 
-def fingerprint(task: Task) -> str:
-    """SHA-256 of all constants that a row depends on: not where its run is kept, nor how often it is evaluated."""
-    constants = TARGETS[task.data].data if task.system == REAL else run_config(task)
-    content = constants.model_dump(mode="json", exclude={"output"})
-    if isinstance(constants, RunConfig):
-        content["training"]["evaluate_every"] = constants.training.generator_steps
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def constants_of(task: Task, set_only: bool = False) -> Constants:
+    """All constants that a row depends on, whatever its seed: not where its run is kept, nor how often it is evaluated.
+
+    With `set_only` those alone that differ from the defaults of their keys.
+    """
+    config = TARGETS[task.data].data if task.system == REAL else run_config(task)
+    unlike = {"output", "name", "seed", "cluster", "tracking"} if isinstance(config, RunConfig) else set()
+    constants = flatten(config.model_dump(mode="json", exclude=unlike, exclude_defaults=set_only))
+    return {key: value for key, value in constants.items() if key != "training.evaluate_every"}
+
+
+def are_todays(constants: Constants, task: Task) -> bool:
+    """Whether a row that was made with `constants` is what `task` would give: keys that came later have defaults."""
+    today, later = constants_of(task), constants_of(task, set_only=True).keys() - constants.keys()
+    return not later and all(key in today and today[key] == value for key, value in constants.items())
+
+
+def fingerprint(constants: Constants) -> str:
+    """SHA-256 of `constants`: rows name them by it."""
+    return hashlib.sha256(json.dumps(constants, sort_keys=True).encode()).hexdigest()
 
 
 def run_seeds(tasks: Sequence[Task]) -> list[dict[str, Any]]:
@@ -248,7 +265,8 @@ def _folder(task: Task) -> Path:
 
 
 def _row(task: Task) -> dict[str, Any]:
-    return {"data": task.data, "system": task.system, "seed": task.seed, "constants": fingerprint(task)}
+    constants = fingerprint(constants_of(task))
+    return {"data": task.data, "system": task.system, "seed": task.seed, "constants": constants}
 
 
 def _failed(task: Task, why: str) -> dict[str, Any]:

@@ -1,17 +1,20 @@
 """What a GPU makes of this program: iterations a second alone and as a population, precisions, trees, repeatability.
 
-    python benchmarks/gpu.py [--seconds 6] [--device cuda|cpu] [--out benchmarks/results/gpu.json]
+    python benchmarks/gpu.py [--seconds 3] [--device cuda|cpu] [--out benchmarks/results/gpu.json]
     python benchmarks/gpu.py --device cpu --tiny                 the same on small sizes, in seconds
 
 One command, without Ray and data on disk, within five minutes on one GPU. Each row runs in this process for some
 seconds after a warm-up, the device waited for at both ends.
 
-- `alone`: outer iterations a second of one run, by precision; `busy`: the share of the time in which the device runs a
-  kernel, by torch's profiler (CUDA only).
+- `alone`: outer iterations a second of one run, eagerly and by graphs (on a CPU: their stand-in, which costs what eager
+  costs), in fp32, tf32 and bf16; `busy`: the share of the time in which the device runs a kernel, by torch's profiler
+  (CUDA only); `refused`: whether it could not be captured.
 - `population`: P runs as one program: an iteration as a ratio to that of one, and iterations of members a second.
-- `trees`: milliseconds of a minimum spanning tree of n points in 64 dimensions on the device and on the host, whether
-  their lengths agree, and `signature_loss` forward and backward.
-- `repeats`: whether 20 iterations from one seed give the same bits twice.
+- `trees`: milliseconds of a minimum spanning tree of n points in 64 dimensions: by the device's program (Triton's
+  kernels, where there are any), by the host, and by what `spanning_tree` chooses;
+  whether lengths agree, and `signature_loss` forward and backward.
+- `repeats`: whether 20 iterations from one seed give the same bits twice, with `training.deterministic` off and on, and
+  milliseconds of one.
 
 The JSON has the hardware's name and versions.
 """
@@ -32,7 +35,12 @@ from toposampler.config import TrainingConfig, validate
 from toposampler.data import Dataset
 from toposampler.systems import SYSTEMS, SystemConfig
 from toposampler.topology import edge_lengths, signature_loss, spanning_tree
+from toposampler.topology.boruvka import has_kernels, minimum_tree_on_device
+from toposampler.topology.tree import BY_TORCH
+from toposampler.training.capture import StandIn
+from toposampler.training.graph_loop import LoopGraphs
 from toposampler.training.loop import Loop
+from toposampler.training.numerics import numerics
 from toposampler.training.placement import Placement
 from toposampler.training.population import Population
 
@@ -45,15 +53,17 @@ CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
 }
 """system, shape of a sample, its keys, and batch size"""
 POPULATIONS, TREES = (1, 8, 32, 100), (64, 256, 1024, 4096, 16384, 65536)
+WARM_UP = 10
+"""iterations before those that are timed: the shapes in use are captured in them"""
 TINY = {"cases": 1, "populations": (1, 3), "trees": (64, 256)}
 
 
-def make_loop(case: str, device: torch.device, precision: str = "fp32", seed: int = 0) -> Loop:
+def make_loop(case: str, device: torch.device, seed: int = 0, **keys: Any) -> Loop:
     """A freshly built run of the case on random data."""
-    name, shape, keys, batch_size = CASES[case]
+    name, shape, own, batch_size = CASES[case]
     pages = {page.model_fields["name"].default: page for page in SYSTEMS}
-    system: SystemConfig = validate(pages[name], {"name": name, **keys})
-    training = validate(TrainingConfig, {"batch_size": batch_size, "generator_steps": 10**6, "precision": precision})
+    system: SystemConfig = validate(pages[name], {"name": name, **own})
+    training = validate(TrainingConfig, {"batch_size": batch_size, "generator_steps": 10**6, **keys})
     data = torch.rand(5000, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.manual_seed(seed)
     return Loop(system.build(shape), Dataset(data), training, seed, device, Placement())
@@ -96,12 +106,22 @@ def busy_share(action: Callable[[], object], device: torch.device) -> float | No
     return sum(event.self_device_time_total for event in recorded.key_averages()) / 1e6 / seconds
 
 
-def alone(case: str, device: torch.device, precision: str, seconds: float) -> dict[str, Any]:
+def alone(case: str, device: torch.device, precision: str, graph: bool, seconds: float) -> dict[str, Any]:
     """Iterations a second of one run."""
-    loop = make_loop(case, device, precision)
-    took = seconds_of(loop.iteration, device, seconds)
-    busy = busy_share(loop.iteration, device)
-    return {"case": case, "precision": precision, "iterations_per_s": 1 / took, "ms": took * 1e3, "busy": busy}
+    loop = make_loop(case, device, precision=precision, graph="auto" if graph else False)
+    if graph and device.type == "cpu":
+        loop.graphs = LoopGraphs(loop, StandIn())
+
+    def step() -> None:
+        loop.iteration()
+        loop._history.clear()
+
+    with numerics(loop.config):
+        took = seconds_of(step, device, seconds, WARM_UP)
+        busy = busy_share(step, device)
+    refused = loop.graphs is not None and loop.graphs.refused
+    about = {"case": case, "precision": precision, "graph": graph, "refused": refused}
+    return {**about, "iterations_per_s": 1 / took, "ms": took * 1e3, "busy": busy}
 
 
 def population(case: str, device: torch.device, members: int, seconds: float) -> dict[str, Any]:
@@ -116,6 +136,9 @@ def tree(n: int, device: torch.device, seconds: float) -> dict[str, Any]:
     x = torch.randn(n, 64, generator=torch.Generator().manual_seed(n))
     on_device, row = x.to(device), {"n": n}
     row["ms"] = seconds_of(lambda: spanning_tree(on_device), device, seconds, 1) * 1e3
+    row["kernels"] = device.type == "cuda" and has_kernels()
+    if row["kernels"] or n < (BY_TORCH.stop if device.type == "cuda" else 1025):  # else n x n distances
+        row["ms_device"] = seconds_of(lambda: minimum_tree_on_device(on_device), device, seconds, 1) * 1e3
     row["ms_host"] = seconds_of(lambda: spanning_tree(x), torch.device("cpu"), seconds, 1) * 1e3
     lengths = [edge_lengths(points, spanning_tree(points)).sort().values.cpu() for points in (on_device, x)]
     row["largest_relative_difference"] = float(((lengths[0] - lengths[1]).abs() / lengths[1]).max())
@@ -129,15 +152,18 @@ def tree(n: int, device: torch.device, seconds: float) -> dict[str, Any]:
     return row
 
 
-def repeats(case: str, device: torch.device) -> dict[str, Any]:
+def repeats(case: str, device: torch.device, deterministic: bool) -> dict[str, Any]:
     """Whether 20 iterations from one seed give the same bits twice, and the largest difference."""
-    runs = [make_loop(case, device) for _ in range(2)]
-    for run in runs:
-        for _ in range(20):
-            run.iteration()
+    runs = [make_loop(case, device, deterministic=deterministic) for _ in range(2)]
+    with numerics(runs[0].config):
+        for run in runs:
+            for _ in range(20):
+                run.iteration()
+        ms = seconds_of(make_loop(case, device, deterministic=deterministic).iteration, device, 0, WARM_UP) * 1e3
     pairs = [(a.values, b.values) for a, b in zip(runs[0].players.values(), runs[1].players.values(), strict=True)]
     largest = max(float((a - b).abs().max()) for a, b in pairs)
-    return {"case": case, "same_bits": largest == 0, "largest_difference": largest}
+    same = {"same_bits": largest == 0, "largest_difference": largest}
+    return {"case": case, "deterministic": deterministic, "ms": ms, **same}
 
 
 def measure(device: torch.device, seconds: float, tiny: bool) -> dict[str, Any]:
@@ -160,8 +186,9 @@ def measure(device: torch.device, seconds: float, tiny: bool) -> dict[str, Any]:
         print(table, json.dumps(row), flush=True)
 
     for case in cases:
-        for precision in ("fp32", "bf16"):
-            keep("alone", alone(case, device, precision, seconds))
+        for precision in ("fp32", "tf32", "bf16"):
+            for graph in (False, True):
+                keep("alone", alone(case, device, precision, graph, seconds))
     for case in cases[:3]:
         ms = {}
         for members in populations if CASES[case][1] == (2,) else populations[:2]:
@@ -171,14 +198,15 @@ def measure(device: torch.device, seconds: float, tiny: bool) -> dict[str, Any]:
     for n in trees:
         keep("trees", tree(n, device, seconds / 4))
     for case in cases:
-        keep("repeats", repeats(case, device))
+        for deterministic in (False, True):
+            keep("repeats", repeats(case, device, deterministic))
     return found
 
 
 def main() -> None:
     """Measure, print and keep what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each row")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each row")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="the smallest rows only")
     parser.add_argument("--out", type=Path, help="JSON file to write")

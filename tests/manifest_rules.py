@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from manifests import Manifest, pods
+from manifests import RAY, Manifest, pods
 
 
 def faults_of_security(items: list[Manifest]) -> Iterator[str]:
@@ -83,7 +83,7 @@ def faults_of_networks(items: list[Manifest]) -> Iterator[str]:
             if not ports and any("namespaceSelector" in peer for peer in peers):
                 yield f"{name}: all ports are open to another namespace"
     for item in items:
-        if item["kind"] in ("RayJob", "RayCluster"):
+        if item["kind"] in RAY:
             own = {"toposampler/part": item["metadata"]["name"], "toposampler/role": "ray"}
             rules = [
                 rule

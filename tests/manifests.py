@@ -16,6 +16,7 @@ from processes import ROOT
 SCHEMAS = ROOT.parent / "shared" / "schemas"
 QUANTITY = r"^[+-]?(\d+|\d+\.\d*|\.\d+)(m|[kMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?$"
 PREFIX = "#/definitions/"
+RAY = ("RayJob", "RayCronJob", "RayCluster")
 Manifest = dict[str, Any]
 
 
@@ -67,7 +68,16 @@ def validators() -> dict[tuple[str, str], Draft202012Validator]:
         schema = next(v for v in crd["versions"] if v["name"] == "v1")["schema"]["openAPIV3Schema"]
         schema["properties"]["metadata"] = {"x-kubernetes-preserve-unknown-fields": True, "type": "object"}
         found["ray.io/v1", crd["names"]["kind"]] = Draft202012Validator(closed(schema))
+        if crd["names"]["kind"] == "RayJob":
+            found["ray.io/v1", "RayCronJob"] = Draft202012Validator(closed(cron_job(schema)))
     return found
+
+
+def cron_job(job: Any) -> dict[str, Any]:
+    """The schema of a RayCronJob from that of a RayJob: KubeRay's Go types have these three fields in its spec."""
+    spec = {"schedule": {"type": "string"}, "suspend": {"type": "boolean"}, "jobTemplate": job["properties"]["spec"]}
+    spec_schema = {"type": "object", "properties": spec, "required": ["schedule", "jobTemplate"]}
+    return {**job, "properties": {**job["properties"], "spec": spec_schema}}
 
 
 def faults_of_schema(items: list[Manifest]) -> Iterator[str]:
@@ -82,27 +92,33 @@ def faults_of_schema(items: list[Manifest]) -> Iterator[str]:
 
 
 def ray_specs(item: Manifest) -> Manifest:
-    """The RayClusterSpec of a RayJob or a RayCluster."""
-    return item["spec"]["rayClusterSpec"] if item["kind"] == "RayJob" else item["spec"]
+    """The RayClusterSpec of a RayJob, a RayCronJob or a RayCluster."""
+    return item["spec"] if item["kind"] == "RayCluster" else job_spec(item)["rayClusterSpec"]
+
+
+def job_spec(item: Manifest) -> Manifest:
+    """The RayJobSpec of a RayJob or a RayCronJob; another object's own spec."""
+    spec: Manifest = item["spec"]["jobTemplate"] if item["kind"] == "RayCronJob" else item["spec"]
+    return spec
 
 
 def pods(item: Manifest) -> list[Manifest]:
     """The pod templates of an object."""
     if item["kind"] in ("Deployment", "StatefulSet"):
         return [item["spec"]["template"]]
-    if item["kind"] not in ("RayJob", "RayCluster"):
+    if item["kind"] not in RAY:
         return []
-    spec = ray_specs(item)
+    spec, job = ray_specs(item), job_spec(item)
     found = [spec["headGroupSpec"]["template"], *(group["template"] for group in spec["workerGroupSpecs"])]
-    return found + ([item["spec"]["submitterPodTemplate"]] if "submitterPodTemplate" in item["spec"] else [])
+    return found + ([job["submitterPodTemplate"]] if "submitterPodTemplate" in job else [])
 
 
 def faults_of_ray(items: list[Manifest]) -> Iterator[str]:
     """What the operator refuses, or what ends in a cluster that does not do what it is for."""
     for item in items:
-        if item["kind"] not in ("RayJob", "RayCluster"):
+        if item["kind"] not in RAY:
             continue
-        name, spec, cluster = item["metadata"]["name"], item["spec"], ray_specs(item)
+        name, spec, cluster = item["metadata"]["name"], job_spec(item), ray_specs(item)
         if len(name) > 47:
             yield f"{name}: longer than 47 characters"
         for gated in {"networkPolicy", "tlsOptions"} & cluster.keys():
@@ -117,13 +133,36 @@ def faults_of_ray(items: list[Manifest]) -> Iterator[str]:
         for image in {container["image"] for pod in pods(item) for container in pod["spec"]["containers"]}:
             if not re.search(rf"-ray{re.escape(str(cluster.get('rayVersion')))}-(cpu|gpu)$", image):
                 yield f"{name}: image {image} is not of rayVersion {cluster.get('rayVersion')}"
-        if item["kind"] == "RayJob":
+        if item["kind"] == "RayCronJob" and not re.fullmatch(r"(\S+ ){4}\S+", item["spec"]["schedule"]):
+            yield f"{name}: schedule {item['spec']['schedule']} has not five fields"
+        if item["kind"] != "RayCluster":
             if spec.get("submissionMode") not in ("K8sJobMode", "HTTPMode", "InteractiveMode", "SidecarMode"):
                 yield f"{name}: submissionMode {spec.get('submissionMode')}"
-            if not spec.get("shutdownAfterJobFinishes") or "ttlSecondsAfterFinished" not in spec:
-                yield f"{name}: shutdownAfterJobFinishes and ttlSecondsAfterFinished go together"
+            if spec.get("submissionMode") == "SidecarMode":
+                yield f"{name}: the operator's sidecar has no securityContext, which the namespace refuses"
+            yield from (f"{name}: {fault}" for fault in faults_of_deletion(spec))
             for deadline in {"activeDeadlineSeconds", "preRunningDeadlineSeconds", "backoffLimit"} - spec.keys():
                 yield f"{name}: no {deadline}"
+
+
+def faults_of_deletion(spec: Manifest) -> Iterator[str]:
+    """What the operator refuses of a RayJob's deletion rules, and clusters that would stay."""
+    if "shutdownAfterJobFinishes" in spec or "ttlSecondsAfterFinished" in spec:
+        yield "shutdownAfterJobFinishes and its ttl exclude deletionRules"
+    seconds: dict[tuple[str, str], int] = {}
+    for rule in spec.get("deletionStrategy", {}).get("deletionRules", []):
+        condition = rule["condition"]
+        if ("jobStatus" in condition) == ("jobDeploymentStatus" in condition):
+            yield f"{rule['policy']}: one of jobStatus and jobDeploymentStatus"
+        when = condition.get("jobStatus", condition.get("jobDeploymentStatus"))
+        if (when, rule["policy"]) in seconds:
+            yield f"{rule['policy']} twice when {when}"
+        seconds[when, rule["policy"]] = condition.get("ttlSeconds", 0)
+    for when in ("SUCCEEDED", "Failed"):  # that of a job whose deadline passed is the second only
+        if (when, "DeleteCluster") not in seconds:
+            yield f"the cluster stays when {when}"
+        elif seconds.get((when, "DeleteWorkers"), 0) > seconds[when, "DeleteCluster"]:
+            yield f"when {when}, workers are deleted after their cluster"
 
 
 def faults_of_references(items: list[Manifest], secrets: set[str]) -> Iterator[str]:
@@ -146,6 +185,6 @@ def faults_of_references(items: list[Manifest], secrets: set[str]) -> Iterator[s
                 for variable in container.get("env", []):
                     if key := variable.get("valueFrom", {}).get("secretKeyRef"):
                         wanted.add(("Secret", key["name"]))
-        if item["kind"] in ("RayJob", "RayCluster"):
+        if item["kind"] in RAY:
             wanted.add(("Secret", ray_specs(item).get("authOptions", {}).get("secretName")))
         yield from (f"{item['kind']} {item['metadata']['name']}: no {kind} {name}" for kind, name in wanted - named)

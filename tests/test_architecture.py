@@ -13,9 +13,9 @@ FLOORS = [
     ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
-    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting"],
+    ["plugins", "training", "tracking", "rejection", "sampling", "evaluation", "reporting", "exporting"],
     ["distributed", "lookup", "evaluate_model", "api", "fitted"],
-    ["tuning"],
+    ["tuning", "demo"],
     ["commands", "__main__"],
 ]
 FLOORS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]
@@ -80,9 +80,9 @@ def test_only_one_place_knows_of_ray_and_of_mlflow(package: str, homes: set[str]
     assert users == homes
 
 
-def test_three_modules_of_a_sweep_know_of_tune() -> None:
+def test_four_modules_of_a_sweep_know_of_tune() -> None:
     users = {path.stem for path in MODULES if any(name.startswith("ray.tune") for name in imported(path))}
-    assert users == {"engine", "schedulers", "trainable"}
+    assert users == {"engine", "schedulers", "trainable", "workers"}
 
 
 def test_losses_know_torch_alone() -> None:

@@ -154,18 +154,30 @@ def test_a_task_is_solved_where_each_of_the_last_evaluations_is_good(runs: Modul
 def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, tmp_path: Path) -> None:
     import family
 
-    of_seed_0, of_data = (
-        runs.fingerprint(runs.Task("ring", system, 0, None, "elsewhere")) for system in ("wgan_gp", runs.REAL)
+    wgan_gp, sn_gan, real = (
+        runs.constants_of(runs.Task("ring", system, 0, None, "elsewhere"))
+        for system in ("wgan_gp", "sn_gan", runs.REAL)
     )
-    elsewhere = [
-        row("wgan_gp", 0, constants=of_seed_0, score=0.25),
-        row(runs.REAL, 2, constants=of_data, score=0.0),
+    constants = {
+        "earlier": {key: value for key, value in wgan_gp.items() if key != "training.minutes"},  # now at its default
+        "other": sn_gan | {"training.batch_size": 7},
+        "further": {key: value for key, value in wgan_gp.items() if key != "training.generator_steps"},  # at another
+        "real": real,
+    }
+    elsewhere = [row("wgan_gp", 0, constants="earlier", score=0.25), row(runs.REAL, 2, constants="real", score=0.0)]
+    rows = [
+        *elsewhere,
+        row("sn_gan", 1, constants="other"),
+        row("wgan_gp", 1, constants="further"),
+        row("removed", 0, constants="further"),
     ]
-    rows = [*elsewhere, row("wgan_gp", 1, constants=of_seed_0), row("removed", 0, constants=of_seed_0)]
-    (tmp_path / "ring.json").write_text(json.dumps({"critic_samples": runs.TARGETS["ring"].budget, "rows": rows}))
+    content = {"critic_samples": runs.TARGETS["ring"].budget, "constants": constants, "rows": rows}
+    (tmp_path / "ring.json").write_text(json.dumps(content))
     options = argparse.Namespace(out=tmp_path, runs=tmp_path / "runs", budget=None)
     assert family.known_rows("grid", options) == []
-    assert family.known_rows("ring", options) == elsewhere
+    assert family.known_rows("ring", options) == [
+        elsewhere[0] | {"constants": runs.fingerprint(wgan_gp)}, elsewhere[1] | {"constants": runs.fingerprint(real)}
+    ]  # fmt: skip
     with pytest.raises(UserError, match="budget of 2240000, not 1000: choose another --out"):
         family.known_rows("ring", argparse.Namespace(**vars(options) | {"budget": 1000}))
 

@@ -52,7 +52,7 @@ def python(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[
 
 
 def test_help_and_dry_run_import_nothing_heavy_and_are_100_columns_wide() -> None:
-    light = ["--help", "train --help", "promote --help", "report --help"]
+    light = ["--help", "train --help", "promote --help", "report --help", "export --help", "demo --help"]
     with_torch = [
         "train lines_dmgan_pl --help",
         "sample --help",
@@ -220,20 +220,38 @@ def test_evaluate_in_a_notebook_gives_the_metrics_of_a_result(
         toposampler.evaluate(Model(config, model.system, model.step, model.shape, "0" * 64))
 
 
-def test_the_table_of_a_result_says_what_is_better_and_leaves_single_components_to_its_file(
+def test_a_result_ends_in_words_and_six_metrics_and_leaves_the_rest_to_its_file(
     make_config: Callable[..., RunConfig],
 ) -> None:
-    metrics = {"score": 0.5, "active_generators": 3.0, "mode_mass_0": 0.7, "coverage_0.05_component_3": 1.0}
-    result = {"metrics": metrics, "active_generators": 3, "generator_steps": 20, "seconds": 1.5, "model": "m"}
+    metrics = {"score": 0.5, "off_support_nn99": 0.02, "active_generators": 2.0, "mode_mass_0": 0.7, "jsd_nats": 0.1}
+    metrics |= {"coverage_k5_component_3": 1.0, "fid_2000": 3.0}
+    makers = [{"id": 3, "component": 1, "mass": 0.7, "purity": 1.0, "off": 0.025}]
+    result = {"metrics": metrics, "active_generators": 2, "generator_steps": 2000, "seconds": 1.5, "model": "m"}
+    words = {"verdict": "2 components", "warnings": ["component 0 is missing"], "judged": 1000}
+    result |= words | {"findings": {"makers": makers}, "real": {"n": 500, "metrics": {"score": 0.04}}}
     config = make_config("dmgan_pl", tracking__enabled=False)
     lines = list(ending(config, result))
-    assert [line.split() for line in lines[:4]] == [
-        ["score", "0.5", "better:", "less"],
-        ["active_generators", "3"],
-        ["generator_steps", "20"],
+    assert lines[:2] == ["2 components", "warning: component 0 is missing"]
+    assert [line.split() for line in lines[2:10]] == [
+        ["generator", "component", "mass", "in", "it", "off", "data"],
+        ["3", "1", "0.700", "100", "%", "2.5", "%"],
+        ["score", "0.5", "better:", "less", "500", "real:", "0.04"],
+        ["off_support_nn99", "0.02", "better:", "less", "95", "%:", "0.013", "to", "0.0307"],
+        ["jsd_nats", "0.1", "better:", "less"],
+        ["active_generators", "2"],
+        ["generator_steps", "2,000"],
         ["seconds", "1.5"],
     ]
-    assert lines[4] == f"metrics  2 more, of single components, in {run_folder(config) / 'result.json'}"
+    assert lines[10] == f"metrics  3 more in {run_folder(config) / 'result.json'}, and in the report"
+    assert lines[-1].startswith("model")
+    report = run_folder(config) / "figures" / "report.html"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    assert list(ending(config, result))[-1] == f"report   {report.as_uri()}"
+    of_an_earlier_version = {
+        key: result[key] for key in ("metrics", "active_generators", "generator_steps", "seconds", "model")
+    }
+    assert next(ending(config, of_an_earlier_version)).split() == ["score", "0.5", "better:", "less"]
 
 
 def test_help_of_the_package_shows_what_a_notebook_needs() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +17,9 @@ from ranks import on_ranks
 from test_systems import make_loop, parameters
 
 from toposampler.config import validate
+from toposampler.data.base import Dataset
 from toposampler.errors import RunInterruptedError, UserError
+from toposampler.systems.component_gan import ComponentGANConfig
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.loop import Loop
 from toposampler.training.model import save_model
@@ -171,6 +175,73 @@ def test_few_points_are_one_component(n: int, make_config: MakeConfig, tmp_path:
     assert loop.system.K == 1
     loop.iteration()
     assert torch.isfinite(draw_samples(loop.system, 10, seed=0)[0]).all()
+
+
+def test_samples_that_are_not_finite_are_named() -> None:
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    x[3, 1], x[7, 0] = torch.nan, torch.inf
+    with pytest.raises(UserError, match="2 of 50 samples have NaN or infinite values"):
+        ComponentGANConfig().prepare(Dataset(x))
+
+
+def test_two_points_over_and_over_are_two_components_without_width(make_config: MakeConfig, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.repeat([[0.0, 0], [1, 1]], [30, 20], axis=0))
+    loop = make_loop(make_config(NAME, data=own(tmp_path)))
+    assert loop.system.prior().tolist() == pytest.approx([0.6, 0.4])
+    x, ids = draw_samples(loop.system, 40, seed=0)
+    torch.testing.assert_close(x, ids[:, None].expand(-1, 2).float(), rtol=0, atol=1e-6)
+    loop.iteration()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"name": "gaussians", "n_modes": 1},
+        {"name": "spheres", "dimension": 1, "number": 1},
+        {"name": "swiss_roll"},
+    ],
+    ids=lambda data: data["name"],
+)
+def test_data_of_one_piece_get_one_generator_and_no_gap_is_reported(
+    data: dict[str, Any], make_config: MakeConfig
+) -> None:
+    config = make_config(NAME, data=data | {"n": 2000})
+    prepared = config.system.prepare(config.data.load())
+    assert prepared.decided["n_generators"] == 1
+    assert prepared.report is not None
+    assert "no gap" in prepared.report["against"][0]
+
+
+def test_ten_thousand_dimensions_are_looked_at_along_their_principal_components() -> None:
+    x = torch.randn(150, 10_000, generator=torch.Generator().manual_seed(0))
+    x[:50, 0] += 400
+    prepared = ComponentGANConfig().prepare(Dataset(x))
+    assert prepared.report is not None
+    assert prepared.report["masses"] == pytest.approx([2 / 3, 1 / 3])
+    assert set(prepared.labels[:50].tolist()) == {1}
+
+
+@pytest.mark.slow
+def test_of_a_million_points_a_sample_is_looked_at_and_named() -> None:
+    """In a process of its own, whose peak of memory is less than 1 GiB above what the libraries take."""
+    code = (
+        "import resource, torch\n"
+        "from toposampler.data.base import Dataset\n"
+        "from toposampler.systems.component_gan import ComponentGANConfig\n"
+        "ComponentGANConfig().prepare(Dataset(torch.randn(200, 2)))\n"
+        "x = torch.randn(1_000_000, 2, generator=torch.Generator().manual_seed(0))\n"
+        "x[:250_000, 0] += 20\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "report = ComponentGANConfig().prepare(Dataset(x)).report\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)\n"
+        "print(report['masses'])\n"
+        "print(report['in_words'][0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    gib, masses, words = done.stdout.splitlines()
+    assert float(gib) < 1
+    assert json.loads(masses) == pytest.approx([0.75, 0.25], abs=1e-5)
+    assert "in 8,192 samples" in words
 
 
 def test_a_start_that_was_made_before_is_the_same(make_config: MakeConfig) -> None:

@@ -397,9 +397,9 @@ def test_bad_input_is_told_before_weights_are_trained(
 
 
 def test_a_missing_file_of_inception_is_told_at_once(load_job: Callable[[str], ModuleType], tmp_path: Path) -> None:
-    options = Namespace(inception=[tmp_path / "w.pth", "00"])
+    options = Namespace(inception=[tmp_path / "w.pth", "00"], dinov2=None)
     with pytest.raises(UserError, match=r"w.pth cannot be read: No such file"):
-        load_job("evaluation").inception_of(options, greys(torch.arange(10)))
+        load_job("evaluation").networks_of(options, greys(torch.arange(10)))
 
 
 def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Callable[[str], ModuleType]) -> None:

@@ -428,6 +428,37 @@ def test_a_node_is_announced_to_go(two_nodes: tuple[str, int], environment: dict
     assert run.wait() == 143
 
 
+@pytest.mark.slow
+def test_a_machine_joins(environment: dict[str, str], tmp_path: Path) -> None:
+    """No step is lost: the larger group goes on after the very step that the smaller one ended with."""
+    temporary, port, folder = Path(tempfile.mkdtemp(prefix="ray")), free_port(), tmp_path / "run"
+    head = ["--head", "--port", port, "--temp-dir", temporary, "--ray-client-server-port", free_port()]
+    ray_start([*head, "--include-dashboard", "false", "--num-cpus", 1], environment)
+    steps = 20 * STEPS
+    keys = {"training__checkpoint_every": steps, "training__generator_steps": steps, "cluster__min_workers": 1}
+    run = start(train(*options(tmp_path, 2, **keys)), environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"})
+    wait_until(lambda: recorded_steps(folder), run)
+    at = time.time()
+    ray_start(["--address", f"127.0.0.1:{port}", "--num-cpus", 1], environment)
+    grown = rf"at step (\d+) of {steps}, workers: 2"
+    wait_until(lambda: re.search(grown, (folder / "events.log").read_text()), run)
+    seconds = time.time() - at
+    (saved,) = folder.glob("checkpoints/step_*.pt")
+    found = re.search(grown, (folder / "events.log").read_text())
+    assert found is not None
+    assert int(found[1]) == int(saved.stem[5:]) >= recorded_steps(folder)[-1] - LOG_EVERY
+    before = recorded_steps(folder)[-1]
+    wait_until(lambda: recorded_steps(folder)[-1] > before, run)
+    run.send_signal(signal.SIGTERM)
+    said, _ = run.communicate()
+    assert run.returncode == 143, said
+    assert "there is room for 2 workers, and 1 train: starting more, from a checkpoint" in said
+    assert recorded_steps(folder) == list(range(LOG_EVERY, recorded_steps(folder)[-1] + 1, LOG_EVERY))
+    print(f"recovery | a machine joins | goes on with 2 workers, no step lost | {seconds:.1f} s")
+    kill_all(environment)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
 class Server:
     """An MLflow server with its database in `folder`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from typing import Any
@@ -25,7 +26,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed"),
     pytest.mark.skipif(not SCHEMAS.exists(), reason=f"no schemas in {SCHEMAS}"),
 ]
-OVERLAYS = ["cpu", "gpu", "production"]
+OVERLAYS = ["cpu", "gpu", "nightly", "production"]
 SECRETS = set(re.findall(r"create secret \w+ ([\w-]+)", (ROOT / "k8s" / "README.md").read_text()))
 NAME = {"RayJob": "train", "RayCluster": "workbench", "Deployment": "mlflow", "NetworkPolicy": "mlflow"}
 Parts = tuple[str | int, ...]
@@ -54,6 +55,8 @@ SUBMITTER: Parts = ("spec", "submitterPodTemplate", "spec")
 SERVER: Parts = ("spec", "template", "spec")
 FIRST: Parts = ("containers", 0)
 ABSENT = object()
+RULES: Parts = ("spec", "deletionStrategy", "deletionRules")
+RULE: dict[str, Any] = {"policy": "DeleteCluster"}
 MUTATIONS: list[tuple[str, str, Parts, Any, str]] = [
     ("a typo in a job", "RayJob", ("spec", "backofLimit"), 3, "'backofLimit' was unexpected"),
     ("a typo in a container", "RayJob", (*WORKER, *FIRST, "imagePullPolice"), "Always", "'imagePullPolice' was"),
@@ -67,7 +70,17 @@ MUTATIONS: list[tuple[str, str, Parts, Any, str]] = [
     ("a bad quantity", "RayJob", (*WORKER, *FIRST, "resources", "limits", "memory"), "4GB", "is not valid"),
     ("a bad quantity of a core kind", "ResourceQuota", ("spec", "hard", "requests.memory"), "4 Gi", "is not valid"),
     ("a long name", "RayJob", ("metadata", "name"), "x" * 48, "longer than 47"),
-    ("a ttl without shutdown", "RayJob", ("spec", "shutdownAfterJobFinishes"), ABSENT, "go together"),
+    ("a ttl beside rules", "RayJob", ("spec", "ttlSecondsAfterFinished"), 600, "its ttl exclude deletionRules"),
+    ("no rules", "RayJob", ("spec", "deletionStrategy"), ABSENT, "the cluster stays when SUCCEEDED"),
+    ("a rule for no end", "RayJob", (*RULES, 3), RULE | {"condition": {"jobStatus": "FAILED"}}, "stays when Failed"),
+    ("a rule twice", "RayJob", (*RULES, 0), RULE | {"condition": {"jobStatus": "SUCCEEDED"}}, "DeleteCluster twice"),
+    ("a rule for two", "RayJob", (*RULES, 0, "condition", "jobDeploymentStatus"), "Failed", "one of jobStatus and"),
+    ("workers after all", "RayJob", (*RULES, 2, "condition", "ttlSeconds"), 900, "workers are deleted after their"),
+    ("an unknown policy", "RayJob", (*RULES, 0, "policy"), "DeleteAll", "is not one of"),
+    ("a sidecar", "RayJob", ("spec", "submissionMode"), "SidecarMode", "which the namespace refuses"),
+    ("four fields of a schedule", "RayCronJob", ("spec", "schedule"), "0 2 * *", "has not five fields"),
+    ("a typo in a cron job", "RayCronJob", ("spec", "jobTemplate", "backofLimit"), 1, "'backofLimit' was unexpected"),
+    ("no schedule", "RayCronJob", ("spec", "schedule"), ABSENT, "'schedule' is a required property"),
     ("an unknown way to submit", "RayJob", ("spec", "submissionMode"), "K8SJobMode", "submissionMode K8SJobMode"),
     ("no deadline", "RayJob", ("spec", "activeDeadlineSeconds"), ABSENT, "no activeDeadlineSeconds"),
     ("no deadline before it runs", "RayJob", ("spec", "preRunningDeadlineSeconds"), ABSENT, "no preRunningDeadline"),
@@ -109,7 +122,7 @@ MUTATIONS: list[tuple[str, str, Parts, Any, str]] = [
     ("kind", "path", "value", "message"), [m[1:] for m in MUTATIONS], ids=[m[0] for m in MUTATIONS]
 )
 def test_a_mutation_is_found(kind: str, path: Parts, value: object, message: str) -> None:
-    items = manifests("cpu")
+    items = manifests("nightly")
     place: Any = next(
         i for i in items if i["kind"] == kind and i["metadata"]["name"] == NAME.get(kind, i["metadata"]["name"])
     )
@@ -150,7 +163,8 @@ def test_each_worker_of_a_configuration_finds_its_pod(overlay: str) -> None:
         workers = ray_specs(job)["workerGroupSpecs"][0]
         limits = workers["template"]["spec"]["containers"][0]["resources"]["limits"]
         assert workers["replicas"] == config["cluster"]["num_workers"]
-        assert ("nvidia.com/gpu" in limits) == config["cluster"].get("use_gpu", False) == (overlay != "cpu")
+        gpus = overlay in ("gpu", "production")
+        assert ("nvidia.com/gpu" in limits) == config["cluster"].get("use_gpu", False) == gpus
     ensemble = files["ensemble.yaml"]
     assert ensemble["cluster"]["num_workers"] == ensemble["system"]["n_generators"]
 
@@ -169,6 +183,17 @@ def test_the_champion_of_the_sweep_is_evaluated_where_there_is_room(overlay: str
     assert all(word.startswith("/runs/") for word in written)  # all else is read only, or of one pod
     for pod in pods(job)[:2]:
         assert "/runs" in [mount["mountPath"] for mount in pod["spec"]["containers"][0]["volumeMounts"]]
+
+
+def test_the_nightly_evaluation_is_the_one_by_hand_but_for_its_seed_and_place() -> None:
+    items = manifests("nightly")
+    (cron,) = (item for item in items if item["kind"] == "RayCronJob")
+    by_hand = next(i for i in items if i["kind"] == "RayJob" and i["metadata"]["name"] == "evaluate")
+    nightly = json.loads(json.dumps(cron["spec"]["jobTemplate"]).replace('"nightly"', '"evaluate"'))
+    words = nightly["entrypoint"].split()
+    assert words[words.index("--seed") + 1 :][:2] == ["$(date", "+%Y%m%d)"]
+    assert set(by_hand["spec"]["entrypoint"].split()) - set(words) == {"/runs/evaluations/lines-sweep"}
+    assert nightly | {"entrypoint": ""} == by_hand["spec"] | {"entrypoint": ""}
 
 
 def test_the_server_answers_to_the_name_that_jobs_call_it_by() -> None:

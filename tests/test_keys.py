@@ -77,8 +77,8 @@ def test_a_sweep_may_go_on_with_another_length_and_end() -> None:
     config = SweepConfig(name="sweep", base=Path("base.yaml"), overrides={"training.generator_steps": 9})
     free = {key for key in keys(config) if may_resume(config, key)}
     assert free == {
-        *("base", "overrides", "output", "trials", "total_steps", "max_concurrent", "confirm_seeds"),
-        *("register_model", "model"),
+        *("base", "overrides", "output", "trials", "total_steps", "max_concurrent", "trials_per_worker"),
+        *("confirm_seeds", "register_model", "model"),
     }
     assert may_resume(config, "overrides.training.generator_steps")
 

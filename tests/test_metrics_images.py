@@ -46,7 +46,8 @@ def test_dropping_a_mode_raises_the_jsd_and_order_does_not_matter() -> None:
 
 def test_without_a_confident_sample_the_jsd_is_its_largest() -> None:
     found = inter_mode_jsd(sure_of([0, 1, 2, 3], 0.5), torch.full((4,), 0.25))
-    assert found == {"jsd_nats_conf0.8": math.log(2), "confident_0.8": 0.0, "jsd_nats_argmax": 0.0}
+    by_argmax = {"jsd_nats_argmax": 0.0, "mass_tv_argmax": 0.0}
+    assert found == {"jsd_nats_conf0.8": math.log(2), "confident_0.8": 0.0, **by_argmax}
 
 
 def test_quality_curve_counts_who_is_at_least_that_sure() -> None:

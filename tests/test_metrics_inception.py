@@ -96,6 +96,6 @@ def test_a_suite_has_the_fid_of_images_without_labels() -> None:
 
     images = Dataset(DigitsConfig().load().x)
     real, others = halves(images, 300, seed=0)
-    metrics = Suite(images, None, Pixels()).of_data(others, real, seed=0).metrics
+    metrics = Suite(images, None, [Pixels()]).of_data(others, real, seed=0).metrics
     assert metrics["fid_300"] == pytest.approx(frechet_distance(others.x.flatten(1), real.x.flatten(1)))
     assert not any(name.startswith("fid") for name in Suite(images, None).of_data(others, real, seed=0).metrics)

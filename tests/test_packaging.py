@@ -60,7 +60,8 @@ def test_all_is_all_extras_and_dev_and_the_image_have_them() -> None:
     (names,) = re.findall(r"^toposampler\[(.*)\]$", "\n".join(EXTRAS["all"]), re.MULTILINE)
     assert set(names.split(",")) == set(EXTRAS) - {"all", "dev", "postgresql"}
     assert "toposampler[all]" in EXTRAS["dev"]
-    assert set(re.findall(r'o\["(\w+)"\]', (ROOT / "k8s/image/Dockerfile").read_text())) == set(names.split(","))
+    in_the_image = set(re.findall(r'o\["(\w+)"\]', (ROOT / "k8s/image/Dockerfile").read_text()))
+    assert in_the_image == set(names.split(",")) - {"onnx", "demo"}  # clusters train; the rest is for where people are
 
 
 def test_every_extra_that_code_asks_for_exists() -> None:
@@ -72,7 +73,7 @@ def test_every_extra_that_code_asks_for_exists() -> None:
             *re.findall(r"toposampler\[(\w+)\]", path.read_text()),
         ]
     }
-    assert asked == {"ray", "mlflow", "images", "topology", "tables"}
+    assert asked == {"ray", "mlflow", "images", "topology", "tables", "onnx", "demo"}
 
 
 @pytest.mark.slow
@@ -91,6 +92,8 @@ def test_a_wheel_holds_the_package_and_its_configurations_and_nothing_else(tmp_p
     assert "toposampler = toposampler.commands.main:main" in scripts
     configs = {path.name for path in (site / "toposampler" / "configs").iterdir()}
     assert configs == {path.name for path in (ROOT / "configs").iterdir()}
+    static = Path("toposampler") / "reporting" / "static"
+    assert {path.name for path in (site / static).iterdir()} == {path.name for path in (ROOT / static).iterdir()}
     environment = {**os.environ, "PYTHONPATH": str(site)}
     commands = {"train lines_dmgan_pl --dry-run": "name: lines-dmgan-pl", "sweep lines --dry-run": "asha"}
     for command, said in commands.items():

@@ -135,3 +135,23 @@ def test_speed_is_that_of_the_newest_records_whatever_lay_between_earlier_ones(m
             append(metrics, 200 + 10 * i, time=1000.0 + i)  # after a restart
         progress.refresh()
     assert stream.getvalue().splitlines()[-1].startswith("step 490/10,000  10 steps/s")
+
+
+def test_active_generators_are_shown_and_remembered(metrics: Path) -> None:
+    stream = io.StringIO()
+    with Progress(metrics, 30, stream) as progress:
+        append(metrics, 10, time=1.0, **{"mass/0": 0.7, "mass/1": 0.295, "mass/2": 0.005})
+        append(metrics, 20, time=2.0, **{"eval/off_manifold_0.05": 0.12})
+        progress.refresh()
+    assert stream.getvalue().splitlines()[-1].endswith("left  2 of 3 generators active  off_manifold_0.05 0.12")
+
+
+def test_a_job_s_log_has_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("toposampler.training.progress.time.monotonic", lambda: now[0])
+    stream = io.StringIO()
+    lines = Lines(stream, total_steps=100)
+    for second in range(31):
+        now[0] = float(second)
+        lines.show(second, None)
+    assert stream.getvalue().splitlines() == [f"step {second}/100" for second in (0, 10, 20, 30)]

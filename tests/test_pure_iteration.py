@@ -1,7 +1,7 @@
 """No shape of an iteration depends on a value, and nothing is read back: it runs on tensors without values.
 
 That is what a graph on a GPU, and a population, need of every system. What is random, and what depends on the step, is
-drawn and computed before (`Population._draw`).
+drawn and computed before (`Loop.draw`, `Population.constants`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._pytree import tree_map_only
 
 from toposampler.training import RunConfig
-from toposampler.training.population import Population
+from toposampler.training.population import Population, stacked_draws
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -30,7 +30,9 @@ def iteration_without_values(config: RunConfig) -> Population:
     """One iteration on tensors that have shapes and no values; a read or a shape that needs one raises."""
     population = Population([make_loop(config), make_loop(config)])
     moves = population.system.schedule(population.step, config.training.critic_steps)
-    batches = population._draw(1 + max(move.batch for move in moves))
+    n_batches = 1 + max(move.batch for move in moves)
+    indices, noise = stacked_draws([loop.draw(n_batches) for loop in population.loops])
+    batches = population.rows(indices, noise, population._constants(), [len(indices[0, 0])] * n_batches)
     with FakeTensorMode() as mode:
 
         def without_values(content: Any) -> Any:
@@ -48,12 +50,11 @@ def iteration_without_values(config: RunConfig) -> Population:
             for p, stacked in zip(first.players[name].parameters, players.parameters, strict=True)
         }
         rows = [type(batch)(**without_values(vars(batch))) for batch in batches]
-        with torch.no_grad():
-            fakes = [population._fakes(batch) for batch in rows]
+        fakes = population.fakes(rows, moves)
         for move in moves:
-            fake = fakes[move.batch] if move.player == "critic" else None
-            population._move(move.player, rows[move.batch], fake)
-        population._advance()
+            population.log(move.player, *population.move(move, rows, fakes, 1.0))
+        population.move_average(0.5)
+        population.advance()
     return population
 
 

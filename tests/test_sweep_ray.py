@@ -294,3 +294,50 @@ def test_a_sweep_as_a_job_on_a_cluster(
     assert process.returncode == 0, said
     assert "where      the Ray cluster at " in said
     assert len(outcomes(tmp_path / "s")) == 3
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_race_in_workers_that_last_goes_on_after_a_kill_and_tells_mlflow_of_every_trial(
+    write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """One worker's process is killed in the race, then the driver and all of Ray."""
+    space = {"system.penalty.weight": "ready", "system.critic.learning_rate": {"choice": [1e-3, 1e38]}}
+    command = write_sweep(
+        steps=81,
+        space=space,
+        trials=6,
+        repeats=2,
+        scheduler={"name": "racing"},
+        confirm_seeds=2,
+        model="m",
+        overrides={"system": {"name": "wgan_gp"}},
+    )
+    folder = tmp_path / "s"
+    process = start(command, environment)
+    wait_until((folder / "trials" / "trial-000" / "seed-0" / "checkpoints").exists, process)
+    victims = [p for p in processes(environment, "ImplicitFunc") if str(folder) in " ".join(_open_files(p))]
+    os.kill(victims[0], signal.SIGKILL)
+    wait_until(lambda: list(folder.glob("trials/*/metrics.jsonl")), process)
+    process.kill()
+    kill_all(environment)
+    process.communicate()
+    said = run([*command, "--resume"], environment)
+    trials = result(folder)["trials"]
+    assert len(trials) == 6
+    wild = {one["number"] for one in trials if one["values"]["system.critic.learning_rate"] == 1e38}
+    assert {one["number"] for one in trials if one["outcome"] == "failed"} == wild != set()
+    assert trials[0]["outcome"] == "finished", "the base comes to the end"
+    race = result(folder)["race"]
+    assert ("is better than the base" in said) == race["better"]
+    assert ("nothing better found" in said) != race["better"]
+    client = MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
+    found = client.search_runs([client.get_experiment_by_name("toposampler").experiment_id], max_results=100)
+    assert sorted(one.data.tags.get("trial", "parent") for one in found) == [*"012345", "parent"]
+    assert {one.data.tags["trial"] for one in found if one.info.status == "FAILED"} == {str(n) for n in wild}
+    for child in found:
+        if child.data.tags.get("trial") == "0":
+            history = client.get_metric_history(child.info.run_id, "eval/score")
+            assert [metric.step for metric in history] == list(range(9, 82, 9))
+    versions = client.search_model_versions("name='m'")
+    assert len(versions) == race["better"], "what is not shown to be better is not registered"

@@ -210,8 +210,15 @@ class TrainingConfig(Section):
     ema_decay: float = Field(0.998, ge=0, lt=1, json_schema_extra=may(search=True))
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
     augmentation: AugmentationConfig = AugmentationConfig()
-    precision: Literal["fp32", "bf16", "fp64"] = "fp32"
-    """arithmetic: fp32, bf16 autocast over fp32 weights, or fp64 (for checks)"""
+    precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
+    """arithmetic: fp32; tf32, its products on a GPU with inputs of 10 bits; bf16 autocast over fp32 weights, but for
+    heads, logits and penalties; or fp64 (for checks)"""
+    deterministic: bool = False
+    """true: on a GPU too a run repeats and resumes to the last bit, as it does on a CPU: every sum has one order, which
+    costs time; false: there convolutions and trees may round otherwise each time"""
+    graph: bool | Literal["auto"] = "auto"
+    """capture an iteration once for each shape and replay it (CUDA graphs): auto: on a GPU, where system and networks
+    allow it; true: or refuse the run; false: never. It changes results by rounding only"""
     log_every: int = Field(100, ge=1, le=10**9, json_schema_extra=may(branch=True))
     """generator steps between two lines of metrics.jsonl"""
     evaluate_every: int = Field(1000, ge=1, le=10**9, json_schema_extra=may(branch=True))

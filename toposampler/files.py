@@ -33,12 +33,12 @@ def local_path(text: str) -> str:
     return path
 
 
-def out_path(path: Path) -> Path:
-    """What `--out` names, absolute. Raises UserError as `local_path`."""
+def out_path(path: Path, option: str = "--out") -> Path:
+    """What `option` names, absolute. Raises UserError as `local_path`."""
     try:
         return Path(local_path(str(path))).absolute()
     except ValueError as error:
-        raise UserError(f"--out {path}: {error}") from None
+        raise UserError(f"{option} {path}: {error}") from None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -85,5 +85,10 @@ class Fitted:
         if "coverage_k5_min" in metrics:
             least, error = metrics["coverage_k5_min"], metrics["mass_tv_nn1"]
             lines.append(f"components  the least covered to {least:.1%}; masses are {error:.3f} off (mass_tv_nn1)")
+        if "verdict" in result:
+            lines.insert(1, f"verdict     {result['verdict']}")
+        lines += [f"warning     {warning}" for warning in result.get("warnings", [])]
         lines += result.get("components", {}).get("in_words", [])
+        report = self.path / "figures" / "report.html"
+        lines += [f"report      {report}"] if report.exists() else []
         return "\n".join([*lines, f"folder      {self.path}"])

@@ -58,7 +58,9 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--minimum-accuracy", type=float, default=MINIMUM_ACCURACY, metavar="SHARE",
                         help=f"of a classifier on held-out images, or it is refused [{MINIMUM_ACCURACY}]")  # fmt: skip
     line.add_argument("--inception", nargs=2, metavar=("FILE", "SHA256"), help="weights of Inception as pytorch-fid "
-                        "publishes them, and their hash: adds the FID of images")  # fmt: skip
+                        "publishes them, and their hash: adds FID, KID and others in its features")  # fmt: skip
+    line.add_argument("--dinov2", nargs=2, metavar=("FILE", "SHA256"), help="the same of DINOv2's ViT-L/14 "
+                        "(dinov2_vitl14_pretrain.pth): adds FD-DINOv2 and others in its features")  # fmt: skip
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask for models:/ and runs:/ "
                         "[MLFLOW_TRACKING_URI, or runs/mlflow.db]")  # fmt: skip
     add_networks(line)

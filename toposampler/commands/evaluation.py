@@ -19,7 +19,7 @@ from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.evaluation.figures import draw_figures
 from toposampler.evaluation.halves import sample_count
-from toposampler.evaluation.job import REAL, EvaluationJob, Evaluator, Subject, Task
+from toposampler.evaluation.job import NETWORKS, REAL, EvaluationJob, Evaluator, Subject, Task, Weights
 from toposampler.evaluation.models import Trained, by_seed, described
 from toposampler.evaluation.results import Row, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Findings
@@ -28,7 +28,6 @@ from toposampler.extras import installed, require
 from toposampler.files import out_path, write_atomically
 from toposampler.lookup import local
 from toposampler.metrics.catalog import is_detail
-from toposampler.metrics.inception import load_inception
 from toposampler.rejection import rejection
 from toposampler.training.model import data_of, load_model
 from toposampler.training.progress import Bar, Lines
@@ -83,7 +82,7 @@ def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> Evaluation
     """What is to be judged. Raises UserError if the data, or a rejection sampler, is not what it should be."""
     first = models[0]
     dataset = data_of(first.config, first.data)
-    n, inception = sample_count(dataset, options.n), inception_of(options, dataset)
+    n, networks = sample_count(dataset, options.n), networks_of(options, dataset)
     return EvaluationJob(
         first.config,
         first.data,
@@ -93,7 +92,7 @@ def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> Evaluation
         options.seed,
         options.cache.absolute(),
         options.minimum_accuracy,
-        inception,
+        networks,
     )
 
 
@@ -109,22 +108,25 @@ def subjects_of(options: argparse.Namespace, models: Sequence[Trained]) -> Itera
                 yield Subject(model.name, model.path, options.rejection, keep, weights, cap, options.networks)
 
 
-def inception_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Path, str] | None:
-    """Where Inception's weights are, and their hash. Raises UserError if the data are no images it can see, or as
-    `load_inception`."""
-    if options.inception is None:
-        return None
-    if len(dataset.shape) != 3 or dataset.shape[0] not in (1, 3):
-        raise UserError(f"--inception sees images of 1 or 3 channels, and the data has shape {dataset.shape}")
-    file, sha256 = Path(options.inception[0]).absolute(), options.inception[1]
-    load_inception(file, sha256)
-    return file, sha256
+def networks_of(options: argparse.Namespace, dataset: Dataset) -> tuple[Weights, ...]:
+    """The networks whose weights are given. Raises UserError if the data are no images they can see, or as
+    `Weights.load`."""
+    given = {name: getattr(options, name) for name in NETWORKS if getattr(options, name) is not None}
+    for name in given:
+        if len(dataset.shape) != 3 or dataset.shape[0] not in (1, 3):
+            raise UserError(f"--{name} sees images of 1 or 3 channels, and the data has shape {dataset.shape}")
+    networks = tuple(Weights(name, Path(file).absolute(), sha256) for name, (file, sha256) in given.items())
+    for weights in networks:
+        weights.load()
+    return networks
 
 
 def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:
     """What is compared, how, and through which classifier."""
     dataset = evaluator.dataset
-    print(f"data        {job.config.data.name}, {len(dataset.x):,} of shape {dataset.shape}, SHA-256 {job.data[:16]}")
+    print(f"data        {job.config.data.name}, {len(dataset):,} of shape {dataset.shape}, SHA-256 {job.data[:16]}")
+    if dataset.rows is not None:
+        print(f"part        {len(dataset.x):,} of them, chosen by seed 0, are seen here (data.subset)")
     shown = f"mean ± half of the 95 % interval of {job.draws} draws" if job.draws > 1 else "one draw: no interval"
     print(f"protocol    {job.n:,} samples against as many real ones; {shown}")
     if evaluator.images is not None:
@@ -176,7 +178,7 @@ def write(
     classifier = evaluator.images and evaluator.images.classifier
     about = {
         "toposampler": __version__,
-        "data": {"name": job.config.data.name, "sha256": job.data, "samples": len(evaluator.dataset.x)},
+        "data": {"name": job.config.data.name, "sha256": job.data, "samples": len(evaluator.dataset)},
         "protocol": {"samples": job.n, "draws": job.draws, "seed": job.seed},
         "classifier": classifier and {"accuracy": classifier.accuracy, "held_out": classifier.n_test},
         "models": [{"name": m.name, "place": m.given, "step": m.step, "seed": m.config.seed} for m in models],

@@ -21,7 +21,7 @@ from pathlib import Path
 from toposampler import __version__
 from toposampler.commands.usage import WIDTH, command
 
-COMMANDS = ("train", "sample", "evaluate", "promote", "sweep", "report", "systems")
+COMMANDS = ("train", "sample", "evaluate", "export", "promote", "sweep", "report", "demo", "systems")
 
 
 @command

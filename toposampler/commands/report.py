@@ -1,10 +1,11 @@
-"""Show the results of finished runs side by side, on the terminal or as an HTML file with figures.
+"""Show the results of finished runs side by side, on the terminal or as an HTML file that moves.
 
     toposampler report RUN [RUN ...]             metrics, keys that differ, masses
-    toposampler report RUN [RUN ...] --out FILE  the same as HTML, with the figures in it
+    toposampler report RUN [RUN ...] --out FILE  HTML: samples over the training, curves, tear map, tables
     toposampler report RUN --out                 in the run's own folder: figures/report.html
 
-RUN is the folder of a run that was trained to its end. Exit codes: 0 done, 2 bad input.
+RUN is the folder of a run, of one with several seeds or of a sweep that came to its end.
+Exit codes: 0 done, 2 bad input.
 """
 
 from __future__ import annotations

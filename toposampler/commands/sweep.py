@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ def main(arguments: list[str]) -> int:
     if not arguments or {"-h", "--help"} & set(arguments):
         print("\n".join([usage(__doc__, "sweep"), EXIT_CODES, *keys()]))
         return 0 if arguments else 2
+    since = time.time()
     stopped_by: list[int] = []
 
     def stop(number: int, _: object) -> None:
@@ -70,7 +72,7 @@ def main(arguments: list[str]) -> int:
         if "--dry-run" in arguments:
             check_objectives(sweep, sweep.base.data.load())
             return 0
-        ending = run_sweep(sweep, resume="--resume" in arguments)
+        ending = run_sweep(sweep, resume="--resume" in arguments, since=since)
         print("\n".join(report(ending)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -84,12 +86,16 @@ def main(arguments: list[str]) -> int:
 def room(sweep: Sweep) -> str:
     """Where the trials will run, and how many at a time. Raises UserError if this machine has no room for one."""
     from toposampler.tuning.engine import concurrent_trials, nodes
+    from toposampler.tuning.room import trials_at_once
 
     cluster = sweep.base.cluster
     workers = f"{cluster.num_workers} worker{'s'[: cluster.num_workers > 1]} each"
     if address := os.environ.get("RAY_ADDRESS"):
         return f"where      the Ray cluster at {address}, as many trials at a time as fit, {workers}"
     at_a_time = concurrent_trials(nodes(), cluster, sweep.config.max_concurrent)
+    if sweep.together:
+        most = trials_at_once(sweep, at_a_time)
+        return f"where      a Ray on this machine, workers: {at_a_time}, each with up to {most} trials at once"
     return f"where      a Ray on this machine, trials at a time: {at_a_time} (max_concurrent_trials), {workers}"
 
 

@@ -29,6 +29,8 @@ FORMATS |= {"WEBP"}
 LARGE, MOST_PIXELS_PER_BYTE = 2**25, 4000
 """pixels beyond which an image must have a byte in its file for each `MOST_PIXELS_PER_BYTE` of them: a picture has, and
 one altered byte in a header asks for gigabytes"""
+TURNED = frozenset({"exif", "xmp"})
+"""what a JPEG file has, of which one can say that the picture is turned"""
 COMMON = ".png, .jpg, .tif, .gif, .webp and others that Pillow reads"
 """for messages, as all extensions take two lines"""
 
@@ -107,14 +109,18 @@ def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int
         return decode_image(file, str(path), height, width, channels)
 
 
-def decode_image(file: IO[bytes], name: str, height: int, width: int, channels: int) -> Tensor:
-    """As `read_image`, of the open `file`, which messages call `name`; any thread may call it."""
+def decode_image(file: IO[bytes], name: object, height: int, width: int, channels: int) -> Tensor:
+    """As `read_image`, of the open `file`, which messages call `name`; any thread may call it.
+
+    What a small JPEG file does not need is left out for it.
+    """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(file, formats=formats()) as image:
             _check_size(image, file)
-            ImageOps.exif_transpose(image, in_place=True)
+            if image.format != "JPEG" or not TURNED.isdisjoint(image.info):
+                ImageOps.exif_transpose(image, in_place=True)
             upright = _in_mode(_opaque_bytes(image), "L" if channels == 1 else "RGB")
     except Image.DecompressionBombError:
         most = 2 * (Image.MAX_IMAGE_PIXELS or 0)  # Pillow's own limit, beyond which a small file can fill the memory
@@ -126,7 +132,8 @@ def decode_image(file: IO[bytes], name: str, height: int, width: int, channels: 
     except Exception as error:  # each format has kinds of its own for what can be wrong with a file
         reason = str(error) if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: {error}"
         raise UserError(f"image {name} cannot be read: {reason[:500]}") from None
-    fitted = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+    size = width, height
+    fitted = upright if upright.size == size else ImageOps.fit(upright, size, Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
 
 

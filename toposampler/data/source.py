@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import OrderedDict
 from functools import lru_cache
 from pathlib import Path
@@ -41,14 +42,15 @@ class Files:
 
     def read(self, i: int) -> bytes:
         """See `Source`."""
-        path = self.root / self.index.name(i)
-        if path.exists() and not path.is_file():
-            raise ValueError("it is not a file")  # a pipe would be waited for
-        return path.read_bytes()
+        descriptor = os.open(self.name(i), os.O_RDONLY | os.O_NONBLOCK)  # a pipe would be waited for
+        with open(descriptor, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise ValueError("it is not a file")
+            return file.read()
 
     def name(self, i: int) -> str:
         """See `Source`."""
-        return str(self.root / self.index.name(i))
+        return os.path.join(self.root, self.index.name(i))  # pathlib would take a tenth of the time of a small image
 
 
 class _InFiles:

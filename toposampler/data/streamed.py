@@ -37,6 +37,17 @@ class Reading:
             part.result()
 
 
+@dataclass(frozen=True)
+class _Name:
+    """The name of an image, made only where a message has it."""
+
+    source: Source
+    i: int
+
+    def __str__(self) -> str:
+        return self.source.name(self.i)
+
+
 class StreamedImages:
     """The images of a source at one size: see `Rows`.
 
@@ -97,8 +108,8 @@ class StreamedImages:
         for _ in range(min(IN_A_ROW, len(self))):
             if place not in self.faults:
                 try:
-                    content, name = self.source.read(place), self.source.name(place)
-                    out.copy_(decode_image(io.BytesIO(content), name, height, width, channels))
+                    content = io.BytesIO(self.source.read(place))
+                    out.copy_(decode_image(content, _Name(self.source, place), height, width, channels))
                 except UserError as error:
                     self.faults[place] = str(error)
                 except (OSError, ValueError) as error:

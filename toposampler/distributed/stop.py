@@ -21,6 +21,8 @@ from toposampler.files import write_atomically
 
 STOP = "stop"
 """why a run ends that is asked to by its driver; it also ends for a moment when a node is about to go"""
+RESIZE = "resize"
+"""why the workers of a run end, so that more of them resume it"""
 GRACE_S = 20.0
 """seconds a run may take to save a checkpoint when it is asked to stop"""
 LOOK_EVERY_S = 0.1
@@ -37,6 +39,11 @@ class StoppedBySignalError(RunInterruptedError):
 def is_asked(folder: Path) -> bool:
     """Whether the run in `folder` is asked to stop."""
     return (folder / "stop").exists()
+
+
+def request(folder: Path) -> str | None:
+    """What the run in `folder` is asked for: STOP, RESIZE or nothing."""
+    return next((name for name in (STOP, RESIZE) if (folder / name).exists()), None)
 
 
 def ask(folder: Path) -> None:

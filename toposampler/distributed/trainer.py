@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from math import nextafter
 from typing import Any, Literal
 
@@ -10,13 +11,16 @@ from ray.train import FailureConfig, ScalingConfig
 from ray.train import RunConfig as RayRunConfig
 from ray.train.torch import TorchConfig
 
+from toposampler.background import Periodic
 from toposampler.config import ClusterConfig
 from toposampler.distributed.cluster import first_line
+from toposampler.distributed.growth import LOOK_EVERY_S, Growth
 from toposampler.distributed.lost import LostWorkers
 from toposampler.distributed.ray_private import UninterruptedTrainer
 from toposampler.distributed.resources import per_worker
+from toposampler.distributed.stop import RESIZE
 from toposampler.distributed.worker import Outcome, train_worker
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.plugins import Registered
 from toposampler.storage import Store, reason
 from toposampler.training.config import RunConfig, run_address, run_folder
@@ -28,9 +32,9 @@ SILENCE_S = 600
 may be long at an evaluation."""
 MAX_STARTS = 60
 """Times Ray Train tries in vain to start the workers, some five seconds each, before it gives the run up."""
-RESIZE_EVERY_S = 60.0
-"""Seconds between two looks of an elastic run for machines that have come: each change costs the steps since the last
-checkpoint and about ten seconds."""
+NEVER_S = 1e9
+"""Seconds between two looks of Ray Train for machines that have come: it would end the workers without a checkpoint,
+and `growth.py` does it with one."""
 
 
 def train_on_workers(config: RunConfig) -> dict[str, Any]:
@@ -41,13 +45,21 @@ def train_on_workers(config: RunConfig) -> dict[str, Any]:
     Raises what `toposampler.training.train` raises, TrainingStoppedError if Ray's own process that leads the workers is
     lost, and Ray's TrainingFailedError for faults.
     """
+    growth = Growth(config.cluster, run_folder(config))
     try:
-        outcome: Outcome = _trainer(config).fit().return_value
+        while True:
+            growth.clear()
+            with nullcontext() if config.cluster.min_workers is None else Periodic(growth.look, LOOK_EVERY_S):
+                outcome: Outcome = _trainer(config).fit().return_value
+            if not (isinstance(outcome, RunInterruptedError) and outcome.reason == RESIZE):
+                break
     except (ActorDiedError, OutOfMemoryError) as error:  # a page of Ray's own state, of which the first line says why
         raise TrainingStoppedError(
             f"Ray lost the process that leads the workers: {first_line(error)}; the same command resumes from the "
             "newest checkpoint"
         ) from None
+    finally:
+        growth.clear()
     if isinstance(outcome, Exception):
         raise outcome
     assert outcome is not None, "rank 0 returns the result"
@@ -98,7 +110,7 @@ def scaling(config: ClusterConfig) -> ScalingConfig:
         use_gpu=config.use_gpu,
         resources_per_worker=resources,
         placement_strategy=config.placement_strategy,
-        elastic_resize_monitor_interval_s=RESIZE_EVERY_S,
+        elastic_resize_monitor_interval_s=NEVER_S,
     )
 
 

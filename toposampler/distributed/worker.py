@@ -13,7 +13,8 @@ from ray.train import Checkpoint, CheckpointUploadMode
 
 from toposampler.config import validate
 from toposampler.distributed.events import log_events
-from toposampler.distributed.stop import STOP, answer, is_asked
+from toposampler.distributed.growth import note_workers
+from toposampler.distributed.stop import RESIZE, STOP, answer, is_asked, request
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.storage import Store
 from toposampler.training.config import RunConfig, as_known, run_address, run_folder
@@ -52,10 +53,12 @@ def _train_and_answer(config: RunConfig, first: bool) -> dict[str, Any] | None:
     folder = run_folder(config)
     if first:
         log_events(folder)
+        if config.cluster.min_workers is not None:
+            note_workers(folder, ray.train.get_context().get_world_size())
     try:
         return _train_through_preemptions(config, folder)
     except RunInterruptedError as error:
-        if first:
+        if first and error.reason != RESIZE:
             answer(folder, str(error))
         raise
 
@@ -71,13 +74,13 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
 
     def should_stop() -> str | None:
         announced = preemption.is_new()  # on every rank, whatever files it sees
-        return STOP if is_asked(folder) else "preemption" if announced else None
+        return request(folder) or ("preemption" if announced else None)
 
     while True:
         try:
             return train(config, partial(report_checkpoint, config), should_stop, progress=False)
         except RunInterruptedError as error:
-            if error.reason in (STOP, MINUTES):  # as rank 0 saw it: the file may not yet be there for another node
+            if error.reason in (STOP, RESIZE, MINUTES):  # as rank 0 saw it: the file may not be on another node yet
                 raise
             log.info("a node of this run is about to be taken away: saved a checkpoint, and continuing until then")
 

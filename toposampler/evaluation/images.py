@@ -14,10 +14,9 @@ from toposampler.data import Dataset
 from toposampler.metrics.classes import inter_mode_jsd, quality_curve, stacked_modes
 from toposampler.metrics.classifier import Classifier, classifier_of
 from toposampler.metrics.evaluate import NAMED_COMPONENTS
-from toposampler.metrics.frechet import frechet_distance
+from toposampler.metrics.features import feature_metrics
 from toposampler.metrics.geodesic import ClassVariety, intra_mode_msd
 from toposampler.metrics.masses import generator_components
-from toposampler.metrics.prdc import precision_recall_density_coverage
 
 THRESHOLDS = tuple(t / 100 for t in range(101))
 """of the quality curve"""
@@ -82,7 +81,7 @@ class ImageMetrics:
         quality = quality_curve(probabilities, THRESHOLDS)
         metrics = inter_mode_jsd(probabilities, real.weights)
         metrics[f"quality_{QUALITY}"] = quality[THRESHOLDS.index(QUALITY)]
-        metrics |= _of_features(seen.features, seen_real.features)
+        metrics |= feature_metrics("classifier", seen.features, seen_real.features)
         metrics |= _of_varieties(varieties)
         makers = [] if ids is None else _makers(ids, probabilities.argmax(dim=1), probabilities.shape[1])
         if ids is not None:
@@ -103,7 +102,7 @@ class StackedMetrics:
         features, of_real = (
             torch.cat([self.classifier.features(x) for x in _channels(images)], dim=1) for images in (samples, real.x)
         )
-        return stacked_modes(digits, _digits(real.labels)) | _of_features(features, of_real), None
+        return stacked_modes(digits, _digits(real.labels)) | feature_metrics("classifier", features, of_real), None
 
 
 def image_metrics(
@@ -119,12 +118,6 @@ def image_metrics(
         single = Dataset(_channels(dataset.x)[0], _digits(dataset.labels)[:, 0])
         return StackedMetrics(classifier_of(single, cache, minimum_accuracy))
     return ImageMetrics(classifier_of(dataset, cache, minimum_accuracy))
-
-
-def _of_features(x: Tensor, real: Tensor) -> dict[str, float]:
-    """Metrics of the classifier's features x (n, d) against those of as many real images."""
-    balls = precision_recall_density_coverage(x, real)
-    return {f"fd_classifier_{len(x)}": frechet_distance(x, real)} | {f"{k}_classifier": v for k, v in balls.items()}
 
 
 def _of_varieties(varieties: Sequence[ClassVariety]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,6 +15,8 @@ from toposampler.errors import UserError
 from toposampler.evaluation.halves import halves
 from toposampler.evaluation.images import image_metrics
 from toposampler.evaluation.suite import Findings, Suite
+from toposampler.metrics.dinov2 import load_dinov2
+from toposampler.metrics.features import FeatureNetwork
 from toposampler.metrics.inception import load_inception
 from toposampler.rejection import Rejection, rejection
 from toposampler.training.config import RunConfig
@@ -59,6 +62,24 @@ class Sampled:
     """share of the proposals that the rejection sampler kept; None without one"""
 
 
+class Weights(NamedTuple):
+    """A network that the user brings the weights of."""
+
+    name: str
+    """one of `NETWORKS`"""
+    file: Path
+    """absolute"""
+    sha256: str
+
+    def load(self) -> FeatureNetwork:
+        """The network. Raises UserError as `read_weights`, or if the weights are another one's."""
+        return NETWORKS[self.name](self.file, self.sha256)
+
+
+NETWORKS: Mapping[str, Callable[[Path, str], FeatureNetwork]] = {"inception": load_inception, "dinov2": load_dinov2}
+"""what images can be seen through, by the name of the option that gives the weights"""
+
+
 class Task(NamedTuple):
     """A piece of work for any process."""
 
@@ -85,8 +106,8 @@ class EvaluationJob:
     cache: Path
     """folder of classifiers, absolute"""
     minimum_accuracy: float
-    inception: tuple[Path, str] | None = None
-    """file of Inception's weights, absolute, and its SHA-256; None: no FID"""
+    networks: tuple[Weights, ...] = ()
+    """whose features images are also seen through"""
 
     @property
     def tasks(self) -> list[Task]:
@@ -105,8 +126,7 @@ class Evaluator:
         self.job = job
         self.dataset = data_of(job.config, job.data)
         self.images = image_metrics(self.dataset, job.config.data.name, job.cache, job.minimum_accuracy)
-        inception = None if job.inception is None else load_inception(*job.inception)
-        self._suite = Suite(self.dataset, self.images, inception)
+        self._suite = Suite(self.dataset, self.images, [weights.load() for weights in job.networks])
         self._halves = lru_cache(maxsize=1)(partial(halves, self.dataset, job.n))  # all subjects meet the same points
 
     def judge(self, task: Task) -> tuple[Task, Findings]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +14,7 @@ from toposampler.data import Dataset
 from toposampler.evaluation.images import ByClass, ImageMetrics, StackedMetrics
 from toposampler.metrics import evaluate
 from toposampler.metrics.distance import median_distance, mmd2_unbiased_gaussian, wasserstein_2
-from toposampler.metrics.frechet import frechet_distance
-from toposampler.metrics.inception import Inception
+from toposampler.metrics.features import FeatureNetwork, feature_metrics
 from toposampler.metrics.memorisation import memorisation
 from toposampler.metrics.neighbours import nearest_neighbours
 from toposampler.metrics.prdc import precision_recall_density_coverage
@@ -42,15 +42,17 @@ class Suite:
     Args:
         dataset: the real data, all of it trained on.
         images: looks through the classifier of the images; None: points, or images without labels.
-        inception: for the FID of images; None: no FID.
+        networks: whose features images are also seen through.
     """
 
     def __init__(
-        self, dataset: Dataset, images: ImageMetrics | StackedMetrics | None, inception: Inception | None = None
+        self,
+        dataset: Dataset,
+        images: ImageMetrics | StackedMetrics | None,
+        networks: Sequence[FeatureNetwork] = (),
     ) -> None:
-        self._train, self._images = _distinct(dataset.x.flatten(1)), images
-        self._features = inception and inception.features
-        self._real_features = inception and lru_cache(maxsize=1)(inception.features)  # one for all subjects of a draw
+        self._train, self._images, self._networks = _distinct(dataset.x.flatten(1)), images, networks
+        self._of_real = {own.name: lru_cache(maxsize=1)(own.features) for own in networks}  # for all subjects of a draw
 
     def of_samples(self, samples: Tensor, ids: Tensor, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
         """Samples (n, *shape), in the user's units and any order, and the generators (n,) that made them, against the n
@@ -66,15 +68,15 @@ class Suite:
         """`ids` None: the samples are training points themselves."""
         metrics = evaluate(real, samples, ids, prior, seed, max_real=len(samples))
         samples = real.from_units(samples)
-        n, x, y = len(samples), samples.flatten(1), real.x.flatten(1)
-        m = min(n, N_ASSIGNED)
+        x, y = samples.flatten(1), real.x.flatten(1)
+        m = min(len(x), N_ASSIGNED)
         metrics[f"wasserstein_2_{m}"] = wasserstein_2(real.without_mean(x[:m]), real.without_mean(y[:m]))
         if (bandwidth := median_distance(y[:m])) > 0:
             metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], bandwidth)
         nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)
         metrics |= memorisation(*nearest)
-        if self._features and self._real_features:
-            metrics[f"fid_{n}"] = frechet_distance(self._features(samples), self._real_features(real.x))
+        for network in self._networks:
+            metrics |= feature_metrics(network.name, network.features(samples), self._of_real[network.name](real.x))
         if self._images is None:
             return Findings(metrics | precision_recall_density_coverage(x, y), nearest)
         seen, by_class = self._images.measure(samples, ids, real)

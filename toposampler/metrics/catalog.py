@@ -77,15 +77,18 @@ def _kinds() -> Iterator[Kind]:
     yield Kind("sliced_wasserstein_2", "less", "sliced 2-Wasserstein distance", block)
     yield Kind("wasserstein_2_{n}", "less", "2-Wasserstein distance", block)
     yield Kind("mmd2_{n}", "less", "squared maximum mean discrepancy, unbiased", block, signed=True)
-    yield Kind("fd_classifier_{n}", "less", "squared Fréchet distance of the classifier's features", block)
-    yield Kind("fid_{n}", "less", "squared Fréchet distance of Inception's features", block)
+    for name, of in (("classifier", "the classifier"), ("inception", "Inception"), ("dinov2", "DINOv2")):
+        fd, kid = ("fid", "kid") if name == "inception" else (f"fd_{name}", f"kid_{name}")
+        yield Kind(f"{fd}_{{n}}", "less", f"squared Fréchet distance of {of}'s features", block)
+        yield Kind(f"{kid}_{{n}}", "less", f"cubic kernel's squared discrepancy of {of}'s features", block, signed=True)
+        yield Kind(f"cmmd_form_{name}_{{n}}", "less", f"Gaussian kernel's discrepancy of {of}'s features", block)
     block = "shape"
     yield Kind("components_found", AS_REAL, "components of the samples, by their barcode", block)
     yield Kind("components_found_real", None, "components of the real points, by their barcode", None)
     yield Kind("diagram0_w1_{n}", "less", "1-Wasserstein distance of the barcodes", block)
     yield Kind("mtop_div_{b}_{n}", "less", "Manifold Topology Divergence", block)
     block = "fidelity and variety"
-    for suffix in ("", "_classifier"):
+    for suffix in ("", "_classifier", "_inception", "_dinov2"):
         yield Kind(f"precision_k3{suffix}", "more", "share of samples in a ball of a real point", block)
         yield Kind(f"recall_k3{suffix}", "more", "share of real points in a ball of a sample", block)
         yield Kind(f"density_k5{suffix}", 1.0, "real balls that a sample is in, over 5", block)
@@ -95,6 +98,7 @@ def _kinds() -> Iterator[Kind]:
     yield Kind("jsd_nats_conf0.8", "less", "Jensen-Shannon divergence of the classes of sure samples", block)
     yield Kind("confident_0.8", AS_REAL, "share of samples whose class is sure", block)
     yield Kind("jsd_nats_argmax", "less", "Jensen-Shannon divergence of the argmax classes", block)
+    yield Kind("mass_tv_argmax", "less", "total variation of the argmax classes", block)
     yield Kind("quality_0.9", AS_REAL, "share of samples with max softmax of .9 or more", block)
     yield Kind("purity", "more", "share of samples in the class of most of their generator's", block)
     block = "variety within classes"

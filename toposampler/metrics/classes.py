@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from toposampler.metrics.divergence import jsd
+from toposampler.metrics.divergence import jsd, total_variation
 
 CONFIDENCE = 0.8
 """least probability with which a sample counts for a class (Khayatkhoei et al. 2018)"""
@@ -29,20 +29,26 @@ def inter_mode_jsd(probabilities: Tensor, real_masses: Tensor) -> dict[str, floa
     `jsd_nats_conf0.8`: Jensen-Shannon divergence, from 0 to ln 2, of the masses of classes among the samples the
     classifier is sure of, max softmax >= .8, and the data's, real_masses (M,); ln 2 if it is sure of none.
     `confident_0.8`: the share of samples it is sure of, to be read with it: where it differs by class, masses that are
-    right count as wrong. `jsd_nats_argmax`: the divergence by the most probable classes of all samples, our own.
+    right count as wrong. `jsd_nats_argmax` and `mass_tv_argmax`: the divergence, and the total variation, by the most
+    probable classes of all samples, our own.
     probabilities (n, M) are the samples'.
     """
     classes = confident_classes(probabilities)
     sure = classes[classes >= 0]
 
+    by_argmax = probabilities.argmax(dim=1)
+
+    def masses(of: Tensor) -> Tensor:
+        return torch.bincount(of, minlength=probabilities.shape[1]).double() / len(of)
+
     def divergence(of: Tensor) -> float:
-        masses = torch.bincount(of, minlength=probabilities.shape[1]).double()
-        return jsd(masses / len(of), real_masses.double())
+        return jsd(masses(of), real_masses.double())
 
     return {
         f"jsd_nats_conf{CONFIDENCE}": divergence(sure) if len(sure) else math.log(2),
         f"confident_{CONFIDENCE}": len(sure) / len(classes),
-        "jsd_nats_argmax": divergence(probabilities.argmax(dim=1)),
+        "jsd_nats_argmax": divergence(by_argmax),
+        "mass_tv_argmax": total_variation(masses(by_argmax), real_masses.double()),
     }
 
 

@@ -8,8 +8,6 @@ maximum. With random weights the features are pytorch-fid 0.3.0's to the last bi
 
 from __future__ import annotations
 
-import hashlib
-import io
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -22,6 +20,7 @@ from torch.nn import functional as F
 
 from toposampler.errors import UserError
 from toposampler.extras import require
+from toposampler.metrics.weights import read_weights
 
 SIDE = 299
 AVERAGED = ("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7b")
@@ -37,6 +36,8 @@ class Inception:
         weights: its state, with the names of torchvision's Inception and 1,008 classes. Raises UserError if they do not
             fit.
     """
+
+    name = "inception"
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
         require("torchvision", "images", "the FID")
@@ -69,24 +70,8 @@ class Inception:
 
 
 def load_inception(path: Path, sha256: str) -> Inception:
-    """The network with the weights in the file `path`, whose hash must be `sha256` (64 hexadecimal digits).
-
-    No code of the file is run. Raises UserError if it cannot be read, is another file, or holds other weights.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}") from None
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256.lower():
-        raise UserError(f"{path} has SHA-256 {found}, not {sha256}")
-    try:
-        weights = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever unpickling meets in a file that is something else
-        raise UserError(f"{path} holds no weights that torch reads: {str(error).splitlines()[0]}") from None
-    if not isinstance(weights, dict):
-        raise UserError(f"{path} holds a {type(weights).__name__}, not a dictionary of weights")
-    return Inception(weights)
+    """The network with the weights in the file `path`. Raises UserError as `read_weights` and `Inception`."""
+    return Inception(read_weights(path, sha256))
 
 
 def _repool(block: Any, pool: Callable[[Tensor], Tensor]) -> None:

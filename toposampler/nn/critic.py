@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from toposampler.nn.checks import trial_copy
 from toposampler.nn.input_gradient import by_autograd, explicit_layers, forward, pull_back
+from toposampler.nn.precision import full_precision
 
 
 class Critic(nn.Module):
@@ -40,14 +41,20 @@ class Critic(nn.Module):
 
     def score(self, features: Tensor) -> Tensor:
         """Scores of features: (n, n_features) to (n,), in the weights' precision also under autocast."""
-        return self.head(features).squeeze(-1).to(self.head.weight.dtype)
+        with full_precision(features.device):
+            return self.head(features.to(self.head.weight.dtype)).squeeze(-1)
 
     def slope(self, features: Tensor) -> Tensor:
         """The gradient of `score` by the features: (n, n_features) to the same; a constant here."""
         return self.head.weight.expand(len(features), -1)
 
     def scores_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (n,) of x (n, *shape), and dD/dx (n, *shape), both differentiable by the weights."""
+        """Scores (n,) of x (n, *shape), and dD/dx (n, *shape), both differentiable by the weights and in their
+        precision, also under autocast."""
+        with full_precision(x.device):
+            return self._scores_and_gradient(x.to(self.head.weight.dtype))
+
+    def _scores_and_gradient(self, x: Tensor) -> tuple[Tensor, Tensor]:
         layers = explicit_layers(self.trunk)
         if layers is None:
             scores, gradient = by_autograd(self, x, self.functional)
@@ -61,9 +68,10 @@ class Critic(nn.Module):
         layers = explicit_layers(self.trunk)
         if layers is None:
             return self.scores_and_gradient(x)[1]
-        with torch.no_grad():
-            features, inputs = forward(layers, x)
-        return self._pulled_back(layers, inputs, self.slope(features))
+        with full_precision(x.device):
+            with torch.no_grad():
+                features, inputs = forward(layers, x.to(self.head.weight.dtype))
+            return self._pulled_back(layers, inputs, self.slope(features))
 
     def _pulled_back(self, layers: Sequence[nn.Module], inputs: Sequence[Tensor], slope: Tensor) -> Tensor:
         return pull_back(layers, inputs, slope).to(self.head.weight.dtype)
@@ -78,7 +86,8 @@ class ClassCritic(Critic):
 
     def logits(self, features: Tensor) -> Tensor:
         """Of the K generators and of "real": (n, n_features) to (n, K + 1)."""
-        return self.head(features).to(self.head.weight.dtype)
+        with full_precision(features.device):
+            return self.head(features.to(self.head.weight.dtype))
 
     def score(self, features: Tensor) -> Tensor:
         """ln D_real - ln (1 - D_real), D the softmax of the logits: (n,)."""

@@ -12,6 +12,7 @@ from torch.func import functional_call, vmap
 
 from toposampler.errors import UserError
 from toposampler.nn.layers import exact_type, plain_layers
+from toposampler.nn.precision import cast_once
 
 POINTWISE = {nn.Identity, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Softplus, nn.Tanh, nn.Sigmoid}
 
@@ -83,6 +84,19 @@ class GeneratorEnsemble(nn.Module):
         self._template[0].train(mode)
         return super().train(mode)
 
+    def members(self) -> list[nn.Module]:
+        """The generators that it holds, each as a module of its own with copies of its weights."""
+        found = []
+        for k in range(self.n_held):
+            member = copy.deepcopy(self._template[0]).to_empty(device=self.stacked[0].device)
+            with torch.no_grad():
+                for name, stack in zip(self._names, self.stacked, strict=True):
+                    member.get_parameter(name).copy_(stack[k])
+                for name, stack in zip(self._buffer_names, self.stacked_buffers.buffers(), strict=True):
+                    member.get_buffer(name).copy_(stack[k])
+            found.append(member.to(self.stacked[0].dtype))
+        return found
+
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape), in the same order.
 
@@ -144,7 +158,8 @@ class GeneratorEnsemble(nn.Module):
         """One generator after the other, each on its own samples; generators without samples cost nothing."""
         order = c.argsort()
         slices = z[order.to(z.device, non_blocking=True)].split(torch.bincount(c, minlength=self.n_held).tolist())
-        members = zip(*(weights.unbind(0) for weights in self.stacked), strict=True)  # backward: one stack, not K adds
+        stacked = cast_once(self.stacked, z.device)
+        members = zip(*(weights.unbind(0) for weights in stacked), strict=True)  # backward: one stack, not K adds
         x = torch.cat([self._member(s, k, w) for k, (s, w) in enumerate(zip(slices, members, strict=True)) if len(s)])
         return x.index_select(0, order.argsort().to(z.device, non_blocking=True))
 

@@ -14,6 +14,7 @@ from torch import nn
 
 from toposampler.nn.critic import Critic
 from toposampler.nn.pairs import PairFeatures
+from toposampler.nn.precision import Head
 
 Shape = tuple[int, ...]
 Network = TypeVar("Network", bound=nn.Module)
@@ -133,7 +134,7 @@ def _convolutions(shape: Shape, width: int) -> tuple[list[nn.Module], int]:
     return [*layers, nn.Flatten()], 4 * width * math.prod(math.ceil(side / 8) for side in sides)
 
 
-def encoder(n_features: int, n_generators: int, batch_norm: bool) -> nn.Sequential:
+def encoder(n_features: int, n_generators: int, batch_norm: bool) -> Head:
     """Q: the critic's features (n, n_features) to logits (n, K), by one hidden layer of 128, normalised if asked."""
     norm = [nn.BatchNorm1d(128, track_running_stats=False)] if batch_norm else []
-    return nn.Sequential(nn.Linear(n_features, 128), *norm, nn.LeakyReLU(0.2), nn.Linear(128, n_generators))
+    return Head(nn.Linear(n_features, 128), *norm, nn.LeakyReLU(0.2), nn.Linear(128, n_generators))

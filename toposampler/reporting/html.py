@@ -1,60 +1,86 @@
-"""A report as one HTML file that needs nothing else: no script, no network; figures are in it, light and dark."""
+"""A report as one HTML file that needs nothing else: no network, no server; light and dark.
+
+Text and tables are in the page itself, escaped. What moves is drawn by the scripts in `static/`, from data that stand
+in the page as JSON; they make text of it, never HTML.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator, Sequence
 from html import escape
+from pathlib import Path
 
 from toposampler import __version__
 from toposampler.config import as_text
+from toposampler.reporting.page_data import of_run
 from toposampler.reporting.runs import FinishedRun, Table, differences, results
+from toposampler.reporting.tables import generators, metrics, spread, trials
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --paper: #fff; --line: #d5dae0; --soft: #f3f5f7; --bar: #2f6fb3; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e9ec; --paper: #15181c; --line: #363c44; --soft: #1e2328; --bar: #6aa5e3; }
-}
-body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
-  font: 16px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right; vertical-align: top; }
-th:first-child { text-align: left; font-weight: normal; } thead th { background: var(--soft); font-weight: 600; }
-.masses { display: grid; grid-template-columns: max-content max-content 1fr; gap: .2rem .8rem; align-items: center;
-  max-width: 36rem; font-variant-numeric: tabular-nums; }
-.bar { height: .7rem; background: var(--bar); min-width: 1px; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem; }
-figure { margin: 0; } figcaption { font-size: .9rem; }
-img { max-width: 100%; height: auto; background: #fff; border-radius: .4rem; }
-pre { background: var(--soft); padding: 1rem; overflow-x: auto; border-radius: .4rem; }
-"""
+STATIC = Path(__file__).parent / "static"
+SCRIPTS = ("draw.js", "film.js", "maps.js", "sweep.js", "page.js")
 
 
 def page(runs: Sequence[FinishedRun]) -> str:
     """The report of `runs` as HTML."""
     title = ", ".join(run.label for run in runs)
-    body = "\n".join(
-        [
-            f"<h1>{escape(title)}</h1>",
-            *_section("Results", _table(results(runs), runs)),
-            *(_section("Configurations: what differs", _table(differences(runs), runs)) if len(runs) > 1 else []),
-            *_section("Masses of the generators", _masses(runs)),
-            *_section("Figures", _figures(runs)),
-            *_section("Configurations", _configurations(runs)),
-            f"<footer><p><small>toposampler {escape(__version__)}</small></p></footer>",
-        ]
-    )
+    data = json.dumps([of_run(run) for run in runs], separators=(",", ":"), allow_nan=False)
+    data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    scripts = "\n".join((STATIC / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    body = "\n".join(filter(None, _body(title, runs)))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n"
-        "</body>\n</html>\n"
+        f"<title>{escape(title)}</title>\n"
+        f"<style>\n{(STATIC / 'page.css').read_text(encoding='utf-8')}</style>\n</head>\n"
+        f'<body>\n<main>\n{body}\n</main>\n<script type="application/json" id="data">{data}</script>\n'
+        f"<script>\n{scripts}</script>\n</body>\n</html>\n"
     )
 
 
-def _section(title: str, content: Iterator[str]) -> Iterator[str]:
+def _body(title: str, runs: Sequence[FinishedRun]) -> Iterator[str]:
+    one = runs[0] if len(runs) == 1 else None
+    yield f"<header>\n<h1>{escape(title)}</h1>"
+    for run in runs:
+        yield from _verdict(run, named=one is None)
+    yield "</header>"
+    yield '<section id="play"></section>'
+    yield '<section id="curves"></section>'
+    if one is not None and "trials" in one.result:
+        yield from _section("Trials", ['<div id="trials"></div>', *trials(one)])
+    elif one is not None and "spread" in one.result:
+        yield from _section("Spread over the members", ['<div id="members"></div>', *spread(one)])
+    elif one is not None:
+        yield from _section("Metrics", metrics(one))
+        yield from _section("Generators", [*generators(one), '<div id="nearest"></div>'])
+        yield '<section id="tear"></section>'
+    else:
+        yield from _section("Results", _table(results(runs), runs))
+        yield from _section("Configurations: what differs", _table(differences(runs), runs))
+        yield from _section("Masses of the generators", _masses(runs))
+    if figures := list(_figures(runs)):
+        yield from _section("Figures", figures)
+    yield from _section("To repeat it", _repeat(runs))
+    yield from _section("Configuration", _configurations(runs))
+    yield f"<footer><p>toposampler {escape(__version__)}</p></footer>"
+
+
+def _verdict(run: FinishedRun, named: bool) -> Iterator[str]:
+    """What was trained, and what came of it."""
+    config = run.config
+    what = f"{config.get('system.name', 'a sweep')} on {config.get('data.name', 'its data')}"
+    took = f"{run.generator_steps:,} generator steps" + (f", {run.seconds:,.0f} s" if run.seconds else "")
+    name = f"<strong>{escape(run.label)}</strong>: " if named else ""
+    yield f'<p class="what">{name}{escape(what)}, {took}</p>'
+    if "verdict" in run.result:
+        text = str(run.result["verdict"])
+        yield f'<p class="verdict">{escape(text[0].upper() + text[1:])}.</p>'
+    for warning in run.result.get("warnings", ()):
+        yield f'<p class="warning"><strong>Warning:</strong> {escape(str(warning))}</p>'
+
+
+def _section(title: str, content: Iterator[str] | Sequence[str]) -> Iterator[str]:
     yield f"<section>\n<h2>{escape(title)}</h2>"
     yield from content
     yield "</section>"
@@ -76,15 +102,15 @@ def _masses(runs: Sequence[FinishedRun]) -> Iterator[str]:
     for run in runs:
         yield f'<h3>{escape(run.label)}</h3>\n<div class="masses">'
         for k, mass in sorted(enumerate(run.masses), key=lambda one: -one[1]):
-            yield f'<span>G{k}</span><span>{mass:.3f}</span><span class="bar" style="width: {mass:.2%}"></span>'
+            yield f'<span>{k}</span><span>{mass:.3f}</span><span class="bar" style="width: {mass:.2%}"></span>'
         yield "</div>"
 
 
 def _figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
-    """All figures of a single run; of several, those of one kind side by side, whichever runs have them."""
+    """The PNGs of runs without data for what moves: all of a single one; of several, those of one kind side by side."""
     groups: dict[str, list[str]] = {}
     for run in runs:
-        for path in run.figures:
+        for path in run.figures if not (run.folder / "report.json").exists() else ():
             kind = escape(path.stem.replace("_", " "))
             caption = escape(run.label) if len(runs) > 1 else kind
             content = base64.b64encode(path.read_bytes()).decode()
@@ -95,6 +121,22 @@ def _figures(runs: Sequence[FinishedRun]) -> Iterator[str]:
     for kind, figures in sorted(groups.items()):
         yield f"<h3>{kind}</h3>" if kind else ""
         yield "\n".join(['<div class="figures">', *figures, "</div>"])
+
+
+def _repeat(runs: Sequence[FinishedRun]) -> Iterator[str]:
+    for run in runs:
+        command = "sweep" if "trials" in run.result else "train"
+        name = str(run.config.get("name", run.label))
+        again = f"toposampler {command} {name}/config.yaml --name {name}-again"
+        yield f"<pre>{escape(again)}</pre>"
+        known = of_run(run)
+        lines = [*known["data"].get("lines", [])]
+        if sha := known["data"].get("sha256"):
+            lines.append(f"SHA-256 of the data: {sha}")
+        lines += [f"{key} {value}" for key, value in known["environment"].items()]
+        if lines:
+            yield f"<details><summary>Data and environment of {escape(run.label)}</summary>"
+            yield f"<pre>{escape(chr(10).join(lines))}</pre></details>"
 
 
 def _configurations(runs: Sequence[FinishedRun]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,13 @@ class FinishedRun:
     metrics: dict[str, float]
     masses: list[float]
     """of the generators, as they are drawn; [1.0] where there is one"""
-    active_generators: int
+    active_generators: float
+    """the mean over its members of a population"""
     generator_steps: int
     seconds: float
+    """0 of a sweep"""
+    result: dict[str, Any]
+    """all of its result.json"""
 
     @property
     def figures(self) -> list[Path]:
@@ -49,11 +53,13 @@ def read_runs(places: Sequence[str]) -> list[FinishedRun]:
     """The runs in the folders `places`. Raises UserError if one holds no run, or none that has ended."""
     names = [Path(place).resolve().name for place in places]
     return [
-        _read(Path(place), name if names.count(name) == 1 else place) for place, name in zip(places, names, strict=True)
+        read_run(Path(place), name if names.count(name) == 1 else place)
+        for place, name in zip(places, names, strict=True)
     ]
 
 
-def _read(folder: Path, label: str) -> FinishedRun:
+def read_run(folder: Path, label: str, result: Mapping[str, Any] | None = None) -> FinishedRun:
+    """The run in `folder`, called `label`, with its `result`, which is read where it is not given. Raises UserError."""
     try:
         found = (folder / "config.yaml").is_file()
     except OSError as error:
@@ -62,16 +68,18 @@ def _read(folder: Path, label: str) -> FinishedRun:
         raise UserError(f"{folder} is not the folder of a run: it holds no config.yaml")
     path = folder / "result.json"
     try:
-        result = json.loads(path.read_text(encoding="utf-8"))
+        if result is None:
+            result = json.loads(path.read_text(encoding="utf-8"))
         return FinishedRun(
             label,
             folder,
             flatten(plain(read_yaml(folder / "config.yaml"))),
             {name: float(value) for name, value in result["metrics"].items()},
-            [float(mass) for mass in result["prior"] or [1.0]],
-            int(result["active_generators"]),
+            [float(mass) for mass in result.get("prior") or [1.0]],
+            float(result.get("active_generators", 1)),
             int(result["generator_steps"]),
-            float(result["seconds"]),
+            float(result.get("seconds", 0.0)),
+            dict(result),
         )
     except FileNotFoundError:
         raise UserError(
@@ -94,7 +102,7 @@ def results(runs: Sequence[FinishedRun]) -> Table:
     rows = [(name, [_number(run.metrics.get(name)) for run in runs]) for name in names if name != "active_generators"]
     return [
         *rows,
-        ("active generators", [f"{run.active_generators} of {len(run.masses)}" for run in runs]),
+        ("active generators", [f"{run.active_generators:g} of {len(run.masses)}" for run in runs]),
         ("generator steps", [f"{run.generator_steps:,}" for run in runs]),
         ("seconds", [f"{run.seconds:,.0f}" for run in runs]),
     ]

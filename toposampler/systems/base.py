@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, Self
@@ -177,6 +177,11 @@ class SystemConfig(BurnInConfig):
         """
         return dict(self._constants)
 
+    def rhythm(self, step: int) -> Hashable:
+        """What decides which operations the losses make after `step` generator steps, beside `System.schedule`: steps
+        of equal rhythm differ in their `constants` alone."""
+        return None
+
     def left_out(self) -> frozenset[str]:
         """The keys that are 0, and whose terms are then not computed at all."""
         return frozenset()
@@ -242,6 +247,9 @@ class System(nn.Module, ABC):
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 
+    capturable: bool = True
+    """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
+    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A page of another package has to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
 

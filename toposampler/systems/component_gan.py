@@ -110,6 +110,8 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     def prepare(self, dataset: Dataset) -> Prepared:
         """Find the components of the data, and where each generator starts; see `SystemConfig.prepare`."""
         number = None if self.n_generators == "auto" else self.n_generators
+        if bad := int((~torch.isfinite(dataset.x.flatten(1)).all(dim=1)).sum()):
+            raise UserError(f"{bad} of {len(dataset.x)} samples have NaN or infinite values: leave them out")
         try:
             partition = find_partition(dataset.x, self.partition, number)
         except ValueError as error:

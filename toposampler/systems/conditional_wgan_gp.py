@@ -21,6 +21,7 @@ Deviations
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Literal
 
 import torch
@@ -50,6 +51,10 @@ class ConditionalWGANGPConfig(SystemConfig):
     n_classes: int = Field(10, ge=1, le=10_000)
     """K, the number of labels; those of the data lie in [0, K)"""
     penalty: PenaltyConfig = PenaltyConfig()
+
+    def rhythm(self, step: int) -> Hashable:
+        """See `SystemConfig.rhythm`."""
+        return step % self.penalty.every == 0
 
     @property
     def K(self) -> int:

@@ -5,7 +5,7 @@ The formulas are in `toposampler.losses`; here a critic is evaluated where they 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Literal, Self
 
 import torch
@@ -18,6 +18,7 @@ from toposampler.losses import relativistic, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.losses.wasserstein import Sides
 from toposampler.nn.critic import Critic
+from toposampler.nn.precision import full_precision
 from toposampler.schedules import remaining
 from toposampler.systems.batch import Batch
 from toposampler.systems.burn_in import BurnInConfig
@@ -82,6 +83,10 @@ class GameConfig(BurnInConfig):
         own: dict[str, float] = super().constants(step, total_steps)  # type: ignore[misc]
         return own | {"penalty.weight": self.penalty.weight_after(step, self.span(total_steps))}
 
+    def rhythm(self, step: int) -> Hashable:
+        """See `SystemConfig.rhythm`: a lazy penalty is not computed at every step."""
+        return step % self.penalty.every == 0
+
 
 def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
     """The critic's terms on the batch's real samples and fakes. At steps without a penalty its terms are 0."""
@@ -92,7 +97,8 @@ def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
             scores, gradient = critic(both), torch.zeros_like(both)
         elif game.penalty.gradient == "finite_difference":
             directions = torch.cat(batch.noise["direction"].unbind(1))
-            scores, gradient = scores_and_slopes(critic, both, directions, game.penalty.epsilon)
+            with full_precision(both.device):  # bf16 cannot tell two scores so close
+                scores, gradient = scores_and_slopes(critic, both, directions, game.penalty.epsilon)
         else:
             scores, gradient = critic.scores_and_gradient(both)
         return relativistic.critic_terms(

@@ -38,6 +38,7 @@ from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
+from toposampler.nn.precision import full_precision
 from toposampler.systems.base import EnsembleConfig, Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
@@ -110,7 +111,7 @@ class MGAN(UniformSystem):
             self.critic.score(features_real), self.critic.score(features_fake), batch.weights, batch.fake_weights
         )
         return terms | {
-            "classification": mixture.information(self.classifier(features_fake), batch.noise["c"], batch.fake_weights)
+            "classification": mixture.information(self.classify(features_fake), batch.noise["c"], batch.fake_weights)
         }
 
     def generator_loss(self, batch: Batch) -> Terms:
@@ -119,9 +120,14 @@ class MGAN(UniformSystem):
         return {
             "adversarial": gan.generator_loss(self.critic.score(features), batch.fake_weights),
             "classification": batch.constant("diversity", self.config.diversity)
-            * mixture.information(self.classifier(features), batch.noise["c"], batch.fake_weights),
+            * mixture.information(self.classify(features), batch.noise["c"], batch.fake_weights),
         }
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits of the generators, of the critic's features: (n, f) to (n, K)."""
+        with full_precision(features.device):
+            return self.classifier(features.to(self.classifier.weight.dtype))
 
     def encode(self, x: Tensor) -> Tensor:
         """C(x), the probabilities of the generators: (n, K)."""
-        return self.classifier(self.critic.features(x)).softmax(dim=1)
+        return self.classify(self.critic.features(x)).softmax(dim=1)

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from toposampler.topology.device_losses import unpaired_on_device
 from toposampler.topology.edge_lengths import measure, pull_back
-from toposampler.topology.points import unit
+from toposampler.topology.points import refuse_not_finite, unit
 from toposampler.topology.tree import minimum_tree_on_host
 
 Side = tuple[NDArray, NDArray, NDArray]
@@ -30,8 +31,8 @@ def paired_loss_on_host(x: Tensor, z: Tensor) -> Tensor:
     return _loss(x, z, PAIRED, True)
 
 
-def loss_on_host(x: Tensor, y: Tensor, longest: int | None, strict: bool) -> Tensor:
-    """As `signatures.signature_loss`, for x (n, d) and y (m, e) of one precision on the CPU."""
+def loss_in_one_node(x: Tensor, y: Tensor, longest: int | None, strict: bool) -> Tensor:
+    """As `signatures.signature_loss`, for x (n, d) and y (m, e) of one precision on one device."""
     return _loss(x, y, longest or 0, strict)
 
 
@@ -67,6 +68,14 @@ def _evaluated(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_
             if gradient.numel():
                 gradient[i] = torch.from_numpy(pull_back(cloud, *side))
     return [loss, *gradients]
+
+
+@_evaluated.register_kernel("cuda")
+def _(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
+    assert longest != PAIRED, "paired clouds are compared on the CPU alone"
+    for cloud in (x, y) if strict else ():
+        refuse_not_finite(cloud)
+    return unpaired_on_device(x, y, longest, by_x, by_y)
 
 
 @_evaluated.register_fake

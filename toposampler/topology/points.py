@@ -37,8 +37,18 @@ def unit(x: Points) -> Points:
     """
     largest = float(abs(x).max())
     if not math.isfinite(largest):
-        coordinates = torch.as_tensor(x)
-        bad = int((~coordinates.isfinite()).sum())
-        raise ValueError(f"{bad} of {coordinates.numel()} coordinates are NaN or infinite")
+        refuse_not_finite(torch.as_tensor(x))
     least = torch.finfo(torch.float32 if x.itemsize == 4 else torch.float64).tiny
     return x * 2.0 ** -math.frexp(max(largest, least))[1]
+
+
+def refuse_not_finite(x: Tensor) -> None:
+    """Raises ValueError if coordinates are NaN or infinite."""
+    if bad := int((~x.isfinite()).sum()):
+        raise ValueError(f"{bad} of {x.numel()} coordinates are NaN or infinite")
+
+
+def unit_on_device(x: Tensor) -> Tensor:
+    """As `unit` of each cloud of x (..., n, d), nothing read back: what is not finite is scaled anyhow."""
+    largest = x.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(x.dtype).tiny)
+    return torch.ldexp(x, -torch.frexp(largest).exponent)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.topology.cpu_losses import loss_on_host, paired_loss_on_host
+from toposampler.topology.cpu_losses import loss_in_one_node, paired_loss_on_host
 from toposampler.topology.edge_lengths import deaths, edge_lengths
 from toposampler.topology.points import as_points
 from toposampler.topology.tree import spanning_tree
@@ -33,8 +33,8 @@ def signature_loss(x: Tensor, y: Tensor, longest: int | None = None, strict: boo
         if longest is not None and not 1 <= longest < len(cloud):
             raise ValueError(f"longest is {longest}, but the {len(cloud)} points of {name} have {len(cloud) - 1} bars")
     x, y = as_points(x), as_points(y)
-    if _on_host(x, y):
-        return loss_on_host(x, y, longest, strict)
+    if _on_host(x, y) or (x.is_cuda and x.device == y.device and x.dtype == y.dtype):
+        return loss_in_one_node(x, y, longest, strict)
     if not strict and not (x.isfinite().all() and y.isfinite().all()):
         return x.sum() * torch.nan
     a, b = deaths(x), deaths(y)

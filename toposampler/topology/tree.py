@@ -6,13 +6,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from toposampler.topology.boruvka import minimum_tree_on_device
-from toposampler.topology.points import as_points, unit
+from toposampler.topology.boruvka import has_kernels, minimum_tree_on_device
+from toposampler.topology.points import as_points, refuse_not_finite, unit, unit_on_device
 from toposampler.topology.prim import DIRECT_DIM, minimum_tree
 from toposampler.topology.tiles import TILE, minimum_tree_by_tiles
 
-DEVICE_MAX = 16384
-"""most points for which a GPU holds all distances (8 GiB); more go to the host"""
+BY_TORCH = range(4097, 16385)
+"""numbers of points of which a GPU makes the tree by torch, without Triton: with fewer the host is faster (H200, 64
+dimensions), for more the distances need over 8 GiB"""
 
 
 def spanning_tree(x: Tensor) -> Tensor:
@@ -26,12 +27,12 @@ def spanning_tree(x: Tensor) -> Tensor:
         ValueError: fewer than 2 points, another shape, or coordinates that are NaN or infinite.
     """
     x = as_points(x.detach()).contiguous()
-    if x.dim() == 2 and (x.device.type == "cpu" or len(x) > DEVICE_MAX):
-        return torch.from_numpy(_ascending(unit(x.cpu().numpy()))).to(x.device)
-    if x.device.type == "cpu" or x.shape[-2] > DEVICE_MAX:
+    if x.is_cuda and (has_kernels() or x.shape[-2] in BY_TORCH):
+        refuse_not_finite(x)
+        return minimum_tree_on_device(unit_on_device(x))
+    if x.dim() == 3:
         return torch.stack([spanning_tree(cloud) for cloud in x])
-    clouds = x.view(-1, *x.shape[-2:])
-    return minimum_tree_on_device(torch.stack([unit(cloud) for cloud in clouds]).view_as(x))  # each has its own scale
+    return torch.from_numpy(_ascending(unit(x.cpu().numpy()))).to(x.device)
 
 
 def minimum_tree_on_host(x: NDArray) -> tuple[NDArray, NDArray]:

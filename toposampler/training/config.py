@@ -115,6 +115,15 @@ class RunConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _graphs_are_of_a_gpu(self) -> Self:
+        if self.training.graph is True and not self.cluster.use_gpu:
+            raise ValueError(
+                "training.graph true captures iterations as CUDA graphs, and this run computes on a CPU: set "
+                "cluster.use_gpu true where there is a GPU, or training.graph auto"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _seeds_are_runs(self) -> Self:
         if self.seeds is None:
             return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -18,13 +18,16 @@ from toposampler.systems import System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.augmentation import NAME, Augmentation, is_on, pair_sign, real_augmented
 from toposampler.training.feed import Feed, expect_next
+from toposampler.training.graph import Graphs, capture_for
+from toposampler.training.graph_loop import LoopGraphs
 from toposampler.training.optimisation import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
+from toposampler.training.rows import Rows
 
 LoggedTerms = tuple[int, str, list[str], Tensor]
 """generator step, player, names of its loss terms, and their values (terms,)"""
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
 class Loop:
@@ -71,6 +74,9 @@ class Loop:
         self.average = torch.cat(self._averaged_values())
         self.phase: Callable[[str], AbstractContextManager[Any]] = lambda _: nullcontext()
         """told what is being done, for a profiler"""
+        capture = capture_for(config, device, dataset.rows is not None)
+        self.graphs: Graphs | None = None if capture is None else LoopGraphs(self, capture)
+        """what takes the iterations, by replaying them; None: each is computed call by call"""
         self._history: list[LoggedTerms] = []  # of this worker, since `drain_terms` or `_settle_terms`
         self._settled: list[LoggedTerms] = []  # the means over workers of those before
         for player in self.players.values():
@@ -81,12 +87,20 @@ class Loop:
         moves = self.system.schedule(self.step, self.config.critic_steps)
         for player in self.players.values():
             player.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
+        n_batches = 1 + max(move.batch for move in moves)
+        drawn = None
+        if self.graphs is not None:
+            with self.phase("draw"):
+                drawn = self.draw(n_batches)
+            with self.phase("graphs"):
+                if self.graphs.play(self.step, moves, [drawn]):
+                    return
         with self.phase("draw"):
-            batches, noise = self._draw(1 + max(move.batch for move in moves))
+            batches, noise = self._draw(n_batches, drawn)
         critic = next(iter(self.players))
         for_critic = {move.batch for move in moves if move.player == critic}
         with self.phase("fakes for the critic"):
-            fakes = self._fakes(batches, noise, for_critic)
+            fakes = self.fakes(batches, noise, for_critic)
         for move in moves:
             batch = batches[move.batch]
             self._move(move.player, replace(batch, fake=fakes[move.batch]) if move.player == critic else batch)
@@ -101,9 +115,13 @@ class Loop:
 
     def _advance(self) -> None:
         """The end of an outer iteration: update the moving average, count the step."""
-        for average, values in self._average_pairs():
-            average.lerp_(values, 1 - self.ema_decay())
+        self.move_average(1 - self.ema_decay())
         self.step += 1
+
+    def move_average(self, weight: float | Tensor) -> None:
+        """Bring the moving average nearer to the weights, by the part `weight`, in the networks' precision."""
+        for average, values in self._average_pairs():
+            average.lerp_(values, weight)
 
     def draw(self, batches: int) -> tuple[Tensor, Noise]:
         """What an iteration sees: indices (batches, n) of real samples, and the noise, tensors (batches, n, ...)."""
@@ -116,10 +134,16 @@ class Loop:
             noise[NAME] = self.augmentation.draw(batches, n, grown, self.rng)
         return indices, noise if self.labels is None else self.system.condition(noise, self.labels[indices])
 
-    def _draw(self, batches: int) -> tuple[list[Batch], Noise]:
-        """This worker's rows of the global batches of an iteration, and the noise of all of them in one piece."""
-        n = self.batch_size
-        indices, noise = self.draw(batches)
+    def _draw(self, batches: int, drawn: tuple[Tensor, Noise] | None = None) -> tuple[list[Batch], Noise]:
+        """This worker's rows of the global batches of an iteration, and the noise of all of them in one piece; of what
+        was `drawn`, or of a new draw."""
+        indices, noise = drawn or self.draw(batches)
+        rows, owner = self.rows(indices, noise), self.placement.owner(noise["c"])
+        return self.batches(rows, lambda i: partial(self.group.gather, owner=owner[i])), rows.noise
+
+    def rows(self, indices: Tensor, noise: Noise) -> Rows:
+        """This worker's rows of what was drawn."""
+        batches, n = indices.shape
         indices = indices.flatten()
         owner = self.placement.owner(noise["c"])
         sizes = [n] * batches
@@ -129,12 +153,23 @@ class Loop:
             sizes, rows = mine.sum(dim=1).tolist(), mine.flatten().nonzero().squeeze(1)
             noise = {name: x[rows.to(x.device, non_blocking=True)] for name, x in noise.items()}
             indices = indices[rows.to(indices.device, non_blocking=True)]
+        return Rows(indices, noise, sizes)
+
+    def batches(
+        self,
+        rows: Rows,
+        gather: Callable[[int], Callable[[Tensor], Tensor]],
+        constants: Mapping[str, Tensor] | None = None,
+    ) -> list[Batch]:
+        """The batches of an iteration from this worker's `rows`; `gather` of a batch's number, and `constants`, are
+        what `Batch` has."""
+        indices, noise, sizes = rows.indices, rows.noise, rows.sizes
         real = real_augmented(self.data[indices], noise).split(sizes)
         expect_next([self])
         labels = None if self.labels is None else self.labels[indices].split(sizes)
         parts = {name: x.split(sizes) for name, x in noise.items()}
-        share = n / self.group.size
-        drawn = [
+        share = self.batch_size / self.group.size
+        return [
             Batch(
                 real=real[i],
                 noise={name: part[i] for name, part in parts.items()},
@@ -142,14 +177,14 @@ class Loop:
                 step=self.step,
                 total_steps=self.config.generator_steps,
                 equal_share=None if sizes[i] == share else share,
-                gather=partial(self.group.gather, owner=owner[i]),
+                gather=gather(i),
                 labels=None if labels is None else labels[i],
+                constants=constants,
             )
-            for i in range(batches)
+            for i in range(len(sizes))
         ]
-        return drawn, noise
 
-    def _fakes(self, batches: list[Batch], noise: Noise, wanted: set[int]) -> dict[int, Tensor]:
+    def fakes(self, batches: list[Batch], noise: Noise, wanted: set[int]) -> dict[int, Tensor]:
         """What the generators make of the noise of each of the `wanted` batches, without gradient; in one call where
         they are the first of `noise`, which holds that of all batches."""
         sizes = [len(batches[i].real) for i in sorted(wanted)]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 
 from toposampler.errors import UserError
 
@@ -79,6 +79,17 @@ class Manifest(_Part):
     """by role, `generator` and `critic`, where they are not the package's; since schema 2"""
     sha256: Digest | None = None
     """of all the rest, as `check_sum` makes it; since schema 2"""
+
+
+def check_licence(name: str) -> str:
+    """`name` if a manifest can hold it as a license. Raises UserError."""
+    try:
+        return TypeAdapter(Text).validate_python(name)
+    except ValidationError:
+        raise UserError(
+            f"--licence {name[:80]!r}: a license is an SPDX identifier such as CC-BY-4.0, of 1 to 255 characters "
+            "without control characters"
+        ) from None
 
 
 def check_sum(content: Mapping[str, Any]) -> str:

@@ -32,8 +32,8 @@ COPY_EVERY_S, LOOK_EVERY_S = 1.0, 1.0
 """seconds between two looks for what has changed: of the process that trains, and of the driver"""
 GONE_S = 5.0
 """seconds that the driver waits for a worker on its machine to be gone"""
-STOP, STOPPED = "stop", "stopped"
-"""the driver's request to stop, and the answer: of this attempt only, never of the run"""
+REQUESTS, STOPPED = ("stop", "resize"), "stopped"
+"""what the driver asks for, and the answer to a stop: of this attempt only, never of the run"""
 GROWING = (".jsonl", ".log")
 """endings of files that are only appended to, line by line"""
 LAST = ("result.json", "failed")
@@ -70,7 +70,7 @@ def mirrored(config: RunConfig, rank: int = 0) -> Iterator[RunConfig]:
             mirror.copy()
         except OSError as error:
             raise TrainingStoppedError(
-                f"the end of the run cannot be copied to {store.address}: {reason(error)}; the same command goes on "
+                f"the end of the run cannot be copied to {store.address}: {reason(error)}; the same command resumes "
                 "from the newest checkpoint there"
             ) from None
 
@@ -176,8 +176,9 @@ class Mirror:
 
     def copy(self) -> None:
         """Copy what has changed, and bring a request to stop. Raises OSError."""
-        if not (self._folder / STOP).exists() and self._store.has(STOP):
-            (self._folder / STOP).touch()
+        for name in REQUESTS:
+            if not (self._folder / name).exists() and self._store.has(name):
+                (self._folder / name).touch()
         found = self._stamps()
         for name in sorted((name for name in found if self._there.get(name) != found[name]), key=_order):
             path = self._folder / name
@@ -214,7 +215,7 @@ class View:
     def begin(self) -> None:
         """Make the folder from the store, without what an earlier driver asked and was told. Raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for name in (STOP, STOPPED):
+        for name in (*REQUESTS, STOPPED):
             self._store.delete(name)
         self._take(self._store.stamps())
         self._own = self._own_stamps()
@@ -242,6 +243,9 @@ class View:
             if self._own.get(name) != stamp:
                 self._store.put(self._folder / name, name)
                 self._own[name] = stamp
+        for name in self._own.keys() - self._own_stamps().keys():  # a request that is done with
+            self._store.delete(name)
+            del self._own[name]
 
     def _own_stamps(self) -> dict[str, Stamp]:
         return {name: stamp for name, stamp in _stamps(self._folder).items() if _is_of_driver(name)}
@@ -264,13 +268,15 @@ class View:
 
 def _is_of_driver(name: str) -> bool:
     """Whether the driver puts the file `name` at the address."""
-    return name.split("/")[-1] in ("tracking.json", STOP) or (name.startswith("initial_model/") and not is_hidden(name))
+    return name.split("/")[-1] in ("tracking.json", *REQUESTS) or (
+        name.startswith("initial_model/") and not is_hidden(name)
+    )
 
 
 def _is_of_training(name: str) -> bool:
     """Whether `name` is a file that training begins with, or puts at the address."""
     last = name.split("/")[-1]
-    others = ("tracking.json", STOP, "checkpoint_manager_snapshot.json")
+    others = ("tracking.json", *REQUESTS, "checkpoint_manager_snapshot.json")
     return not is_hidden(name) and last not in others and not last.endswith(".tmp")
 
 

@@ -110,7 +110,7 @@ class FlatPlayer:
                 [square],
                 [],
                 [step],
-                lr=learning_rate,  # type: ignore[arg-type]
+                lr=learning_rate,
                 beta1=one,
                 beta2=two,
                 weight_decay=0,

@@ -26,11 +26,13 @@ from toposampler.errors import UserError
 from toposampler.keys import may_branch
 from toposampler.nn.critic import Critic
 from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.systems import System
+from toposampler.systems import Move, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.augmentation import NAME, pair_sign, real_augmented
 from toposampler.training.config import RunConfig
-from toposampler.training.feed import expect_next
+from toposampler.training.feed import Feed, expect_next
+from toposampler.training.graph import Graphs, capture_for
+from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
 from toposampler.training.optimisation import EPSILON, FlatPlayer
 
@@ -86,30 +88,41 @@ class Population:
             for name, players in self.players.items()
             for p, stacked in zip(first.players[name].parameters, players.parameters, strict=True)
         }
-        buffers = _stacked_buffers([loop.system for loop in loops])
-        self.state |= {f"system.{name}": stacked for name, stacked in buffers.items()}
+        self.buffers = _stacked_buffers([loop.system for loop in loops])
+        self.state |= {f"system.{name}": stacked for name, stacked in self.buffers.items()}
+        for loop in loops:
+            if loop.graphs is not None:
+                loop.graphs.forget()  # what they write to lies elsewhere now
+        capture = capture_for(self.config, first.device, isinstance(first.data, Feed))
+        self.graphs: Graphs | None = None if capture is None else PopulationGraphs(self, capture)
+        """see `Loop.graphs`"""
 
     def iteration(self) -> None:
         """One outer iteration of every member; see `Loop.iteration`."""
         moves = self.system.schedule(self.step, self.config.critic_steps)
         for players in self.players.values():
             players.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
-        batches = self._draw(1 + max(move.batch for move in moves))
-        critic = next(iter(self.players))
-        with torch.no_grad():
-            fakes = {i: self._fakes(batches[i]) for i in sorted({m.batch for m in moves if m.player == critic})}
+        n_batches = 1 + max(move.batch for move in moves)
+        drawn = [loop.draw(n_batches) for loop in self.loops]
+        if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
+            return
+        indices, noise = stacked_draws(drawn)
+        capacity = [_capacity(noise["c"][:, i]) for i in range(n_batches)]
+        batches = self.rows(indices, noise, self._constants(), capacity)
+        fakes = self.fakes(batches, moves)
         for move in moves:
-            self._move(move.player, batches[move.batch], fakes[move.batch] if move.player == critic else None)
+            names, values = self.move(move, batches, fakes, self.loops[0].learning_rate_scale())
+            self.log(move.player, names, values)
         augmentation = self.loops[0].augmentation
         if augmentation is not None and augmentation.is_due(self.step):
             self._adapt(batches[max(fakes)], fakes[max(fakes)])
-        self._advance()
+        self.move_average(1 - self.loops[0].ema_decay())
+        self.advance()
 
-    def _draw(self, batches: int) -> list[_Rows]:
-        """The batches of an iteration: what each member draws, stacked."""
-        drawn = [loop.draw(batches) for loop in self.loops]
-        indices = torch.stack([indices for indices, _ in drawn])  # (P, batches, n)
-        noise = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+    def rows(
+        self, indices: Tensor, noise: Noise, constants: Tensors, capacity: Sequence[int], step: int | None = None
+    ) -> list[Rows]:
+        """The batches of an iteration, by default of this one: what each member draws, stacked (P, batches, n, ...)."""
         first = self.loops[0]
         real = first.data[indices]
         if NAME in noise:
@@ -117,27 +130,34 @@ class Population:
             real = real_augmented(real.flatten(0, 2), parameters).unflatten(0, indices.shape)
         expect_next(self.loops)
         labels = None if first.labels is None else first.labels[indices]
-        constants = self._constants(real)
         return [
-            _Rows(
+            Rows(
                 real=real[:, i],
                 noise={name: x[:, i] for name, x in noise.items()},
                 labels=None if labels is None else labels[:, i],
                 constants=constants,
-                capacity=_capacity(noise["c"][:, i]),
+                capacity=capacity[i],
+                step=self.step if step is None else step,
             )
-            for i in range(batches)
+            for i in range(indices.shape[1])
         ]
 
-    def _constants(self, like: Tensor) -> Tensors:
-        """The numbers of the losses at this step that differ, or depend on the step: tensors (P,) by key."""
+    def constants(self) -> dict[str, list[float]]:
+        """The numbers of the losses at this step: one a member."""
         total = self.config.generator_steps
         rows = [loop.system.config.constants(self.step, total) for loop in self.loops]
-        return {key: like.new_tensor([row[key] for row in rows]) for key in rows[0]}
+        return {key: [row[key] for row in rows] for key in rows[0]}
 
-    def _move(self, name: str, rows: _Rows, fake: Tensor | None) -> None:
-        """One step of a player in every member."""
-        player = self.players[name]
+    def _constants(self) -> Tensors:
+        like = self.average  # of the networks' type, on their device
+        return {key: like.new_tensor(row) for key, row in self.constants().items()}
+
+    def move(
+        self, move: Move, batches: Sequence[Rows], fakes: dict[int, Tensor], scale: float | Tensor
+    ) -> tuple[list[str], Tensor]:
+        """One step of a player in every member: the names of its loss terms, and their values (P, terms)."""
+        name, player = move.player, self.players[move.player]
+        fake = fakes[move.batch] if name == next(iter(self.players)) else None
         player.freeze(False)
         names: list[str] = []
 
@@ -146,14 +166,13 @@ class Population:
             names[:] = terms
             return list(terms.values())
 
-        values = torch.stack(self._mapped(losses, rows, fake), dim=1)  # (P, terms)
-        player.descend(values.sum(), self.loops[0].learning_rate_scale())
+        values = torch.stack(self._mapped(losses, batches[move.batch], fake), dim=1)
+        player.descend(values.sum(), scale)
         player.freeze(True)
-        for loop, row in zip(self.loops, values.detach(), strict=True):
-            loop.log(name, names, row)
+        return names, values.detach()
 
     @torch.no_grad()
-    def _adapt(self, rows: _Rows, fake: Tensor) -> None:
+    def _adapt(self, rows: Rows, fake: Tensor) -> None:
         """See `Augmentation.adapt`: of every member."""
 
         def sign(system: System, batch: Batch) -> Tensor:
@@ -163,16 +182,27 @@ class Population:
             assert loop.augmentation is not None
             loop.augmentation.adapt(value, loop.batch_size)
 
-    def _fakes(self, rows: _Rows) -> Tensor:
+    def log(self, player: str, names: list[str], values: Tensor) -> None:
+        """Keep the loss terms (P, terms) of a player's step, each member's own."""
+        for loop, row in zip(self.loops, values, strict=True):
+            loop.log(player, names, row)
+
+    @torch.no_grad()
+    def fakes(self, batches: Sequence[Rows], moves: Sequence[Move]) -> dict[int, Tensor]:
+        """What the members' generators make for the critic's moves, by batch: (P, n, *shape)."""
+        critic = next(iter(self.players))
+        return {i: self._fakes(batches[i]) for i in sorted({m.batch for m in moves if m.player == critic})}
+
+    def _fakes(self, rows: Rows) -> Tensor:
         """What the members' generators make of a batch's noise: (P, n, *shape)."""
         return self._mapped(lambda system, batch: system.generate(batch.noise), rows, None).to(rows.real.dtype)
 
-    def _mapped(self, function: Callable[[System, Batch], Any], rows: _Rows, fake: Tensor | None) -> Any:
+    def _mapped(self, function: Callable[[System, Batch], Any], rows: Rows, fake: Tensor | None) -> Any:
         """`function` of each member's system and batch: what it returns, stacked along a first axis."""
         total = self.config.generator_steps
 
         def one(state: Tensors, real: Tensor, noise: Noise, labels: Any, constants: Tensors, fake: Any) -> Any:
-            batch = Batch(real, noise, fake, self.step, total, labels=labels, constants=constants)
+            batch = Batch(real, noise, fake, rows.step, total, labels=labels, constants=constants)
             return functional_call(self._called, state, (function, batch))
 
         arguments = (self.state, rows.real, rows.noise, rows.labels, rows.constants, fake)
@@ -197,19 +227,27 @@ class Population:
             else:
                 module.functional = functional
 
-    def _advance(self) -> None:
-        """The end of an outer iteration: update the moving averages, count the step."""
-        first = self.loops[0]
+    def move_average(self, weight: float | Tensor) -> None:
+        """As `Loop.move_average`."""
         generator = self.players["generator"]
         values = torch.cat([generator.module_values(name) for name in self.system.averaged], dim=1)
-        self.average.lerp_(values, 1 - first.ema_decay())
+        self.average.lerp_(values, weight)
+
+    def advance(self) -> None:
+        """Count the step."""
         self.step += 1
         for loop in self.loops:
             loop.step = self.step
 
 
+def stacked_draws(drawn: Sequence[tuple[Tensor, Noise]]) -> tuple[Tensor, Noise]:
+    """What the members have drawn (`Loop.draw`), stacked: (P, batches, n, ...)."""
+    noise = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+    return torch.stack([indices for indices, _ in drawn]), noise
+
+
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """One batch of all members."""
 
     real: Tensor
@@ -222,6 +260,8 @@ class _Rows:
     """tensors (P,)"""
     capacity: int
     """the most samples that a generator of some member is asked for"""
+    step: int
+    """generator steps done"""
 
 
 def _capacity(c: Tensor) -> int:
@@ -288,7 +328,11 @@ class _Players:
         """The flat parameters (P, n) of one module, a view."""
         return self.values[:, slice(*self.ranges[name])]
 
-    def descend(self, loss: Tensor, scale: float) -> None:
+    def state(self) -> list[Tensor]:
+        """All tensors that a step writes to."""
+        return [self.values, *(x for moments in self._moments.values() for x in moments.values())]
+
+    def descend(self, loss: Tensor, scale: float | Tensor) -> None:
         """One step of Adam (Kingma and Ba 2015, algorithm 1) down the gradient of a loss, the sum of the members'."""
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradients = torch.cat([g.flatten(1) for g in found], dim=1)

@@ -11,6 +11,7 @@ from typing import Protocol, Self, TextIO
 
 from tqdm import tqdm
 
+from toposampler.metrics.masses import ACTIVE
 from toposampler.records import Record, read_records
 
 MAIN_METRIC = "eval/off_manifold_0.05"
@@ -47,7 +48,7 @@ class Bar:
 class Lines:
     """A line every few seconds, for the logs of jobs, where a bar would be a thousand lines; it counts `noun`s."""
 
-    def __init__(self, stream: TextIO, total_steps: int, seconds: float = 5.0, noun: str = "step") -> None:
+    def __init__(self, stream: TextIO, total_steps: int, seconds: float = 10.0, noun: str = "step") -> None:
         self._stream = stream
         self._total_steps = total_steps
         self._noun = noun
@@ -80,7 +81,7 @@ class Progress:
         earlier = read_records(path)  # a resumed run starts here
         self._offset = earlier[-1].end if earlier else 0
         self._newest: deque[Record] = deque(maxlen=NEWEST)
-        self._metric, self._metric_step = "", 0
+        self._metric, self._metric_step, self._active = "", 0, ""
         first_step = earlier[-1].step if earlier else 0
         self._display: Display = Bar(stream, first_step, total_steps) if stream.isatty() else Lines(stream, total_steps)
 
@@ -89,14 +90,16 @@ class Progress:
         for record in read_records(self._path, self._offset):
             self._offset = record.end
             self._newest.append(record)
+            self._active = generators_at_work(record) or self._active
             if metric := main_metric(record):
                 self._metric, self._metric_step = metric, record.step
             self._display.show(record.step, speed(self._newest[0], record), self._latest(record.step))
 
     def _latest(self, step: int) -> str:
-        """The main metric as it was evaluated last, and when, unless at `step`: at the end it is not the result's."""
+        """The active generators, and the main metric as it was evaluated last; it says when, unless at `step`: at the
+        end it is not the result's."""
         earlier = f" at step {self._metric_step:,}" if self._metric and self._metric_step != step else ""
-        return self._metric + earlier
+        return "  ".join(filter(None, [self._active, self._metric + earlier]))
 
     def __enter__(self) -> Self:
         return self
@@ -111,6 +114,13 @@ def speed(first: Record, last: Record) -> float | None:
     """Generator steps a second between two records; None where no time has passed."""
     seconds = last.time - first.time
     return (last.step - first.step) / seconds if seconds > 0 else None
+
+
+def generators_at_work(record: Record) -> str:
+    """How many generators are active by the prior, such as `4 of 10 generators active`; empty where there is none."""
+    masses = [value for name, value in record.metrics.items() if name.startswith("mass/")]
+    active = sum(mass > ACTIVE for mass in masses)
+    return f"{active} of {len(masses)} generators active" if masses else ""
 
 
 def main_metric(record: Record) -> str:

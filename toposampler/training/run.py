@@ -34,6 +34,7 @@ from toposampler.training.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from toposampler.training.conclusion import conclude, write_page
 from toposampler.training.config import (
     RunConfig,
     as_begun,
@@ -49,6 +50,7 @@ from toposampler.training.initial import initial_state
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.loop import Loop
 from toposampler.training.networks import given_or_named, networks_of
+from toposampler.training.numerics import numerics
 from toposampler.training.placement import Placement
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.profile import profiled
@@ -320,7 +322,8 @@ class Run:
         try:
             with profile as iteration_ends:
                 while self.loop.step < step:
-                    self.loop.iteration()
+                    with numerics(self.config.training):
+                        self.loop.iteration()
                     iteration_ends()
                     self.look_up()
         except TrainingStoppedError as error:
@@ -454,6 +457,11 @@ class Run:
             sampled, place = (samples, ids), self.folder / "figures"
             draw_figures(place, self.loop.system, self.dataset, sampled, images, records, found, name)
         prior = self.loop.system.prior()
+        words: dict[str, Any] = {}
+        if figures:
+            labels, whole = self.prepared.labels, self.shards.size == 1
+            averaged, seed = self.loop.averaged(), self.config.seed
+            words = conclude(self.folder, averaged, self.dataset, (samples, ids), labels, seed, whole)
         result = {
             "metrics": found.metrics,
             "prior": None if prior is None else prior.tolist(),
@@ -461,8 +469,11 @@ class Run:
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
             "model": self._newest_as_known(),
+            **words,
         } | ({} if self.origin is None else {"origin": self.origin})
         if self.prepared.report is not None:
             result["components"] = dict(self.prepared.report)
+        if figures:
+            write_page(self.folder, result)
         write_atomically(self.folder / "result.json", json.dumps(result, indent=2))
         return result

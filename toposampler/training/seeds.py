@@ -22,6 +22,7 @@ from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserEr
 from toposampler.files import write_atomically
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter
+from toposampler.training.conclusion import write_page
 from toposampler.training.config import RunConfig, in_run, run_folder, seeds_of
 from toposampler.training.console import shown
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
@@ -88,6 +89,8 @@ def train_seeds(
         _wait(members, should_stop)
         result = summary(members)
         _draw(next(member for member in members if member.seed == result["typical"]), dataset, networks)
+        (folder / "figures").mkdir(exist_ok=True)
+        write_page(folder, result)
         write_atomically(folder / "result.json", json.dumps(result, indent=2))
         return result
 

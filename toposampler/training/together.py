@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from toposampler.errors import TrainingStoppedError
 from toposampler.training.loop import Loop
+from toposampler.training.numerics import numerics
 from toposampler.training.population import Population, check_alike
 from toposampler.training.run import Run
 
@@ -56,7 +57,8 @@ def _advance(
     """Train `runs`, all at one step, until `until`. Returns those that have not failed on the way."""
     program = _program(runs)
     while runs and program.step < until:
-        program.iteration()
+        with numerics(program.config):
+            program.iteration()
         recorded, failed = [], []
         for run in runs:
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from toposampler.config import (
     Folder,
@@ -75,8 +75,36 @@ class PBT(Section):
     """probability that a constant is drawn anew, where otherwise it moves by a fifth of its range"""
 
 
+class Racing(Section):
+    """Successive halving on the mean over the same seeds; what is worse than the best beyond doubt ends too.
+
+    The base is always in the race. At the end the best setting is compared with it over fresh seeds, and is the winner
+    only if the interval of the difference excludes 0.
+    """
+
+    name: Literal["racing"] = "racing"
+    rungs: int = Field(3, ge=2, le=20)
+    """points at which settings are compared; the last is the end of the run, those before as those of asha"""
+    reduction: int = Field(3, ge=2, le=1000)
+    """of so many settings at a rung, one goes on"""
+    confidence: float = Field(0.95, gt=0, lt=1)
+    """of the intervals of differences between two settings"""
+
+
 def _the_score() -> dict[str, Literal["minimize", "maximize"]]:
     return {"score": "minimize"}
+
+
+def _number_or_auto(value: Any) -> Any:
+    if isinstance(value, str) and value.isdecimal():  # what may be a word is read as one
+        value = int(value)
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_TRIALS):
+        return value
+    raise ValueError(f"how many trials, 1 to {MAX_TRIALS:,}, or auto")
+
+
+MAX_TRIALS = 10_000
+TrialsPerWorker = Annotated[int | Literal["auto"], BeforeValidator(_number_or_auto)]
 
 
 class SweepConfig(Section):
@@ -109,7 +137,11 @@ class SweepConfig(Section):
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=_the_score)
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
     search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
-    scheduler: Annotated[NoScheduler | ASHA | PBT, Field(discriminator="name")] = Field(default_factory=ASHA)
+    scheduler: Annotated[NoScheduler | ASHA | PBT | Racing, Field(discriminator="name")] = Field(default_factory=ASHA)
+    trials_per_worker: TrialsPerWorker | None = Field(None, json_schema_extra=may(resume=True))
+    """train so many trials, with all their seeds, in each worker at once, those that can be one program step together;
+    trials are then compared in rounds. auto: as many as memory has room for; default: one trial a worker, by itself,
+    or with racing auto"""
     max_concurrent: int | None = Field(None, ge=1, le=10_000, json_schema_extra=may(resume=True))
     """trials at a time; default: as many as the machines have room for"""
     confirm_seeds: int = Field(3, ge=0, le=1000, json_schema_extra=may(resume=True))
@@ -167,7 +199,7 @@ class Sweep:
     def parts(self) -> int | None:
         """The equal parts that a trial is cut into, with a look at it after each; None: evaluations are looked at."""
         match self.config.scheduler:
-            case ASHA(rungs=rungs, reduction=reduction):
+            case ASHA(rungs=rungs, reduction=reduction) | Racing(rungs=rungs, reduction=reduction):
                 return int(reduction ** (rungs - 1))
             case PBT(rounds=rounds):
                 return rounds
@@ -183,6 +215,23 @@ class Sweep:
         if self.parts is None:
             return min(self.steps, self.base.training.evaluate_every)
         return -(-self.steps // self.parts)
+
+    @property
+    def together(self) -> bool:
+        """Whether a worker trains several trials at once, and trials are compared in rounds."""
+        return self.config.trials_per_worker is not None or isinstance(self.config.scheduler, Racing)
+
+    @property
+    def rungs(self) -> list[int]:
+        """The generator steps at which rounds end and trials are compared; the last are those of a whole trial."""
+        match self.config.scheduler:
+            case ASHA(rungs=rungs, reduction=reduction) | Racing(rungs=rungs, reduction=reduction):
+                before = [self.every * reduction**k for k in range(rungs - 1)]
+            case PBT():
+                before = list(range(self.every, self.steps, self.every))
+            case _:
+                before = []
+        return [step for step in before if step < self.steps] + [self.steps]
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
@@ -296,11 +345,19 @@ def _check_scheduler(sweep: Sweep) -> None:
         raise UserError("base: training.minutes: trials are trained to their ends; leave it out")
     if sweep.parts is not None and sweep.steps < sweep.parts:
         raise UserError(f"scheduler: training.generator_steps {sweep.steps} are too few to be cut into so many parts")
+    if sweep.together and several:
+        key = "scheduler.name racing" if config.trials_per_worker is None else "trials_per_worker"
+        raise UserError(
+            f"{key} with cluster.num_workers {sweep.base.cluster.num_workers}: a worker that trains several trials at "
+            "once is one process; set cluster.num_workers 1"
+        )
     if config.repeats > 1 and several and not isinstance(config.scheduler, NoScheduler):
         raise UserError(
             f"repeats {config.repeats} with cluster.num_workers {sweep.base.cluster.num_workers}: the seeds of such a "
             "trial are trained one after the other, so nothing can be stopped early; set scheduler.name none"
         )
+    if isinstance(config.scheduler, Racing):
+        _check_race(sweep)
     if isinstance(config.scheduler, PBT):
         if isinstance(config.search, TPESearch) and "search" in config.model_fields_set:
             raise UserError("search.name tpe: population based training has its own search; set search.name random")
@@ -313,6 +370,31 @@ def _check_scheduler(sweep: Sweep) -> None:
             )
         if config.total_steps is not None:
             raise UserError("total_steps: a population is begun as a whole, so there is nothing to end early")
+
+
+def _check_race(sweep: Sweep) -> None:
+    """Raises UserError for what cannot be raced."""
+    config = sweep.config
+    for key, least, why in (
+        ("repeats", config.repeats, "settings are compared by their mean over seeds and its uncertainty"),
+        ("confirm_seeds", config.confirm_seeds, "the winner is compared with the base over fresh seeds"),
+        ("trials", config.trials, "the base is one of them, and needs a rival"),
+    ):
+        if least < 2:
+            raise UserError(f"{key}: racing needs at least 2, as {why} (got {least})")
+    if config.aggregate != "mean":
+        raise UserError(f"aggregate {config.aggregate}: racing compares means; set aggregate mean")
+    if isinstance(config.search, TPESearch) and "search" in config.model_fields_set:
+        raise UserError(
+            "search.name tpe: a race begins as a whole, so there is nothing to learn; set search.name random"
+        )
+    if config.total_steps is not None:
+        raise UserError("total_steps: a race is begun as a whole, so there is nothing to end early")
+    if not config.start_with_base:
+        raise UserError("start_with_base false: the base is always in a race; set start_with_base true")
+    if base_values(sweep) is None:
+        outside = ", ".join(_outside(sweep.space, _base_point(sweep)))
+        raise UserError(f"space: the base is always in a race, and is outside the space ({outside}); widen the range")
 
 
 def trial_config(base: RunConfig, values: Mapping[str, Any]) -> RunConfig:
@@ -360,4 +442,6 @@ def lines(sweep: Sweep) -> Iterator[str]:
     yield f"stopping   {config.scheduler.name}" + (
         f" ({settings}; a look every {sweep.every:,} steps)" if settings else ""
     )
+    if sweep.together:
+        yield f"rounds     trials step together, and are compared at steps {', '.join(f'{s:,}' for s in sweep.rungs)}"
     yield f"results    {sweep.folder}"

@@ -26,16 +26,20 @@ from toposampler.tuning.console import Board
 from toposampler.tuning.ledger import Ledger, best
 from toposampler.tuning.recorder import Recorder
 from toposampler.tuning.report import SweepReport, end_sweep
+from toposampler.tuning.room import trials_at_once
+from toposampler.tuning.rounds import Rounds
 from toposampler.tuning.schedulers import scheduler
 from toposampler.tuning.spaces import Values
-from toposampler.tuning.trial import Plan, trial_name
+from toposampler.tuning.trial import Order, Plan, trial_name
+from toposampler.tuning.workers import run_programs
 
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
 
 
-def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
+def run_sweep(sweep: Sweep, resume: bool, since: float | None = None) -> SweepReport:
     """Run `sweep`, or with `resume` continue what its folder holds of it.
 
+    `since` is when the command was given (seconds since 1970): how long it took to the first step is printed.
     Raises UserError for bad input, before anything starts.
     """
     sweep = prepared(sweep, resume)
@@ -47,7 +51,7 @@ def run_sweep(sweep: Sweep, resume: bool) -> SweepReport:
             for entry in ledger.entries():
                 tell(recorder, ledger, entry.number)
             concurrency = engine.concurrent_trials(engine.nodes(), sweep.base.cluster, sweep.config.max_concurrent)
-            driver = Driver(sweep, plan, ledger, recorder, concurrency)
+            driver = Driver(sweep, plan, ledger, recorder, concurrency, since)
             driver.search()
             return end_sweep(sweep, ledger, recorder, concurrency)
 
@@ -67,6 +71,8 @@ def prepared(sweep: Sweep, resume: bool) -> Sweep:
     # The checks of a run, on the folder of all trials.
     trials = sweep.base.model_copy(update={"output": str(sweep.folder), "name": "trials"})
     check_objectives(sweep, check(trials))
+    if sweep.together and not os.environ.get("RAY_ADDRESS"):
+        trials_at_once(sweep, engine.concurrent_trials(engine.nodes(), sweep.base.cluster, sweep.config.max_concurrent))
     check_tracking(sweep.base.model_copy(update={"output": str(sweep.folder.parent), "name": sweep.config.name}))
     return sweep
 
@@ -145,7 +151,16 @@ def tell(recorder: Recorder | None, ledger: Ledger, number: int) -> None:
 class Driver:
     """Gives out trials, and notes what comes of them: in the ledger, on the terminal, for MLflow."""
 
-    def __init__(self, sweep: Sweep, plan: Plan, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> None:
+    def __init__(
+        self,
+        sweep: Sweep,
+        plan: Plan,
+        ledger: Ledger,
+        recorder: Recorder | None,
+        concurrency: int,
+        since: float | None = None,
+    ) -> None:
+        self._since = since
         self._sweep, self._plan, self._ledger, self._recorder = sweep, plan, ledger, recorder
         self._concurrency = concurrency
         self._earlier = ledger.entries()
@@ -156,22 +171,35 @@ class Driver:
 
     def search(self) -> None:
         """Run all trials that are left."""
+        with Periodic(self._board.show, SHOW_EVERY_S):
+            if self._sweep.together:
+                self._in_rounds()
+            else:
+                self._one_by_one()
+        self._records.close()
+
+    def _in_rounds(self) -> None:
+        """Train many trials in each worker."""
+        workers = self._concurrency
+        rounds = Rounds(self._sweep, self._plan, self, trials_at_once(self._sweep, workers), workers)
+        run_programs(self._plan, self._sweep.base.cluster, rounds, workers, self._sweep.folder)
+
+    def _one_by_one(self) -> None:
+        """Train one trial in each worker, or group of workers."""
         whole = isinstance(self._sweep.config.scheduler, PBT)
         orders = list(iter(self.take, None)) if whole else self.take
         if orders:
-            with Periodic(self._board.show, SHOW_EVERY_S):
-                engine.run(
-                    self._plan,
-                    self._sweep.base.cluster,
-                    orders,
-                    self,
-                    self._concurrency,
-                    self._sweep.folder,
-                    scheduler(self._sweep, self._earlier),
-                )
-        self._records.close()
+            engine.run(
+                self._plan,
+                self._sweep.base.cluster,
+                orders,
+                self,
+                self._concurrency,
+                self._sweep.folder,
+                scheduler(self._sweep, self._earlier),
+            )
 
-    def take(self) -> engine.Order | None:
+    def take(self) -> Order | None:
         """The next trial: one that an earlier driver left, else a new one, until there are enough."""
         if self._unfinished:
             entry = self._ledger.again(self._unfinished.pop(0))
@@ -182,7 +210,20 @@ class Driver:
         name = trial_name(entry.number)
         self._numbers[name] = entry.number
         self._note(name)
-        return engine.Order(name, entry.values)
+        return Order(name, entry.values)
+
+    def left_behind(self) -> bool:
+        """See `rounds.Lead`."""
+        return bool(self._unfinished)
+
+    def names(self) -> list[str]:
+        """See `rounds.Lead`."""
+        return list(self._numbers)
+
+    def moved(self, name: str, values: Values) -> None:
+        """See `rounds.Lead`."""
+        self._ledger.moved(self._numbers[name], values)
+        self._note(name)
 
     def _enough(self) -> bool:
         entries, limit = self._ledger.entries(), self._sweep.config.total_steps
@@ -195,6 +236,9 @@ class Driver:
         entry = self._ledger.entry(number)
         if entry.outcome != "running":  # a word that was on its way when the trial ended
             return
+        if step < entry.steps:  # an earlier driver has heard of more
+            return
+        self._tell_first_step(name)
         if values != entry.values:
             self._ledger.moved(number, values)
         self._ledger.report(number, step, list(objectives.values()))
@@ -218,6 +262,16 @@ class Driver:
             | {"trials/generator_steps": float(sum(entry.steps for entry in entries) * self._sweep.config.repeats)}
             | {f"best/{name}": value for name, value in ((found and found.objectives) or {}).items()},
         )
+
+    def _tell_first_step(self, name: str) -> None:
+        """Print once how long it took from the command to the first step of a trial.
+
+        A run writes its configuration when it is built, just before its first step.
+        """
+        begun = [path.stat().st_mtime for path in (self._plan.folder / name).glob("seed-*/config.yaml")]
+        if self._since is not None and begun and (first := min(begun)) >= self._since:
+            print(f"first step {first - self._since:.1f} s after the command", flush=True)
+            self._since = None
 
     def _note(self, name: str) -> None:
         tell(self._recorder, self._ledger, self._numbers[name])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,18 +34,10 @@ from toposampler.distributed.resources import (
 from toposampler.errors import UserError
 from toposampler.tuning.spaces import Values
 from toposampler.tuning.trainable import FAILED, STEP, run_trial
-from toposampler.tuning.trial import Plan
+from toposampler.tuning.trial import Order, Plan
 
 DRIVER_MEMORY = 300e6
 """bytes reserved for the process that leads a trial of several workers; it needs no CPU, which the workers have"""
-
-
-@dataclass(frozen=True)
-class Order:
-    """A trial that is to be run."""
-
-    name: str
-    values: Values
 
 
 class Follower(Protocol):
@@ -92,14 +83,14 @@ def trial_resources(cluster: ClusterConfig) -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([per_worker(cluster)])
 
 
-class _Unsaved:
+class Unsaved:
     """What Tune writes to disk without it: Tune's own state is never resumed, the sweep's ledger is."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class _Orders(_Unsaved, Searcher):
+class _Orders(Unsaved, Searcher):
     """Gives Tune one order after the other, each asked for when there is room for it."""
 
     def __init__(self, take: Callable[[], Order | None]) -> None:
@@ -115,7 +106,7 @@ class _Orders(_Unsaved, Searcher):
         """See Tune's Searcher; a Follower is told more."""
 
 
-class _Told(_Unsaved, tune.Callback):
+class _Told(Unsaved, tune.Callback):
     """Tells a Follower what Tune tells its callbacks."""
 
     def __init__(self, follower: Follower, objectives: Sequence[str]) -> None:
@@ -132,8 +123,7 @@ class _Told(_Unsaved, tune.Callback):
         self._follower.ended(str(trial), trial.last_result.get(FAILED))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        said = [line.strip() for line in str(trial.get_error()).splitlines() if line.strip()]
-        self._follower.ended(str(trial), f"{said[-1]} (all of it: {trial.local_path}/error.txt)")
+        self._follower.ended(str(trial), said(trial))
 
 
 def run(
@@ -157,28 +147,58 @@ def run(
         folder: for what Tune writes; nothing in it is read again.
         scheduler: which trials go on; None: all of them.
     """
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it says is said by the follower
+    silence()
     if callable(take):
         space: dict[str, Any] = {}
         search: dict[str, Any] = {"search_alg": _Orders(take), "num_samples": -1, "max_concurrent_trials": concurrency}
     else:
         space = {"order": tune.grid_search([vars(order) for order in take])}
         search = {"search_alg": BasicVariantGenerator(max_concurrent=concurrency)}
+    run_tune(
+        tune.with_parameters(run_trial, plan=plan),
+        cluster,
+        space,
+        {**search, "scheduler": scheduler or FIFOScheduler()},
+        _name,
+        _Told(follower, list(plan.objectives)),
+        folder,
+    )
+
+
+def said(trial: Trial) -> str:
+    """Why Tune gives a trial up: the last line of what it says, and where the rest is."""
+    lines = [line.strip() for line in str(trial.get_error()).splitlines() if line.strip()]
+    return f"{lines[-1]} (all of it: {trial.local_path}/error.txt)"
+
+
+def silence() -> None:
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what it says is said by who is told
+
+
+def run_tune(
+    trainable: Any,
+    cluster: ClusterConfig,
+    space: dict[str, Any],
+    settings: dict[str, Any],
+    name: Callable[[Trial], str],
+    callback: tune.Callback,
+    folder: Path,
+) -> None:
+    """Run `trainable` on Tune with the points of `space`; `settings` are of its TuneConfig."""
     tune.Tuner(
-        tune.with_resources(tune.with_parameters(run_trial, plan=plan), trial_resources(cluster)),
+        tune.with_resources(trainable, trial_resources(cluster)),
         param_space=space,
         tune_config=tune.TuneConfig(
-            **search,
-            scheduler=scheduler or FIFOScheduler(),
-            trial_name_creator=_name,
-            trial_dirname_creator=_name,
+            **settings,
+            trial_name_creator=name,
+            trial_dirname_creator=name,
             # A process that is kept saves the next trial seconds; one that leads a group must end for it to end.
             reuse_actors=cluster.num_workers == 1,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(folder),
-            callbacks=[_Told(follower, list(plan.objectives))],
+            callbacks=[callback],
             failure_config=tune.FailureConfig(max_failures=cluster.max_failures),
             verbose=0,
         ),

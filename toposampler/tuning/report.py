@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -15,12 +16,16 @@ from toposampler.tracking.champion import Verdict
 from toposampler.training.config import RunConfig
 from toposampler.tuning import engine
 from toposampler.tuning.champion import register
-from toposampler.tuning.config import Sweep, trial_config
+from toposampler.tuning.config import Racing, Sweep, trial_config
 from toposampler.tuning.figures import draw
 from toposampler.tuning.ledger import Entry, Ledger, best
+from toposampler.tuning.programs import Outcome, Program, grouped
+from toposampler.tuning.racing import Judgement, judge
 from toposampler.tuning.recorder import Recorder
+from toposampler.tuning.rounds import BASE
 from toposampler.tuning.spaces import Values
-from toposampler.tuning.trial import Plan, trial_name
+from toposampler.tuning.trial import Order, Plan, trial_name
+from toposampler.tuning.workers import run_programs
 
 FRESH = 1000
 """what is added to the base's seed for the comparison: no trial has been trained with these seeds"""
@@ -34,6 +39,11 @@ class Comparison:
     best: Sequence[float]
     """the first objective, by seed"""
     base: Sequence[float]
+
+    @property
+    def complete(self) -> bool:
+        """Whether no training has failed."""
+        return all(map(isfinite, [*self.best, *self.base]))
 
 
 @dataclass(frozen=True)
@@ -49,28 +59,36 @@ class SweepReport:
     comparison: Comparison | None
     verdict: Verdict | None
     """of the registry; None: nothing was registered"""
+    judgement: Judgement | None = None
+    """of a race: whether `best` is better than the base beyond doubt; if not, `best` is the base"""
     figures: list[Path] = field(default_factory=list)
+    """of all trials"""
 
 
 def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> SweepReport:
     """Bring `sweep`, whose trials have all ended, to its end. It can be done again: what is there is not made twice."""
     entries, front = ledger.entries(), ledger.front()
-    winner = best(sweep, entries)
+    races = isinstance(sweep.config.scheduler, Racing)
+    winner = best(sweep, [entry for entry in entries if not races or trial_name(entry.number) != BASE])
+    comparison, verdict, judgement = None, None, None
+    if winner is not None and sweep.config.confirm_seeds:
+        print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
+        comparison = confirm(sweep, winner, concurrency)
+        if isinstance(sweep.config.scheduler, Racing) and comparison.complete:
+            judgement = judged(sweep, comparison, sweep.config.scheduler.confidence)
+    if races and not (judgement and judgement.better):  # what is not shown to be better is not taken
+        winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
     figures = draw(sweep, entries, winner, front)
-    comparison, verdict = None, None
     if winner is not None:
         write_atomically(sweep.folder / "best.yaml", best_yaml(sweep, winner))
-        if sweep.config.confirm_seeds:
-            print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
-            comparison = confirm(sweep, winner, concurrency)
         if recorder is not None:
             recorder.refresh()
             for entry in entries:
                 recorder.tag(entry.number, {"best": str(entry.number == winner.number).lower()})
             recorder.parent.tag({"best_trial": str(winner.number), "best_run": str(recorder.run_id(winner.number))})
-            if sweep.config.register_model:
+            if sweep.config.register_model and (not races or (judgement and judgement.better)):
                 verdict = register(sweep, winner, recorder)
-    report = SweepReport(sweep, entries, winner, front, comparison, verdict, figures)
+    report = SweepReport(sweep, entries, winner, front, comparison, verdict, judgement, figures)
     write_atomically(sweep.folder / "result.json", json.dumps(result(report), indent=2))
     return report
 
@@ -106,16 +124,39 @@ def confirm(sweep: Sweep, winner: Entry, concurrency: int) -> Comparison:
     )
     mine, theirs = trial_name(winner.number), "base"
     named: dict[str, Values] = {mine: winner.values, theirs: {}}
-    engine.run(
-        plan,
-        sweep.base.cluster,
-        [engine.Order(name, of) for name, of in named.items()],
-        _Heard(),
-        concurrency,
-        sweep.folder / "comparison",
-    )
+    orders, folder = [Order(name, of) for name, of in named.items()], sweep.folder / "comparison"
+    if sweep.together:
+        run_programs(plan, sweep.base.cluster, OneRound(plan, orders, sweep.steps, concurrency), concurrency, folder)
+    else:
+        engine.run(plan, sweep.base.cluster, orders, _Heard(), concurrency, folder)
     of_both = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}
     return Comparison(seeds, of_both[mine], of_both[theirs])
+
+
+def judged(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgement:
+    """The comparison's scores, less is better."""
+    return judge([sweep.sign * x for x in comparison.best], [sweep.sign * x for x in comparison.base], confidence)
+
+
+class OneRound:
+    """Programs that are trained to their end, once: see `workers.Source`."""
+
+    def __init__(self, plan: Plan, orders: Sequence[Order], steps: int, workers: int) -> None:
+        parts = grouped(plan, orders, len(orders), workers)
+        self._left = [Program(i, steps, tuple(part)) for i, part in enumerate(parts)]
+
+    def take(self) -> Program | None:
+        """See `workers.Source`."""
+        return self._left.pop(0) if self._left else None
+
+    def done(self, program: Program, outcomes: Mapping[str, Outcome]) -> None:
+        """See `workers.Source`."""
+        for name, outcome in outcomes.items():
+            _Heard().ended(name, outcome["failed"])
+
+    def finished(self) -> bool:
+        """See `workers.Source`."""
+        return not self._left
 
 
 class _Heard:
@@ -150,9 +191,32 @@ def result(report: SweepReport) -> dict[str, Any]:
         "best": None if report.best is None else {"trial": report.best.number, "values": report.best.values},
         "front": report.front,
         "comparison": None if comparison is None else vars(comparison),
+        "race": None if report.judgement is None else race_result(report.judgement),
         "model": None if report.verdict is None else vars(report.verdict),
         "trials": [vars(entry) for entry in report.entries],
     }
+
+
+def race_result(judgement: Judgement) -> dict[str, Any]:
+    """What a race ended in, for `result.json`; of the difference less is better, whatever the objective's direction."""
+    return {
+        "better": judgement.better,
+        "confidence": judgement.confidence,
+        "difference": vars(judgement.difference),
+        "missed": judgement.missed,
+    }
+
+
+def race_line(metric: str, judgement: Judgement) -> str:
+    """What a race ended in."""
+    found = judgement.difference
+    better_by = f"{-found.mean:.4f} ({judgement.confidence:.4g} interval: {-found.high:.4f} to {-found.low:.4f})"
+    if judgement.better:
+        return f"over fresh seeds the best is better than the base in {metric} by {better_by}"
+    return (
+        f"nothing better found: over fresh seeds the best other setting is better in {metric} by {better_by}, so that "
+        f"an improvement of up to {judgement.missed:.4f} could have been missed"
+    )
 
 
 def told(report: SweepReport) -> Iterator[str]:
@@ -166,7 +230,9 @@ def told(report: SweepReport) -> Iterator[str]:
     )
     if len(sweep.config.objectives) > 1:
         yield f"front     trials {', '.join(map(str, report.front))}: no other beats them in all objectives"
-    if report.comparison:
+    if report.judgement:
+        yield f"race      {race_line(sweep.metric, report.judgement)}"
+    elif report.comparison:
         yield f"fresh     {comparison_line(sweep, report.comparison)}"
     if report.verdict:
         yield f"model     {report.verdict.told()}"

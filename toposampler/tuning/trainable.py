@@ -1,32 +1,37 @@
-"""What Ray Tune runs as one trial: its reports, and the checkpoints that population based training hands on."""
+"""What Ray Tune runs: a trial, with the checkpoints that population based training hands on; or a worker.
+
+A worker is a process that trains one program of trials after the other.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from ray import tune
 
-from toposampler.config import to_yaml
+from toposampler.config import to_yaml, validate
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import newest_checkpoint
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
 from toposampler.training.lock import locked
+from toposampler.tuning.post import fetched
+from toposampler.tuning.programs import PATIENCE_S, Outcome, train_program
 from toposampler.tuning.trial import Plan, reports, runs
 
 STEP, FAILED = "generator_steps", "failed"
 """names of what a report holds beside metrics: generator steps done, and why the trial failed, if it has"""
-PATIENCE_S = 60.0
-"""how long a trial waits for the processes of a killed driver to leave its folder"""
-POLL_S = 0.2
+NUMBER, OUTCOMES = "program", "outcomes"
+"""names of what a worker reports: the number of a program, and as JSON what has come of its trials"""
 
 
 def run_trial(config: dict[str, Any], plan: Plan) -> None:
@@ -39,7 +44,7 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
     name = tune.get_context().get_trial_name()
     folder = plan.folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
+    with locked(folder, patience_s=PATIENCE_S):  # what a killed driver has left running is gone soon
         step = 0
         try:
             configs = runs(plan, name, config["order"]["values"])
@@ -59,20 +64,23 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
             tune.report({**worst, STEP: step, FAILED: str(error)})
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Keep others off a trial's folder; what a killed driver has left running is gone soon, and waited for."""
-    deadline = time.monotonic() + PATIENCE_S
-    with ExitStack() as stack:
-        while True:
-            try:
-                stack.enter_context(locked(folder))
-                break
-            except UserError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_S)
-        yield
+def run_worker(config: dict[str, Any], plan: Plan) -> None:
+    """Train the programs that the driver posts for this worker, until there are no more; report each to Tune.
+
+    `config` has the `worker`'s number and the folder of the `post`. The process lasts: what it has imported, compiled
+    and loaded serves all programs. After a report returns, the driver has heard it, and has posted what is next.
+    """
+    base = validate(RunConfig, plan.base)
+    torch.set_num_threads(base.cluster.cpus_per_worker)
+    load = cache(base.data.load)
+    done = -1
+    while (program := fetched(Path(config["post"]), config["worker"], done)) is not None:
+        try:
+            outcomes = train_program(plan, program, load)
+        except UserError as error:
+            outcomes = {order.name: Outcome(objectives={}, failed=str(error)) for order in program.members}
+        done = program.number
+        tune.report({NUMBER: done, OUTCOMES: json.dumps(outcomes)})
 
 
 def _take_over(configs: Sequence[RunConfig], given: tune.Checkpoint | None) -> None:

@@ -60,6 +60,15 @@ class Plan:
     """what the driver was told of: a trial's process knows it once the plan has been unpickled"""
 
 
+@dataclass(frozen=True)
+class Order:
+    """A trial that is to be run."""
+
+    name: str
+    values: Mapping[str, Any]
+    """the searched values, by dotted key"""
+
+
 def trial_name(number: int) -> str:
     """The name of a trial: of its folder, and in MLflow."""
     return f"trial-{number:03d}"
@@ -101,20 +110,37 @@ def reports(
         else:  # all workers that there are belong to one run: one after the other
             found = zip(*(_on_workers_to_the_end(config, first) for config in configs), strict=True)
         for looks in found:
-            (step,) = {step for step, _ in looks}
-            for config, (_, own) in zip(configs, looks, strict=True):
-                _check_objectives(plan, config.seed, step, own)
-            metrics = _agreed([metrics for _, metrics in looks], plan)
-            of_seeds = {
-                f"seed/{config.seed}/{name}": own[f"eval/{name}"]
-                for config, (_, own) in zip(configs, looks, strict=True)
-                for name in plan.objectives
-                if len(looks) > 1
-            }
-            records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
-            if step == configs[0].training.generator_steps:
-                _write_result(folder, configs, metrics)
-            yield step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
+            yield noted(folder, plan, configs, looks, moved, records)
+
+
+def noted(
+    folder: Path,
+    plan: Plan,
+    configs: Sequence[RunConfig],
+    looks: Sequence[Report],
+    moved: Mapping[str, float],
+    records: RecordWriter,
+) -> Report:
+    """Record what the runs of a trial have come to at one step, `looks`, each with all its metrics; see `reports`."""
+    (step,) = {step for step, _ in looks}
+    for config, (_, own) in zip(configs, looks, strict=True):
+        _check_objectives(plan, config.seed, step, own)
+    metrics = _agreed([metrics for _, metrics in looks], plan)
+    of_seeds = {
+        of_seed(config.seed, name): own[f"eval/{name}"]
+        for config, (_, own) in zip(configs, looks, strict=True)
+        for name in plan.objectives
+        if len(looks) > 1
+    }
+    records.write(step, metrics | of_seeds | {f"value/{key}": value for key, value in moved.items()})
+    if step == configs[0].training.generator_steps:
+        _write_result(folder, configs, metrics)
+    return step, {name: metrics[f"eval/{name}"] for name in plan.objectives}
+
+
+def of_seed(seed: int, metric: str) -> str:
+    """The name under which a trial of several seeds records an objective of one of them."""
+    return f"seed/{seed}/{metric}"
 
 
 def _check_objectives(plan: Plan, seed: int, step: int, metrics: Metrics) -> None:
@@ -175,15 +201,15 @@ def _here(
                 runs.extend(stack.enter_context(begin(config, saved, dataset=data())) for config in left)
             return runs
 
-        for step in _report_steps(configs[0], first):
-            if any(_recorded(config, step) is None for config in configs):
+        for step in report_steps(configs[0], first):
+            if any(recorded(config, step) is None for config in configs):
                 _advance(begun(), step)
-            yield [(step, _recorded(config, step) or {}) for config in configs]
+            yield [(step, recorded(config, step) or {}) for config in configs]
         if any(stored_result(config) is None for config in configs):
             _advance(begun(), configs[0].training.generator_steps)
             for run in begun():
                 run.finish()
-    yield [_end(config, stored_result(config) or {}) for config in configs]
+    yield [end_of(config, stored_result(config) or {}) for config in configs]
 
 
 def _advance(runs: Sequence[Run], step: int) -> None:
@@ -209,10 +235,10 @@ def _on_workers(config: RunConfig, first: int) -> Reports:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    for step in _report_steps(config, first):
-        while (found := _recorded(config, step)) is None and thread.is_alive():
+    for step in report_steps(config, first):
+        while (found := recorded(config, step)) is None and thread.is_alive():
             time.sleep(POLL_S)
-        if found := found or _recorded(config, step):
+        if found := found or recorded(config, step):
             yield step, found
     thread.join()
     (ended,) = outcome
@@ -220,7 +246,7 @@ def _on_workers(config: RunConfig, first: int) -> Reports:
         return
     if isinstance(ended, Exception):
         raise ended
-    yield _end(config, ended)
+    yield end_of(config, ended)
 
 
 def _on_workers_to_the_end(config: RunConfig, first: int) -> Reports:
@@ -228,7 +254,7 @@ def _on_workers_to_the_end(config: RunConfig, first: int) -> Reports:
     yield from list(_on_workers(config, first))
 
 
-def _report_steps(config: RunConfig, first: int) -> range:
+def report_steps(config: RunConfig, first: int) -> range:
     """The steps of a run's reports from `first` on, but for its end."""
     every, last = config.training.evaluate_every, config.training.generator_steps
     return range(max(first, every), last, every)
@@ -242,7 +268,7 @@ def _newest_report(config: RunConfig) -> int:
     return evaluated[-1] if evaluated else 0
 
 
-def _recorded(config: RunConfig, step: int) -> Metrics | None:
+def recorded(config: RunConfig, step: int) -> Metrics | None:
     """The metrics of a run's report at `step`, if it has come so far."""
     for record in read_records(run_folder(config) / "metrics.jsonl"):
         if record.step == step and _is_report(record.metrics):
@@ -254,7 +280,7 @@ def _is_report(metrics: Metrics) -> bool:
     return any(name.startswith("eval/") for name in metrics)
 
 
-def _end(config: RunConfig, result: dict[str, Any]) -> tuple[int, Metrics]:
+def end_of(config: RunConfig, result: dict[str, Any]) -> tuple[int, Metrics]:
     """The last report of a run: its last record, and the final evaluation."""
     last = config.training.generator_steps
     losses = read_records(run_folder(config) / "metrics.jsonl")[-1].metrics

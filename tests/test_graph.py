@@ -54,6 +54,9 @@ def same_bits(a: Any, b: Any) -> bool:
 
 
 def keys_of(system: str) -> dict[str, Any]:
+    """What a system needs beside its defaults to be captured on 48 points or more."""
+    if system == "r3gan":
+        return {"system__generator__final_beta2": None, "system__critic__final_beta2": None}
     return {"data__n": 48} if system == "conditional_wgan_gp" else {}
 
 
@@ -66,7 +69,41 @@ def test_replayed_iterations_have_the_bits_of_computed_ones(system: str, make_co
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_options(variant: str, make_config: MakeConfig) -> None:
     system, keys = VARIANTS[variant]
-    check(make_config(system, **keys), 14)
+    check(make_config(system, **keys_of(system), **keys), 14)
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        ({}, "final_beta2: Adam's kernel takes its decays as numbers"),
+        (
+            {**keys_of("r3gan"), "data": {"name": "digits"}, "training__augmentation__adaptive": True},
+            "training.augmentation.adaptive looks at the critic between iterations",
+        ),
+    ],
+)
+def test_constants_that_a_graph_would_hold_fast_keep_a_run_eager(
+    keys: dict[str, Any], reason: str, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run is that without graphs, to the last bit."""
+    small = {"system__generator_width": 2, "system__critic_width": 2}
+    eager, refused = (make_loop(make_config("r3gan", **small, **keys)) for _ in range(2))
+    capture = replaying(refused)
+    for _ in range(3):
+        eager.iteration()
+        refused.iteration()
+    assert capture.captured == 0
+    assert reason in caplog.text
+    assert same_bits(eager.state_dict(), refused.state_dict())
+
+
+def test_members_with_learning_rates_that_move_are_eager(make_config: MakeConfig) -> None:
+    population = Population([make_loop(make_config("r3gan", seed=s, **keys_of("r3gan"))) for s in range(2)])
+    capture = Counting()
+    population.graphs = PopulationGraphs(population, capture)
+    population.iteration()
+    assert capture.captured == 0
+    assert population.graphs.refused
 
 
 def check(config: RunConfig, iterations: int) -> None:

@@ -22,7 +22,7 @@ MakeConfig = Callable[..., RunConfig]
 
 SYSTEMS = [
     "bigan", "component_gan", "conditional_wgan_gp", "deligan", "dmgan", "dmgan_pl", "infogan", "mad_gan", "mdgan",
-    "mgan", "nwgan", "pacgan", "sn_gan", "topo_dmgan", "toposampler", "vcgan_lp", "veegan", "wgan_gp",
+    "mgan", "nwgan", "pacgan", "r3gan", "sn_gan", "topo_dmgan", "toposampler", "vcgan_lp", "veegan", "wgan_gp",
 ]  # fmt: skip
 VARIANTS = {
     "relativistic, encoder's clock": (
@@ -46,6 +46,10 @@ VARIANTS = {
     "bars in the critic's space": (
         "toposampler",
         {"system__noise__kind": "network", "system__topology_bars": 3, "system__topology_space": "critic"},
+    ),
+    "a burn-in": (
+        "r3gan",
+        {"system__burn_in": 12, "system__penalty__final_weight": 0.01, "training__ema_decay": 0.9},
     ),
     "straight-through gate": ("toposampler", {"system__noise": {"kind": "gate", "choice": "straight-through"}}),
     "generators of convolutions": (

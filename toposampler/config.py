@@ -150,12 +150,46 @@ class OptimiserConfig(Section):
     """step size of Adam"""
     betas: tuple[float, float] = (0.5, 0.9)
     """decay of Adam's first and second moment, each in [0, 1)"""
+    final_learning_rate: float | None = Field(None, gt=0)
+    """step size at the end of system.burn_in, or without one of the run, reached along half a cosine; default: constant
+    """
+    final_beta2: float | None = Field(None, ge=0, lt=1)
+    """decay of the second moment there; default: constant"""
 
     @model_validator(mode="after")
     def _betas_are_decays(self) -> Self:
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas must lie in [0, 1), got {list(self.betas)}")
         return self
+
+    def learning_rate_at(self, remaining: float) -> float:
+        """The step size where `remaining` is left of the way to the final one."""
+        final = self.final_learning_rate
+        return self.learning_rate if final is None else final + (self.learning_rate - final) * remaining
+
+    def betas_at(self, remaining: float) -> tuple[float, float]:
+        """The decays where `remaining` is left of the way to the final ones."""
+        (one, two), final = self.betas, self.final_beta2
+        return one, two if final is None else final + (two - final) * remaining
+
+
+class AugmentationConfig(Section):
+    """Random transformations of real and generated images alike, in front of every loss; see `nn.augmentation`."""
+
+    probability: float = Field(0.0, ge=0, lt=1)
+    """p, with which each transformation is applied to an image; with system.burn_in it grows from 0 along it (R3GAN on
+    CIFAR-10: .55); 0: none"""
+    adaptive: bool = False
+    """p starts at `probability`, and then rises while the critic separates pairs too well, and falls else (ADA)"""
+    target: float = Field(0.6, gt=-1, lt=1)
+    """of adaptive: the mean sign of D(real) - D(fake) that p steers for: 1 where every pair is separated"""
+    images: int = Field(500_000, ge=1, le=10**9)
+    """of adaptive: images of a run within which p can go from 0 to 1"""
+    every: int = Field(4, ge=1, le=10**6)
+    """of adaptive: generator steps between two looks at the critic"""
+    kinds: tuple[Literal["flip", "translation", "colour", "cutout"], ...] = ("flip", "translation", "colour", "cutout")
+    """the transformations: horizontal flips; translations by up to an eighth of the side; brightness, saturation and
+    contrast; a square of half the side, cut out"""
 
 
 class TrainingConfig(Section):
@@ -175,6 +209,7 @@ class TrainingConfig(Section):
     """share of the run after which learning rates fall linearly to 0 (1: never)"""
     ema_decay: float = Field(0.998, ge=0, lt=1, json_schema_extra=may(search=True))
     """decay per generator step of the moving average of the generators that is sampled from (0: none)"""
+    augmentation: AugmentationConfig = AugmentationConfig()
     precision: Literal["fp32", "tf32", "bf16", "fp64"] = "fp32"
     """arithmetic: fp32; tf32, its products on a GPU with inputs of 10 bits; bf16 autocast over fp32 weights, but for
     heads, logits and penalties; or fp64 (for checks)"""

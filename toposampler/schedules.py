@@ -7,6 +7,7 @@ lengthened would have had the same constants so far.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -31,6 +32,11 @@ class Schedule:
     def depends_on_length(self, done: int, length: int) -> bool:
         """Whether one of the first `done` steps of a run of `length` steps has a value that a longer run would not."""
         return self.follows_length_from is not None and done - 1 >= self.follows_length_from * length
+
+
+def remaining(step: int, steps: int) -> float:
+    """What is left of a change that takes `steps` steps along half a cosine, after `step` of them: 1 to 0, then 0."""
+    return (1 + math.cos(math.pi * min(step, steps) / steps)) / 2
 
 
 @runtime_checkable

@@ -144,12 +144,15 @@ class SharedTrunkGenerators(nn.Module):
         self, shape: Shape, latent_dim: int, n_generators: int, width: int = WIDTH, depth: int = BLOCKS
     ) -> None:
         super().__init__()
-        self.maps = nn.Parameter(torch.randn(n_generators, width, *sizes(shape)[0]))
+        self.maps = nn.Parameter(torch.empty(n_generators, width, *sizes(shape)[0]))
         self.scales = Scales(latent_dim, width)
+        nn.init.normal_(self.maps)  # after the scales, as in `Basis`: one generator starts like `resnet_generator`
         self.trunk = _generator_trunk(shape, width, depth)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape)."""
+        if len(self.maps) == 1:
+            return self.trunk(self.maps[0] * self.scales(z))
         maps = self.maps.index_select(0, c.to(z.device, non_blocking=True))
         return self.trunk(maps * self.scales(z))
 

@@ -31,9 +31,12 @@ def draw_generators(probabilities: Tensor, size: tuple[int, int], draw: Draw, rn
 
     `random` draws each id by itself, as the papers do. Others take the n quantiles (u + i) / n of a batch with one
     u ~ U(0, 1), systematic sampling: every count is within 1 of n p_k and right in the mean, so that the batch carries
-    none of the noise of multinomial counts, and rows are sorted. Waits for a GPU that the probabilities are on.
+    none of the noise of multinomial counts, and rows are sorted. Of one generator nothing is drawn.
+    Waits for a GPU that the probabilities are on.
     """
     batches, n = size
+    if len(probabilities) == 1:
+        return torch.zeros(size, dtype=torch.long)
     if draw == "random":
         odds = probabilities.nan_to_num(1.0)  # NaN is reported by the loop's guard, and multinomial would raise
         ids = torch.multinomial(odds, batches * n, replacement=True, generator=rng)

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, Section, flatten, merge_overrides, validate
+from toposampler.config import OptimiserConfig, flatten, merge_overrides, validate
 from toposampler.data.base import Dataset
 from toposampler.keys import may, may_branch
 from toposampler.losses.reduction import Terms
@@ -28,6 +28,7 @@ from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.building import GeneratorNorm, initialised, make_generator, make_trunk, shared_generators
+from toposampler.systems.burn_in import BurnInConfig
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Prepared:
         return sha.hexdigest()
 
 
-class SystemConfig(Section):
+class SystemConfig(BurnInConfig):
     """Base of every system's section: `name` picks the page, `build()` makes the system."""
 
     name: str = Field(json_schema_extra=may(search=False))
@@ -241,6 +242,8 @@ class System(nn.Module, ABC):
     """modules of the player `generator` whose moving average samples are drawn from, by their names in it"""
     uses_labels: bool = False
     """whether losses are given the labels of the data, as `Batch.labels`"""
+    augments: bool = True
+    """whether its images may be augmented in training: all that it generates comes from `generate`"""
     judges_samples: bool = True
     """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
 

@@ -133,7 +133,13 @@ class ConditionalWGANGP(System):
         scores = self.critic(torch.cat([real, fake]))
         gradient = game.penalty_gradient(self.critic, real, fake, batch, penalty)[:, : batch.real.shape[1]]
         return wasserstein.critic_terms(
-            scores[:n], scores[n:], gradient, penalty.weight_at(batch), penalty.sides, batch.weights, batch.fake_weights
+            scores[:n],
+            scores[n:],
+            gradient,
+            penalty.weight_at(batch, self.config.burn_in),
+            penalty.sides,
+            batch.weights,
+            batch.fake_weights,
         )
 
     def generator_loss(self, batch: Batch) -> Terms:

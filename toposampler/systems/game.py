@@ -5,8 +5,7 @@ The formulas are in `toposampler.losses`; here a critic is evaluated where they 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from typing import Literal, Self
 
 import torch
@@ -20,8 +19,9 @@ from toposampler.losses.reduction import Terms
 from toposampler.losses.wasserstein import Sides
 from toposampler.nn.critic import Critic
 from toposampler.nn.precision import full_precision
-from toposampler.schedules import Schedule
+from toposampler.schedules import remaining
 from toposampler.systems.batch import Batch
+from toposampler.systems.burn_in import BurnInConfig
 
 
 class PenaltyConfig(Section):
@@ -30,7 +30,8 @@ class PenaltyConfig(Section):
     weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, the penalty's weight (the papers: 10); in a relativistic game gamma"""
     final_weight: float | None = Field(None, ge=0)
-    """the weight at the end of the run, reached along half a cosine (R3GAN: 1 to .1); default: constant"""
+    """the weight at the end of system.burn_in, or without one of the run, reached along half a cosine (R3GAN: 1 to .1);
+    default: constant"""
     sides: Sides = "one-sided"
     """which gradient norms are penalized: those above 1, or all that differ from 1; relativistic: unused"""
     gradient: Literal["exact", "finite_difference"] = "exact"
@@ -42,26 +43,20 @@ class PenaltyConfig(Section):
     """take the penalty at every n-th generator step only, with n times its weight (lazy regularization, Karras et al.
     2020, arXiv 1912.04958)"""
 
-    def schedules(self, steps: int) -> Iterator[Schedule]:
-        """The weight, if it has another value at the end: along the whole run, whatever its length."""
-        if self.final_weight not in (None, self.weight):
-            yield Schedule("final_weight", self.final_weight, follows_length_from=0.0)
+    def weight_at(self, batch: Batch, burn_in: int = 0) -> float | Tensor:
+        """The weight at the batch's step, of a system with that `burn_in`: 0 at the steps without a penalty."""
+        return batch.constant("penalty.weight", self.weight_after(batch.step, burn_in or batch.total_steps))
 
-    def weight_at(self, batch: Batch) -> float | Tensor:
-        """The weight at the batch's step: 0 at the steps without a penalty."""
-        return batch.constant("penalty.weight", self.weight_after(batch.step, batch.total_steps))
-
-    def weight_after(self, step: int, total_steps: int) -> float:
-        """The weight after `step` of `total_steps` generator steps."""
+    def weight_after(self, step: int, span: int) -> float:
+        """The weight after `step` of the `span` generator steps within which it reaches its final value."""
         if step % self.every:
             return 0.0
         if self.final_weight is None:
             return self.every * self.weight
-        left = (1 + math.cos(math.pi * step / total_steps)) / 2
-        return self.every * (self.final_weight + (self.weight - self.final_weight) * left)
+        return self.every * (self.final_weight + (self.weight - self.final_weight) * remaining(step, span))
 
 
-class GameConfig(Section):
+class GameConfig(BurnInConfig):
     """The keys of a game, for a system's section to inherit."""
 
     adversarial: Literal["wasserstein", "relativistic"] = "wasserstein"
@@ -86,7 +81,7 @@ class GameConfig(Section):
     def constants(self, step: int, total_steps: int) -> dict[str, float]:
         """See `SystemConfig.constants`."""
         own: dict[str, float] = super().constants(step, total_steps)  # type: ignore[misc]
-        return own | {"penalty.weight": self.penalty.weight_after(step, total_steps)}
+        return own | {"penalty.weight": self.penalty.weight_after(step, self.span(total_steps))}
 
     def rhythm(self, step: int) -> Hashable:
         """See `SystemConfig.rhythm`: a lazy penalty is not computed at every step."""
@@ -95,7 +90,7 @@ class GameConfig(Section):
 
 def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
     """The critic's terms on the batch's real samples and fakes. At steps without a penalty its terms are 0."""
-    real, fake, weight = batch.real, batch.fakes(), game.penalty.weight_at(batch)
+    real, fake, weight = batch.real, batch.fakes(), game.penalty.weight_at(batch, game.burn_in)
     n, both = len(real), torch.cat([real, fake])
     if game.adversarial == "relativistic":
         if batch.step % game.penalty.every:

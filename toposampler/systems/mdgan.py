@@ -68,6 +68,7 @@ class MDGANConfig(SystemConfig):
 class MDGAN(System):
     """A generator G, an encoder E from samples to latents, and critics D1 and D2."""
 
+    augments = False
     config: MDGANConfig
 
     def __init__(

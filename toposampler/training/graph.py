@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from toposampler.config import TrainingConfig
+from toposampler.config import OptimiserConfig, TrainingConfig
 from toposampler.errors import UserError
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
@@ -202,6 +202,23 @@ def why_not(system: System) -> str | None:
     return (
         f"{page.__name__} does not say `capturable = True`: that its losses take what depends on the step from "
         "Batch.constant, and branch as `rhythm` of its section tells"
+    )
+
+
+def changing_constants(optimisers: Iterable[OptimiserConfig], training: TrainingConfig, rates_too: bool) -> str | None:
+    """Which constants of a run change from step to step and are no inputs of a captured iteration; None: none do.
+
+    `rates_too`: learning rates that go to final ones are none either.
+    """
+    for optimiser in optimisers:
+        if optimiser.final_beta2 is not None:
+            return "final_beta2: Adam's kernel takes its decays as numbers, and not from the device"
+        if rates_too and optimiser.final_learning_rate is not None:
+            return "final_learning_rate: the learning rates of several runs are part of the captured program"
+    return (
+        "training.augmentation.adaptive looks at the critic between iterations"
+        if training.augmentation.adaptive
+        else None
     )
 
 

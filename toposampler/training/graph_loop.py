@@ -13,7 +13,7 @@ from torch import Tensor
 from toposampler.systems import Move
 from toposampler.systems.batch import Batch
 from toposampler.training.capture import Action, Capture, NotCapturableError
-from toposampler.training.graph import Drawn, Graphs, Program, segmented
+from toposampler.training.graph import Drawn, Graphs, Program, changing_constants, segmented
 from toposampler.training.rows import Rows
 
 if TYPE_CHECKING:
@@ -34,7 +34,10 @@ class LoopGraphs(Graphs):
 
     def obstacle(self) -> str | None:
         """See `Graphs`."""
-        return None if isinstance(self._loop.data, Tensor) else "its data are read as they are needed"
+        if not isinstance(self._loop.data, Tensor):
+            return "its data are read as they are needed"
+        optimisers = [o for player in self._loop.players.values() for o in player.optimisers.values()]
+        return changing_constants(optimisers, self._loop.config, rates_too=False)
 
     def state(self) -> list[Tensor]:
         """See `Graphs`."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toposampler.systems import Move
 from toposampler.training.capture import Capture
-from toposampler.training.graph import Drawn, Graphs, Program
+from toposampler.training.graph import Drawn, Graphs, Program, changing_constants
 
 if TYPE_CHECKING:
     from toposampler.training.population import Population
@@ -30,7 +30,11 @@ class PopulationGraphs(Graphs):
 
     def obstacle(self) -> str | None:
         """See `Graphs`."""
-        return None if isinstance(self._population.loops[0].data, Tensor) else "its data are read as they are needed"
+        first = self._population.loops[0]
+        if not isinstance(first.data, Tensor):
+            return "its data are read as they are needed"
+        optimisers = [o for player in first.players.values() for o in player.optimisers.values()]
+        return changing_constants(optimisers, first.config, rates_too=True)
 
     def state(self) -> list[Tensor]:
         """See `Graphs`."""

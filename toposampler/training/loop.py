@@ -16,6 +16,7 @@ from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
 from toposampler.systems import System
 from toposampler.systems.batch import Batch, Noise
+from toposampler.training.augmentation import NAME, Augmentation, is_on, pair_sign, real_augmented
 from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_loop import LoopGraphs
@@ -66,6 +67,7 @@ class Loop:
         self.labels = labels.to(device) if system.uses_labels and labels is not None else None
         self.sampler = Sampler(len(self.data), seed=seed, device=device if dataset.rows is None else "cpu")
         self.rng = torch.Generator(device).manual_seed(seed)
+        self.augmentation = Augmentation(config.augmentation, system, device) if is_on(config.augmentation) else None
         self.step = 0
         local = {"generator": ENSEMBLE} if placement.sharded else {}
         self.players = {name: FlatPlayer(player, local.get(name)) for name, player in system.players().items()}
@@ -83,6 +85,8 @@ class Loop:
     def iteration(self) -> None:
         """One outer iteration, as the system's schedule says: the critic's steps, then one of every other player."""
         moves = self.system.schedule(self.step, self.config.critic_steps)
+        for player in self.players.values():
+            player.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
         n_batches = 1 + max(move.batch for move in moves)
         drawn = None
         if self.graphs is not None:
@@ -100,6 +104,12 @@ class Loop:
         for move in moves:
             batch = batches[move.batch]
             self._move(move.player, replace(batch, fake=fakes[move.batch]) if move.player == critic else batch)
+        if self.augmentation is not None and self.augmentation.is_due(self.step):
+            last = max(for_critic)
+            with torch.no_grad(), self.autocast():
+                sign = batches[last].mean(pair_sign(self.system, batches[last].real, fakes[last]))
+            self.group.average_(sign)
+            self.augmentation.adapt(sign, self.batch_size)
         with self.phase("moving average"):
             self._advance()
 
@@ -118,6 +128,10 @@ class Loop:
         n = self.batch_size
         indices = self.sampler.next(batches * n).view(batches, n)
         noise = self.system.draw(batches, n, self.rng, training=True)
+        if self.augmentation is not None:
+            system, total = self.system.config, self.config.generator_steps
+            grown = 1 - system.remaining(self.step, total) if system.burn_in else 1.0
+            noise[NAME] = self.augmentation.draw(batches, n, grown, self.rng)
         return indices, noise if self.labels is None else self.system.condition(noise, self.labels[indices])
 
     def _draw(self, batches: int, drawn: tuple[Tensor, Noise] | None = None) -> tuple[list[Batch], Noise]:
@@ -150,7 +164,7 @@ class Loop:
         """The batches of an iteration from this worker's `rows`; `gather` of a batch's number, and `constants`, are
         what `Batch` has."""
         indices, noise, sizes = rows.indices, rows.noise, rows.sizes
-        real = self.data[indices].split(sizes)
+        real = real_augmented(self.data[indices], noise).split(sizes)
         expect_next([self])
         labels = None if self.labels is None else self.labels[indices].split(sizes)
         parts = {name: x.split(sizes) for name, x in noise.items()}
@@ -228,7 +242,14 @@ class Loop:
         return 1.0 if done <= start else (1 - done) / (1 - start)
 
     def ema_decay(self) -> float:
-        """The configured decay, smaller in the first steps so that the average forgets the initialisation."""
+        """The configured decay, smaller in the first steps so that the average forgets the initialisation.
+
+        In a burn-in its half-life in steps, ln 2 / -ln decay, is the configured one's grown share (R3GAN).
+        """
+        system, configured = self.system.config, self.config.ema_decay
+        if system.burn_in and configured:
+            grown = 1 - system.remaining(self.step, self.config.generator_steps)
+            return configured ** (1 / grown) if grown else 0.0
         return min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
 
     def _averaged_values(self) -> list[Tensor]:
@@ -312,6 +333,8 @@ class Loop:
             "sampler": self.sampler.state_dict(),
             "history": [[*entry] for entry in self._settled],
         }
+        if self.augmentation is not None:
+            state["augmentation"] = self.augmentation.p
         return self.placement.whole_state(state, self.system)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -325,6 +348,8 @@ class Loop:
         if state["rng"] is not None:
             self.rng.set_state(state["rng"].cpu())
         self.sampler.load_state_dict(state["sampler"])
+        if self.augmentation is not None and "augmentation" in state:  # absent where a run begins with a model
+            self.augmentation.p.copy_(state["augmentation"])
         self._history.clear()
         history = state.get("history", [])  # absent from checkpoints of the first version, which had drained it
         self._settled = [(step, name, terms, values.to(self.device)) for step, name, terms, values in history]

@@ -33,6 +33,8 @@ class FlatPlayer:
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
         self.gradients = torch.zeros_like(self.values)
         self.ranges: dict[str, tuple[int, int]] = {}
+        self.remaining = 1.0
+        """what is left of the way to Adam's final constants (`SystemConfig.remaining`)"""
         self._moments: dict[str, Moments] = {}
         end = 0
         for name, module in player.modules.items():
@@ -81,8 +83,8 @@ class FlatPlayer:
 
     @property
     def learning_rates(self) -> list[float]:
-        """Of the modules, in the order of `ranges`, at the start of the run."""
-        return [self.optimisers[name].learning_rate for name in self.ranges]
+        """Of the modules, in the order of `ranges`, at this step of the burn-in."""
+        return [self.optimisers[name].learning_rate_at(self.remaining) for name in self.ranges]
 
     def step(self, learning_rate_scale: float) -> None:
         """One step of Adam down `gradients`, which are zero afterwards."""
@@ -100,7 +102,7 @@ class FlatPlayer:
         for (name, (start, end)), learning_rate in zip(self.ranges.items(), learning_rates, strict=True):
             step, mean, square = self._moments[name].values()
             step += 1
-            one, two = self.optimisers[name].betas
+            one, two = self.optimisers[name].betas_at(self.remaining)
             torch._fused_adam_(
                 [self.values[start:end]],
                 [self.gradients[start:end]],

@@ -28,6 +28,7 @@ from toposampler.nn.critic import Critic
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
 from toposampler.systems.batch import Batch, Noise
+from toposampler.training.augmentation import NAME, pair_sign, real_augmented
 from toposampler.training.config import RunConfig
 from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
@@ -99,6 +100,8 @@ class Population:
     def iteration(self) -> None:
         """One outer iteration of every member; see `Loop.iteration`."""
         moves = self.system.schedule(self.step, self.config.critic_steps)
+        for players in self.players.values():
+            players.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
         n_batches = 1 + max(move.batch for move in moves)
         drawn = [loop.draw(n_batches) for loop in self.loops]
         if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
@@ -110,6 +113,9 @@ class Population:
         for move in moves:
             names, values = self.move(move, batches, fakes, self.loops[0].learning_rate_scale())
             self.log(move.player, names, values)
+        augmentation = self.loops[0].augmentation
+        if augmentation is not None and augmentation.is_due(self.step):
+            self._adapt(batches[max(fakes)], fakes[max(fakes)])
         self.move_average(1 - self.loops[0].ema_decay())
         self.advance()
 
@@ -119,6 +125,9 @@ class Population:
         """The batches of an iteration, by default of this one: what each member draws, stacked (P, batches, n, ...)."""
         first = self.loops[0]
         real = first.data[indices]
+        if NAME in noise:
+            parameters = {NAME: noise[NAME].flatten(0, 2)}
+            real = real_augmented(real.flatten(0, 2), parameters).unflatten(0, indices.shape)
         expect_next(self.loops)
         labels = None if first.labels is None else first.labels[indices]
         return [
@@ -161,6 +170,17 @@ class Population:
         player.descend(values.sum(), scale)
         player.freeze(True)
         return names, values.detach()
+
+    @torch.no_grad()
+    def _adapt(self, rows: Rows, fake: Tensor) -> None:
+        """See `Augmentation.adapt`: of every member."""
+
+        def sign(system: System, batch: Batch) -> Tensor:
+            return batch.mean(pair_sign(system, batch.real, batch.fakes()))
+
+        for loop, value in zip(self.loops, self._mapped(sign, rows, fake), strict=True):
+            assert loop.augmentation is not None
+            loop.augmentation.adapt(value, loop.batch_size)
 
     def log(self, player: str, names: list[str], values: Tensor) -> None:
         """Keep the loss terms (P, terms) of a player's step, each member's own."""
@@ -280,7 +300,9 @@ class _Players:
             self.parameters.append(part.view(len(players), *p.shape).detach())
             position += p.numel()
         self._moments = {name: self._stacked_moments(players, name) for name in self.ranges}
-        self._betas = {name: optimiser.betas for name, optimiser in first.optimisers.items()}
+        self.remaining = 1.0
+        """see `FlatPlayer.remaining`"""
+        self._optimisers = first.optimisers
         rates = {name: [player.optimisers[name].learning_rate for player in players] for name in self.ranges}
         self._rates = {name: self.values.new_tensor(rate).unsqueeze(1) for name, rate in rates.items()}
 
@@ -315,14 +337,17 @@ class _Players:
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradients = torch.cat([g.flatten(1) for g in found], dim=1)
         for name, (start, end) in self.ranges.items():
-            gradient, (one, two) = gradients[:, start:end], self._betas[name]
+            gradient, optimiser = gradients[:, start:end], self._optimisers[name]
+            (one, two), rate = optimiser.betas_at(self.remaining), self._rates[name]
+            if (final := optimiser.final_learning_rate) is not None:
+                rate = final + (rate - final) * self.remaining
             step, mean, square = self._moments[name].values()
             step += 1
             mean.lerp_(gradient, 1 - one)
             square.mul_(two).addcmul_(gradient, gradient, value=1 - two)
             t = step.unsqueeze(1).to(mean.dtype)
             root = square.sqrt().div_((1 - two**t).sqrt_()).add_(EPSILON)
-            self.module_values(name).sub_(mean / root * (scale * self._rates[name] / (1 - one**t)))
+            self.module_values(name).sub_(mean / root * (scale * rate / (1 - one**t)))
 
 
 def _stacked_buffers(systems: Sequence[System]) -> Tensors:

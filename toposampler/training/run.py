@@ -26,6 +26,7 @@ from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
 from toposampler.storage import Store, fetched
 from toposampler.systems import Prepared
+from toposampler.training.augmentation import check_augmentation
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -111,6 +112,7 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     config, networks = given_or_named(config, networks)
     system = config.system
     system.check_data(dataset)
+    check_augmentation(config.training.augmentation, dataset.shape)
     if dataset.rows is not None and len(dataset) < config.training.batch_size:
         raise UserError(
             f"training.batch_size ({config.training.batch_size}) is more than the {len(dataset):,} images there are: "

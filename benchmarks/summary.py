@@ -24,6 +24,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 OWN = ("dmgan_pl", "dmgan", "topo_dmgan", "toposampler", "component_gan")
 """the systems of the two papers, and this project's own; all others are baselines"""
+TENTH = "component_gan, a tenth of the budget"
+"""rows of benchmarks/results/family_tenth"""
 MARKS = ("<!-- made by benchmarks/summary.py -->\n", "<!-- end -->")
 HEAD = ("task", "measure", "ours", "best baseline here", "reported", "cost of ours, one run")
 
@@ -44,13 +46,12 @@ class Task:
     more: bool = False
     """more is better"""
     text: str = "{:.4f}"
-    shown: int = 1
-    """how many of the own systems, the best first"""
 
     def row(self) -> list[str]:
         """The cells of the row."""
-        own = self._order([system for system in self.values if system in OWN])[: self.shown]
-        others = self._order([system for system in self.values if system not in OWN])
+        own = self._order([system for system in self.values if system in OWN])[:1]
+        own += [TENTH] if TENTH in self.values else []
+        others = self._order([system for system in self.values if system not in (*OWN, TENTH)])
         cost = "; ".join(f"{fmean(self.seconds[system]):,.0f} s" for system in own if self.seconds.get(system))
         ours = "; ".join(map(self._cell, own))
         return [self.name, self.measure, ours, self._cell(others[0]) if others else "-", self.reported, cost or "-"]
@@ -63,7 +64,9 @@ class Task:
         values = self.values[system]
         mean, worst = (self.text.format(value) for value in (fmean(values), (min if self.more else max)(values)))
         seeds = f"{len(values)} seed" + "s" * (len(values) > 1)
-        return f"`{system}` {mean} ({worst}), {seeds}" if len(values) > 1 else f"`{system}` {mean}, {seeds}"
+        name, comma, budget = system.partition(",")
+        spread = f" ({worst})" if len(values) > 1 else ""
+        return f"`{name}`{comma}{budget} {mean}{spread}, {seeds}"
 
 
 def _rows(path: Path, key: str = "rows") -> list[dict[str, Any]]:
@@ -86,6 +89,8 @@ def _system(row: Mapping[str, Any]) -> str:
 
 def _family(data: str, task: str, measure: str, key: str, **options: Any) -> Task:
     rows = _rows(RESULTS / "family" / f"{data}.json")
+    tenth = RESULTS / "family_tenth" / f"{data}.json"
+    rows += [row | {"system": TENTH} for row in (_rows(tenth) if tenth.exists() else []) if row["system"] in OWN]
     return Task(task, measure, _values(rows, key, _system), _values(rows, "seconds", _system), **options)
 
 
@@ -102,6 +107,7 @@ def tasks() -> list[Task]:
         Task("four segments, masses .7 .1 .1 .1", "share of samples off the data by > .05",
              _values(lines, "off_manifold_0.05", _system), _values(lines, "seconds", _system),
              "DMGAN-PL .048, WGAN-GP .250 (authors' program)"),
+        _family("lines_unbalanced", "the same", "score", "score", text="{:.3f}"),
         _family("ring", "ring of 8 Gaussians", "score", "score", text="{:.3f}"),
         _family("grid", "grid of 25 Gaussians", "score", "score", text="{:.3f}"),
         _family("grid", "the same", "share within 3 sd of a mode", "high_quality_3sd_2500", more=True,

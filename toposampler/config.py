@@ -216,9 +216,10 @@ class TrainingConfig(Section):
     deterministic: bool = False
     """true: on a GPU too a run repeats and resumes to the last bit, as it does on a CPU: every sum has one order, which
     costs time; false: there convolutions and trees may round otherwise each time"""
-    graph: bool | Literal["auto"] = "auto"
+    graph: bool | Literal["auto"] = False
     """capture an iteration once for each shape and replay it (CUDA graphs): auto: on a GPU, where system and networks
-    allow it; true: or refuse the run; false: never. It changes results by rounding only"""
+    allow it; true: or refuse the run; false: never, the default until it has been run on a GPU. It changes results by
+    rounding only"""
     log_every: int = Field(100, ge=1, le=10**9, json_schema_extra=may(branch=True))
     """generator steps between two lines of metrics.jsonl"""
     evaluate_every: int = Field(1000, ge=1, le=10**9, json_schema_extra=may(branch=True))

@@ -45,7 +45,7 @@ class R3GANConfig(WGANGPConfig):
     """R3GAN (Huang et al. 2024): relativistic pairs, gradient penalties at real and at generated samples."""
 
     name: Literal["r3gan"] = "r3gan"  # type: ignore[assignment]
-    adversarial: Literal["relativistic"] = "relativistic"  # type: ignore[assignment]
+    adversarial: Literal["relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     generator: OptimiserConfig = ADAM
     critic: OptimiserConfig = ADAM

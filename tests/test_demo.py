@@ -183,12 +183,27 @@ def test_a_new_race_takes_the_place_of_the_one_before(client: TestClient, monkey
         assert heard(page)[-1] == {"type": "done", "race": 2}
 
 
+def test_many_starts_in_a_row_end_in_the_last(client: TestClient) -> None:
+    with connected(client) as page:
+        for number in range(1, 9):
+            page.send_text(start(blobs(), number=number))
+        messages = heard(page)
+        while messages[-1]["race"] != 8:
+            messages += heard(page)
+    assert messages[-1] == {"type": "done", "race": 8}
+
+
 def test_a_port_that_is_taken_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert main(["--port", str(port), "--no-browser"]) == 2
-    assert f"the demo cannot listen at 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
+    assert (
+        f"the demo cannot listen at 127.0.0.1, --port {port}: Address already in use; give another"
+        in capsys.readouterr().err
+    )
     assert main(["--port", "70000"]) == 2
+    assert main(["--host", "192.0.2.1", "--no-browser"]) == 2  # of documentation alone (RFC 5737)
+    assert "--host 192.0.2.1 is no address of this machine" in capsys.readouterr().err
     assert main(["--host", "no such host"]) == 2
     assert "--host no such host is no address" in capsys.readouterr().err
 

@@ -15,6 +15,8 @@ Exit codes: 130 and 143 stopped by a signal, 2 bad input.
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import signal
 import socket
 import sys
@@ -91,9 +93,11 @@ def listening(host: str, port: int) -> socket.socket:
     except socket.gaierror as error:
         raise UserError(f"--host {host} is no address of this machine: {error.strerror}") from None
     except OSError as error:
-        raise UserError(
-            f"the demo cannot listen at {host}, port {port}: {error.strerror}; give another --port, or 0 for a free one"
-        ) from None
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise UserError(f"--host {host} is no address of this machine") from None
+        right = "1024 or more" if error.errno == errno.EACCES else "another, or 0 for a free one"
+        reason = os.strerror(error.errno or 0)
+        raise UserError(f"the demo cannot listen at {host}, --port {port}: {reason}; give {right}") from None
 
 
 def address_of(listener: socket.socket) -> str:

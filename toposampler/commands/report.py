@@ -1,10 +1,10 @@
-"""Show the results of finished runs side by side, on the terminal or as an HTML file that moves.
+"""Show the results of finished runs side by side, on the terminal or as HTML that moves.
 
     toposampler report RUN [RUN ...]             metrics, keys that differ, masses
-    toposampler report RUN [RUN ...] --out FILE  HTML: samples over the training, curves, tear map, tables
-    toposampler report RUN --out                 in the run's own folder: figures/report.html
+    toposampler report RUN [RUN ...] --out FILE  HTML: samples by step, curves, tear map
+    toposampler report RUN --out                 in figures/report.html of the run
 
-RUN is the folder of a run, of one with several seeds or of a sweep that came to its end.
+RUN is the folder of a run, of several seeds or of a sweep, that came to its end.
 Exit codes: 0 done, 2 bad input.
 """
 

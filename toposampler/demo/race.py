@@ -57,14 +57,14 @@ def race(asked: Start, tell: Tell, stopped: Callable[[], bool]) -> None:
             with _building:
                 lanes.append(runs.enter_context(begin(configuration(name, Path(folder)), dataset=dataset)))
             tell(_frame(asked.race, lanes[-1], real, 0.0))
-        spent = dict.fromkeys(asked.systems, 0.0)
+        spent: dict[str, float] = dict.fromkeys(asked.systems, 0.0)
         while unfinished := [run for run in lanes if run.loop.step < STEPS]:
             for run in unfinished:
                 if stopped():
                     return
-                name = run.config.system.name
-                spent[name] += _turn(run, stopped)
-                tell(_frame(asked.race, run, real, spent[name]))
+                system = run.config.system.name
+                spent[system] += _turn(run, stopped)
+                tell(_frame(asked.race, run, real, spent[system]))
     tell({"type": "done", "race": asked.race})
 
 

@@ -109,6 +109,8 @@ class _Sessions:
                 try:
                     while (message := await page.receive())["type"] != "websocket.disconnect":
                         stop.set()
+                        async with one_at_a_time:  # until the race before has stopped no further message is read
+                            pass
                         try:
                             asked = parse(message.get("text") or message.get("bytes") or "")
                         except UserError as fault:
@@ -133,7 +135,10 @@ class _Sessions:
                 return
             self._races += 1
             try:
-                tell = partial(anyio.from_thread.run, _send, page, stop)
+
+                def tell(message: dict[str, Any]) -> None:
+                    anyio.from_thread.run(_send, page, stop, message)
+
                 await anyio.to_thread.run_sync(race, asked, tell, stop.is_set)
             except (UserError, TrainingStoppedError) as fault:
                 await _send(page, stop, error(str(fault), asked.race))

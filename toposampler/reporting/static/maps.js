@@ -1,5 +1,13 @@
 "use strict";
 // The latent space of each generator, samples between components, images beside their nearest real ones.
+const VIRIDIS = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]];  // matplotlib's
+
+// A share from 0 to 1 as a color, from purple to yellow.
+function shade(share) {
+  const at = share * (VIRIDIS.length - 1), k = Math.min(Math.floor(at), VIRIDIS.length - 2);
+  return `rgb(${VIRIDIS[k].map((from, i) => Math.round(from + (at - k) * (VIRIDIS[k + 1][i] - from))).join(" ")})`;
+}
+
 function map(one, kind) {
   const side = one.side, canvas = el("canvas", { class: "pixels", role: "img", "aria-label": `${kind} of generator ${one.generator}` });
   canvas.width = canvas.height = side;
@@ -12,7 +20,7 @@ function map(one, kind) {
     for (let i = 0; i < side * side; i++) {
       const share = (logs[i] - low) / (high - low || 1);
       pen.fillStyle = kind === "component" ? color(components[i])
-        : `hsl(${Math.round(250 - 200 * share)} 70% ${Math.round(DARK.matches ? 20 + 60 * share : 90 - 60 * share)}%)`;
+        : shade(share);
       pen.fillRect(i % side, side - 1 - Math.floor(i / side), 1, 1);
     }
   });
@@ -45,7 +53,7 @@ function tearSection(run, place) {
       }
       if (torn.length) place.append(shades, el("div", { class: "grid maps" }, ...torn.map((one) => map(one, "component"))));
     }
-    place.append(el("h3", {}, "Stretch (dark or bright: large)"), el("div", { class: "grid maps" }, ...maps.map((one) => map(one, "stretch"))));
+    place.append(el("h3", {}, "Stretch (purple: small, yellow: large)"), el("div", { class: "grid maps" }, ...maps.map((one) => map(one, "stretch"))));
   }
   if (between.length) {
     const xy = bytes(film.between, Uint16Array);

@@ -74,3 +74,9 @@ def test_figures_of_a_gpu_are_quoted_and_not_made_up(make_config: MakeConfig) ->
     assert said[0] == f"measured on {cost.GPU}"
     assert "dmgan_pl, K = 10, batch 64: 78.8 iterations/s, 5,043 images/s a critic step" in said
     assert words(config, Dataset(torch.zeros(8, 3, 32, 32))) == ["no figures of a GPU for samples of 3 x 32 x 32"]
+
+
+@pytest.mark.parametrize("system", ["topo_dmgan", "toposampler"])
+def test_nothing_is_compiled_for_an_estimate(system: str, make_config: MakeConfig) -> None:
+    (said,) = words(make_config(system))
+    assert "not estimated: trees of a topological loss are compiled first" in said

@@ -15,6 +15,7 @@ from datetime import timedelta
 import torch
 
 from toposampler.data import Dataset
+from toposampler.keys import has_key
 from toposampler.systems import Prepared
 from toposampler.training.config import RunConfig
 from toposampler.training.loop import Loop
@@ -56,7 +57,7 @@ def measured(config: RunConfig, dataset: Dataset, prepared: Prepared) -> Cost:
     """The cost on this machine's CPU, with the threads that torch has now."""
     training, pack = config.training, config.system.pack_size
     small = -(-max(SMALL, config.system.least_batch) // pack) * pack
-    sizes = (small, small * (LARGE // SMALL))
+    sizes: tuple[int, ...] = (small, small * (LARGE // SMALL))
     if sizes[1] >= training.batch_size:
         sizes = (training.batch_size,)
     times = [_seconds_of_an_iteration(config, dataset, prepared, size) for size in sizes]
@@ -101,6 +102,9 @@ def told(config: RunConfig, dataset: Dataset, prepared: Prepared) -> Iterator[st
         return
     if dataset.rows is not None:
         yield "not estimated: these data are read as training needs them (data.cache)"
+        return
+    if has_key(config.system, "topology_weight"):
+        yield "not estimated: trees of a topological loss are compiled first, which takes longer than this look"
         return
     cost = measured(config, dataset, prepared)
     yield (

@@ -10,7 +10,8 @@ CONFIG is a YAML file, or the name of a configuration that comes with the packag
     toposampler systems [NAME]           the systems and data sets there are, and their keys
 
 options:
-  --dry-run          show what would run, with every key, look at the data, and start nothing
+  --dry-run          show what would run, with every key, look at the data, estimate the time
+                     by a few iterations, and start nothing
   --resume NAME      resume the run NAME as it was configured, instead of a CONFIG; more
                      --training.generator_steps than it has may be given
   --init-from MODEL  begin with the weights of a trained model: the folder of a run, a checkpoint, a
@@ -340,11 +341,12 @@ def keys(config: RunConfig) -> Iterator[str]:
 
 
 def dry_run(config: RunConfig) -> Iterator[str]:
-    """What the data holds, and every key. Raises UserError if the data cannot be used."""
+    """What the data holds, what the run will cost, and every key. Raises UserError if the data cannot be used."""
     from toposampler.config import to_yaml
     from toposampler.data import describe
     from toposampler.lookup import fetch_initial
     from toposampler.storage import is_address
+    from toposampler.training.cost import told
     from toposampler.training.run import check_data
 
     dataset = check_data(config)
@@ -352,7 +354,9 @@ def dry_run(config: RunConfig) -> Iterator[str]:
         here = config.model_copy(update={"output": empty}) if is_address(config.output) else config
         fetch_initial(here, dataset, keep=False)
     yield from (f"{'' if i else 'data':<9}{line}" for i, line in enumerate(describe(dataset)))
-    yield from (config.system.prepare(dataset).report or {}).get("in_words", ())
+    prepared = config.system.prepare(dataset)
+    yield from (prepared.report or {}).get("in_words", ())
+    yield from (f"{'' if i else 'cost':<9}{line}" for i, line in enumerate(told(config, dataset, prepared)))
     yield ""
     yield to_yaml(config)
 

@@ -1,0 +1,82 @@
+"""The estimate of a run's cost: the straight line through two sizes, and what is said where nothing can be measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from toposampler.data import Dataset
+from toposampler.training import RunConfig, cost
+
+MakeConfig = Callable[..., RunConfig]
+
+
+def words(config: RunConfig, dataset: Dataset | None = None) -> list[str]:
+    dataset = config.data.load() if dataset is None else dataset
+    return list(cost.told(config, dataset, config.system.prepare(dataset)))
+
+
+@pytest.mark.parametrize(
+    ("keys", "seconds"),
+    [
+        # .1 s and .01 s a sample: .74 s at 64, a quarter of the run at 256, 2.66 s.
+        ({"training__batch_size": 64}, 100 * (0.75 * 0.74 + 0.25 * 2.66)),
+        ({"training__batch_size": 64, "training__batch_growth": 1}, 100 * 0.74),
+    ],
+)
+def test_time_grows_in_a_straight_line_with_the_batch(
+    keys: dict[str, Any], seconds: float, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def iteration(config: RunConfig, dataset: Dataset, prepared: object, n: int) -> float:
+        asked.append(n)
+        return 0.1 + 0.01 * n
+
+    monkeypatch.setattr(cost, "_seconds_of_an_iteration", iteration)
+    config = make_config("wgan_gp", training__generator_steps=100, **keys)
+    dataset = config.data.load()
+    found = cost.measured(config, dataset, config.system.prepare(dataset))
+    assert asked == [4, 16]
+    assert found.seconds == pytest.approx(seconds)
+    assert found.iterations_per_s == pytest.approx(1 / 0.74)
+    assert found.images_per_s == pytest.approx(2 * 64 / 0.74)
+
+
+def test_packs_and_bars_are_measured_whole(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(cost, "_seconds_of_an_iteration", lambda *arguments: asked.append(arguments[-1]) or 1.0)
+    config = make_config("pacgan", system__n_packed=3, training__batch_size=48)
+    dataset = config.data.load()
+    cost.measured(config, dataset, config.system.prepare(dataset))
+    assert asked == [6, 24]
+
+
+@pytest.mark.parametrize("system", ["dmgan_pl", "component_gan"])
+def test_it_is_measured_without_a_trace(system: str, make_config: MakeConfig) -> None:
+    state = torch.random.get_rng_state()
+    config = make_config(system)
+    said = words(config)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert said[0].startswith("about 0:0")
+    assert "for 20 generator steps" in said[0]
+    assert "measured just now on this machine, 1 thread: " in said[1]
+    assert not Path(config.output, config.name).exists()
+
+
+def test_figures_of_a_gpu_are_quoted_and_not_made_up(make_config: MakeConfig) -> None:
+    config = make_config("dmgan_pl", cluster__use_gpu=True)
+    said = words(config)
+    assert said[0] == f"measured on {cost.GPU}"
+    assert "dmgan_pl, K = 10, batch 64: 78.8 iterations/s, 5,043 images/s a critic step" in said
+    assert words(config, Dataset(torch.zeros(8, 3, 32, 32))) == ["no figures of a GPU for samples of 3 x 32 x 32"]
+
+
+@pytest.mark.parametrize("system", ["topo_dmgan", "toposampler"])
+def test_nothing_is_compiled_for_an_estimate(system: str, make_config: MakeConfig) -> None:
+    (said,) = words(make_config(system))
+    assert "not estimated: trees of a topological loss are compiled first" in said

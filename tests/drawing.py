@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from toposampler import plots
-from toposampler.training import run, seeds
+from toposampler.training import conclusion, run, seeds
 
 SAVEFIG = Figure.savefig
 CONCLUDE, WRITE_PAGE = run.conclude, run.write_page
@@ -20,7 +20,7 @@ PLOTS = {name: getattr(plots, name) for name in plots.__all__}
 def leave_out_figures() -> None:
     """From now on every figure in this process is empty and is written as a PNG of one pixel; runs have no report."""
     run.conclude = lambda *_: {}
-    run.write_page = seeds.write_page = lambda *_: None
+    run.write_page = seeds.write_page = conclusion.write_page = lambda *_: None
     for name in PLOTS:
         setattr(plots, name, lambda *_, **__: Figure())
     Figure.savefig = _save_a_pixel  # type: ignore[method-assign]
@@ -29,7 +29,7 @@ def leave_out_figures() -> None:
 def draw_figures() -> None:
     """From now on figures in this process are drawn, and reports written, as users have them."""
     run.conclude = CONCLUDE
-    run.write_page = seeds.write_page = WRITE_PAGE
+    run.write_page = seeds.write_page = conclusion.write_page = WRITE_PAGE
     for name, plot in PLOTS.items():
         setattr(plots, name, plot)
     Figure.savefig = SAVEFIG  # type: ignore[method-assign]

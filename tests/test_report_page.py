@@ -117,6 +117,7 @@ def test_the_axes_of_a_sweep_filter(browser: Page, tmp_path: Path) -> None:
     folder = sweep_folder(tmp_path)
     assert main([str(folder), "--out"]) == 0
     opened(browser, folder / "figures" / "report.html")
+    assert "system.penalty.weight\t1.00\t8" in browser.page.inner_text("main")  # the importance of the key
     lines = browser.page.locator("#trials polyline.on")
     assert lines.count() == 8
     box = browser.page.locator("#trials svg").bounding_box()

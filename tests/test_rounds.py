@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from drawing import WRITE_PAGE
 
 from toposampler.config import flatten, merge_overrides
 from toposampler.data import Dataset
 from toposampler.errors import UserError
 from toposampler.records import read_records
+from toposampler.training import conclusion
 from toposampler.training.checkpoint import checkpoint_name, read_checkpoint
 from toposampler.training.config import load_config
 from toposampler.tuning import driver as driver_module
@@ -188,7 +190,11 @@ def test_trials_in_one_program_are_what_they_are_alone(make_sweep: MakeSweep, lo
         assert results[0]["seeds"].keys() == results[1]["seeds"].keys() == {"0", "1"}
 
 
-def test_halving_compares_all_that_have_come_to_a_rung(make_sweep: MakeSweep, local: Local) -> None:
+def test_halving_compares_all_that_have_come_to_a_rung(
+    make_sweep: MakeSweep, local: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the sweep ends with its report."""
+    monkeypatch.setattr(conclusion, "write_page", WRITE_PAGE)
     found = play(make_sweep(scheduler={"name": "asha", "rungs": 3, "reduction": 3}, trials_per_worker=3))
     assert [(p.until, len(p.members)) for p in local.programs] == [(1, 3), (1, 3), (3, 1), (3, 1), (9, 1)]
     at_rung = [e.number for e in found.entries if e.steps == 1]
@@ -197,6 +203,9 @@ def test_halving_compares_all_that_have_come_to_a_rung(make_sweep: MakeSweep, lo
     ranked = sorted(first, key=lambda n: first[n])
     assert sorted(at_rung) == sorted(ranked[2:])
     assert [e.outcome for e in found.entries].count("stopped") == 5
+    *_, line = told(found)
+    assert line == f"report    {(found.sweep.folder / 'figures' / 'report.html').as_uri()}"
+    assert "The best 1 of 6 trials" in (found.sweep.folder / "figures" / "report.html").read_text()
 
 
 @pytest.mark.slow

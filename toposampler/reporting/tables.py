@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from toposampler.metrics.catalog import by_block, kind_of
+from toposampler.reporting.importance import importance
 from toposampler.reporting.intervals import interval
 from toposampler.reporting.runs import FinishedRun
 
@@ -134,6 +135,15 @@ def trials(run: FinishedRun) -> Iterator[str]:
     )
     yield f"<h3>The best {min(TRIALS, len(finished))} of {len(run.result['trials'])} trials</h3>"
     yield from table(("", *finished[0]["objectives"], *keys), rows)
+    explained = importance([one["values"] for one in finished], [one["objectives"][goal] for one in finished])
+    if explained:
+        yield "<h3>Importance of the keys</h3>"
+        yield (
+            f'<p class="note">The share of the variance of the ranks of {escape(goal)} that each key explains alone, '
+            "over trials trained to their ends. With few trials chance explains much.</p>"
+        )
+        shares = ((key, f"{share:.2f}", str(n)) for key, (share, n) in explained.items())
+        yield from table(("key", "share explained", "trials"), shares)
 
 
 def _short(value: object) -> str:

@@ -92,4 +92,5 @@ def write_page(folder: Path, result: Mapping[str, Any]) -> None:
     from toposampler.reporting.html import page
     from toposampler.reporting.runs import read_run
 
+    (folder / "figures").mkdir(exist_ok=True)
     write_atomically(folder / "figures" / "report.html", page([read_run(folder, folder.name, result)]))

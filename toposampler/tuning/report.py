@@ -13,6 +13,7 @@ from typing import Any
 from toposampler.config import to_yaml
 from toposampler.files import write_atomically
 from toposampler.tracking.champion import Verdict
+from toposampler.training import conclusion
 from toposampler.training.config import RunConfig
 from toposampler.tuning import engine
 from toposampler.tuning.champion import register
@@ -89,7 +90,10 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
             if sweep.config.register_model and (not races or (judgement and judgement.better)):
                 verdict = register(sweep, winner, recorder)
     report = SweepReport(sweep, entries, winner, front, comparison, verdict, judgement, figures)
-    write_atomically(sweep.folder / "result.json", json.dumps(result(report), indent=2))
+    content = result(report)
+    if winner is not None:
+        conclusion.write_page(sweep.folder, json.loads(json.dumps(content)))
+    write_atomically(sweep.folder / "result.json", json.dumps(content, indent=2))
     return report
 
 
@@ -238,6 +242,7 @@ def told(report: SweepReport) -> Iterator[str]:
         yield f"model     {report.verdict.told()}"
     yield f"figures   {', '.join(path.name for path in report.figures)} in {sweep.folder / 'figures'}"
     yield f"config    {sweep.folder / 'best.yaml'}"
+    yield f"report    {(sweep.folder / 'figures' / 'report.html').as_uri()}"
 
 
 def comparison_line(sweep: Sweep, comparison: Comparison) -> str:

@@ -30,6 +30,7 @@ from toposampler.evaluation.suite import Findings, Suite
 from toposampler.evaluation.table import generators, table, text, warnings
 from toposampler.metrics.catalog import KINDS, direction, is_detail, kind_of
 from toposampler.metrics.classifier import Classifier
+from toposampler.metrics.features import feature_metrics
 from toposampler.rejection.training import train_weights
 from toposampler.training import RunConfig, load_model, train
 
@@ -241,7 +242,7 @@ class TestResults:
 
 def test_every_metric_is_of_one_kind_and_every_kind_is_measured(classifier: Classifier) -> None:
     points = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
-    labels, names = torch.arange(60) % 2, {"acceptance_rate", "fid_30"}  # these need a sampler and Inception's weights
+    labels, names = torch.arange(60) % 2, {"acceptance_rate"}  # this needs a sampler
     ids, prior = torch.arange(30) % 2, torch.tensor([0.5, 0.5])
     plain = Dataset(points, labels, torch.tensor([0.5, 0.5]))
     for data in (LinesConfig(n=60).load(), GaussiansConfig(n=60).load(), plain):
@@ -251,6 +252,8 @@ def test_every_metric_is_of_one_kind_and_every_kind_is_measured(classifier: Clas
     names |= ImageMetrics(classifier).measure(half.x, ids, half)[0].keys()
     digits = torch.arange(60)[:, None] % 3 * torch.ones(3).long()
     names |= StackedMetrics(classifier).measure(greys(digits, 3).x, None, greys(digits, 3))[0].keys()
+    for network in ("inception", "dinov2"):  # whose weights are the user's
+        names |= feature_metrics(network, *torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))).keys()
     kinds = {name: [kind.name for kind in KINDS if kind.pattern.fullmatch(name)] for name in names}
     assert {name: found for name, found in kinds.items() if len(found) != 1} == {}
     assert {kind.name for kind in KINDS} == {found[0] for found in kinds.values()}

@@ -105,7 +105,7 @@ def test_resume_works_on_the_folder_that_is_named(script: ModuleType, tmp_path: 
         ("7", "7/x holds no run"),
         ("1.50", r"1\.50/x holds"),
         ("null", "null/x holds"),
-        ("s3://b", "output: remote storage"),
+        ("s3://b", "output: s3://b has to be s3://BUCKET/FOLDER"),
     ],
 )
 def test_an_output_is_the_text_that_was_typed(script: ModuleType, output: str, message: str) -> None:

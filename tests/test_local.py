@@ -60,7 +60,8 @@ def test_a_signal_saves_a_checkpoint_and_the_same_command_goes_on(make_config: M
     other = make_config("wgan_gp", name="other", **LONG)
 
     def stop_when_it_trains() -> None:
-        while not (run_folder(config) / "metrics.jsonl").exists():
+        events = run_folder(config) / "events.log"
+        while not (events.exists() and "at step" in events.read_text()):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toposampler.commands.usage import WIDTH
-from toposampler.training.config import RunConfig, as_known, run_folder, seeds_of
+from toposampler.training.config import RunConfig, as_known, run_address, seeds_of
 
 MAKERS = 12
 """generators that have a line, at most"""
@@ -33,9 +33,10 @@ def ending(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     yield f"model    {result['model']}"
     if recorded_on_mlflow(config):
         yield f"look     {where_to_look(config.tracking, Path(folder))}"
-    report = run_folder(config) / "figures" / "report.html"
-    if report.exists():
-        yield f"report   {report.as_uri()}"
+    if run_address(config) is not None:
+        yield f"report   {folder}/figures/report.html"
+    elif (report := Path(folder) / "figures" / "report.html").exists():
+        yield f"report   {report.absolute().as_uri()}"
 
 
 def in_words(result: dict[str, Any]) -> Iterator[str]:

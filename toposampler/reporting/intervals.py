@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+from toposampler.metrics.catalog import is_detail
+
 Z = 1.959964
 """of a normal distribution, two-sided 95 %"""
 SHARES = re.compile(r"off_manifold_[\d.]+|off_support_nn99|high_quality_3sd")
@@ -32,11 +34,14 @@ HEADLINE = (
     ("energy_distance_root",),
 )
 """the metrics that a run ends with: of each row the first that it has"""
+SPARE = ("sliced_wasserstein_2", "jsd_nats", "jsd_nats_nn1", "prior_tv", "coverage_k5")
+"""what takes the places of those that it has not, before any other"""
 
 
 def headline(metrics: dict[str, float]) -> list[str]:
     """The names of the six metrics of `HEADLINE` that there are; others take the places of those that there are not."""
     chosen = [next((name for name in row if name in metrics), None) for row in HEADLINE]
     named = [name for name in chosen if name is not None]
-    spare = ("sliced_wasserstein_2", "jsd_nats", "jsd_nats_nn1", "prior_tv", "coverage_k5")
-    return (named + [name for name in spare if name in metrics and name not in named])[: len(HEADLINE)]
+    spare = [name for name in SPARE if name in metrics]
+    spare += [name for name in metrics if name not in spare and not is_detail(name)]
+    return (named + [name for name in spare if name not in named])[: len(HEADLINE)]

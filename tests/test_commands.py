@@ -232,17 +232,18 @@ def test_a_result_ends_in_words_and_six_metrics_and_leaves_the_rest_to_its_file(
     config = make_config("dmgan_pl", tracking__enabled=False)
     lines = list(ending(config, result))
     assert lines[:2] == ["2 components", "warning: component 0 is missing"]
-    assert [line.split() for line in lines[2:10]] == [
+    assert [line.split() for line in lines[2:11]] == [
         ["generator", "component", "mass", "in", "it", "off", "data"],
         ["3", "1", "0.700", "100", "%", "2.5", "%"],
         ["score", "0.5", "better:", "less", "500", "real:", "0.04"],
         ["off_support_nn99", "0.02", "better:", "less", "95", "%:", "0.013", "to", "0.0307"],
         ["jsd_nats", "0.1", "better:", "less"],
+        ["fid_2000", "3", "better:", "less"],
         ["active_generators", "2"],
         ["generator_steps", "2,000"],
         ["seconds", "1.5"],
     ]
-    assert lines[10] == f"metrics  3 more in {run_folder(config) / 'result.json'}, and in the report"
+    assert lines[11] == f"metrics  2 more in {run_folder(config) / 'result.json'}, and in the report"
     assert lines[-1].startswith("model")
     report = run_folder(config) / "figures" / "report.html"
     report.parent.mkdir(parents=True)

@@ -77,7 +77,16 @@ def test_a_generator_on_two_components_and_one_that_is_missing(data: Dataset) ->
     assert "component 2 is missing" in verdict(findings)
     said = " / ".join(warnings(findings))
     assert "generator 0 is on two components: 0 with 59 % of its samples and 1 with 41 %" in said
-    assert "component 2 is missing: it has 10 % of the data, 0 % of samples" in said
+    assert "component 2 is missing: 10 % of the data, 0 % of samples" in said
+
+
+def test_components_of_one_fault_are_named_together(data: Dataset) -> None:
+    point = CENTERS[:1].expand(2000, -1)
+    collapsed = found(data, point, torch.zeros(2000, dtype=torch.int64), None)
+    assert "components 1 and 2 are missing" in verdict(collapsed)
+    said = [line for line in warnings(collapsed) if "missing" in line or "holes" in line]
+    assert said[0] == "components 1 and 2 are missing: 40 % of the data, 0 % of samples"
+    assert [line.split(":")[0] for line in said[1:]] == ["component 0 has holes"]
 
 
 def test_copies_holes_and_few_samples_are_warned_of(data: Dataset) -> None:

@@ -69,7 +69,7 @@ def _body(title: str, runs: Sequence[FinishedRun]) -> Iterator[str]:
 def _verdict(run: FinishedRun, named: bool) -> Iterator[str]:
     """What was trained, and what came of it."""
     config = run.config
-    what = f"{config.get('system.name', 'a sweep')} on {config.get('data.name', 'its data')}"
+    what = f"{config['system.name']} on {config['data.name']}" if "system.name" in config else "sweep"
     took = f"{run.generator_steps:,} generator steps" + (f", {run.seconds:,.0f} s" if run.seconds else "")
     name = f"<strong>{escape(run.label)}</strong>: " if named else ""
     yield f'<p class="what">{name}{escape(what)}, {took}</p>'

@@ -43,5 +43,5 @@ def headline(metrics: dict[str, float]) -> list[str]:
     chosen = [next((name for name in row if name in metrics), None) for row in HEADLINE]
     named = [name for name in chosen if name is not None]
     spare = [name for name in SPARE if name in metrics]
-    spare += [name for name in metrics if name not in spare and not is_detail(name)]
+    spare += [name for name in metrics if name not in (*spare, "active_generators") and not is_detail(name)]
     return (named + [name for name in spare if name not in named])[: len(HEADLINE)]

@@ -60,7 +60,7 @@ def verdict(found: Findings) -> str:
     """What came of the run, in one sentence."""
     parts = [_on_components(found)]
     if missing := _missing(found):
-        parts.append(f"component{'s'[: len(missing) > 1]} {listed(missing)} {'are' if missing[1:] else 'is'} missing")
+        parts.append(f"{_named(missing, 'is', 'are')} missing")
     if found.between is not None and len(found.components) > 1:
         share = sum(of.share for of in found.between)
         parts.append(f"{percent(share)} of the samples between them" if share else "nothing between them")
@@ -69,6 +69,11 @@ def verdict(found: Findings) -> str:
     if (error := weights_error(found)) is not None:
         parts.append(f"weights right within {number(error)}")
     return "; ".join(parts)
+
+
+def _named(components: Sequence[int], one: str, more: str) -> str:
+    """`component 3 is`, or `components 3 and 4 are`."""
+    return f"components {listed(components)} {more}" if len(components) > 1 else f"component {components[0]} {one}"
 
 
 def weights_error(found: Findings) -> float | None:
@@ -116,14 +121,16 @@ def warnings(found: Findings, records: Sequence[Record] = (), n_data: int | None
                 f"generator {maker.id} is on two components: {maker.component} with {percent(maker.purity)} of its "
                 f"samples and {maker.other} with {percent(maker.in_other)}; more generators may part them"
             )
-    for m in _missing(found):
-        mass = percent(found.components[m].mass)
-        yield f"component {m} is missing: it has {mass} of the data, {percent(found.components[m].samples)} of samples"
-    missing = set(_missing(found))
-    for m, component in enumerate(found.components):
-        if component.mass > 0 and component.covered < HOLE and m not in missing:
-            place = f"component {m}" if len(found.components) > 1 else "the data"
-            yield f"{place} has holes: only {percent(component.covered)} of its points have a sample near"
+    missing = _missing(found)
+    if missing:
+        mass, samples = (percent(sum(getattr(found.components[m], of) for m in missing)) for of in ("mass", "samples"))
+        yield f"{_named(missing, 'is', 'are')} missing: {mass} of the data, {samples} of samples"
+    holes = [m for m, of in enumerate(found.components) if of.mass > 0 and of.covered < HOLE and m not in missing]
+    if holes:
+        least = percent(min(found.components[m].covered for m in holes))
+        place = _named(holes, "has", "have") if len(found.components) > 1 else "the data has"
+        of_the_least = "of its points" if len(holes) == 1 else "of the points of one"
+        yield f"{place} holes: only {least} {of_the_least} have a sample near"
     for of in (found.between or ())[:SHOWN]:
         if of.share < BETWEEN:
             continue

@@ -1,8 +1,8 @@
 """Trials that are trained as one program: which can be, and one round of it, in one process.
 
 Settings that differ only in what the members of a population may differ in (`toposampler.training.population`) step
-together, each with all its seeds. A program is trained to a step at which trials are compared; who goes on from there,
-and with whom, is decided outside. A trial has the folder, the records and the result that it has alone.
+together, each with all its seeds. A program is trained to a step at which trials are compared; which continue from
+there, and together with which, is decided outside. A trial has the folder, the records and the result that it has alone.
 """
 
 from __future__ import annotations

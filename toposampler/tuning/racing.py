@@ -47,7 +47,7 @@ def paired(a: Sequence[float] | Array, b: Sequence[float] | Array, confidence: f
 
 
 def survivors(scores: Array, base: int, reduction: int, confidence: float) -> list[int]:
-    """The settings (indices, in order) that go on from a rung.
+    """The settings (indices, in order) that continue from a rung.
 
     The S / `reduction` best means (rounded up) go on, without those whose difference to the best mean has an interval
     above 0. The base always goes on, and so does the best of the others: there is something to compare at the end.

@@ -50,7 +50,7 @@ class Lead(Protocol):
         ...
 
     def moved(self, name: str, values: Values) -> None:
-        """A trial goes on with other `values`."""
+        """A trial continues with other `values`."""
         ...
 
     def ended(self, name: str, failure: str | None) -> None:
@@ -139,7 +139,7 @@ class Rounds:
         self._lead.ended(name, failure)
 
     def _compare(self, until: int) -> None:
-        """Decide which trials go on from the rung `until`, and with what."""
+        """Decide which trials continue from the rung `until`, and with what."""
         match self._sweep.config.scheduler:
             case ASHA(reduction=reduction):
                 scores = self._recorded(until, f"eval/{self._sweep.metric}")

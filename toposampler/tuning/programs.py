@@ -2,7 +2,8 @@
 
 Settings that differ only in what the members of a population may differ in (`toposampler.training.population`) step
 together, each with all its seeds. A program is trained to a step at which trials are compared; which continue from
-there, and together with which, is decided outside. A trial has the folder, the records and the result that it has alone.
+there, and together with which, is decided outside. A trial has the folder, the records and the result that it has
+alone.
 """
 
 from __future__ import annotations

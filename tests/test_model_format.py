@@ -100,6 +100,13 @@ def test_the_picture_shows_samples(run: Path, tmp_path: Path) -> None:
         assert np.asarray(image.convert("L")).std() > 1
 
 
+def test_the_same_model_is_written_to_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    """A registry tells by them whether it has a model already."""
+    for i in range(8):
+        save_model(run, tmp_path / str(i), "CC-BY-4.0")
+    assert len({(tmp_path / str(i) / "model.json").read_bytes() for i in range(8)}) == 1
+
+
 def test_the_manifest_says_where_the_model_comes_from(run: Path, model: Path) -> None:
     manifest = json.loads((model / "model.json").read_text())
     data = read_checkpoint(checkpoints(run / "checkpoints")[-1])["data"]

@@ -165,8 +165,11 @@ def read_directory(folder: Path) -> tuple[Weights, Manifest]:
 
 
 def _about(weights: Weights) -> dict[str, str]:
-    """The metadata of `weights.safetensors`: what the manifest of schema 2 has no field for."""
-    return {"format": "pt"} | ({} if weights.samples is None else {SAMPLE_COUNT: str(weights.samples)})
+    """The metadata of `weights.safetensors`: what the manifest of schema 2 has no field for.
+
+    One entry: safetensors writes several in an order of chance, and equal models would differ in their SHA-256.
+    """
+    return {"format": "pt"} if weights.samples is None else {SAMPLE_COUNT: str(weights.samples)}
 
 
 def _samples(content: bytes) -> int | None:

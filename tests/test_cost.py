@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from image_sets import as_folder
 
+from toposampler.config import validate
 from toposampler.data import Dataset
 from toposampler.training import RunConfig, cost
+from toposampler.training.loop import Loop
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -47,6 +50,23 @@ def test_time_grows_in_a_straight_line_with_the_batch(
     assert found.images_per_s == pytest.approx(2 * 64 / 0.74)
 
 
+def test_long_iterations_are_not_repeated(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One iteration of 4 samples that take 3 seconds: 64 take 16 times as long."""
+    now, batches = [0.0], []
+
+    def iteration(loop: Loop) -> None:
+        batches.append(loop.config.batch_size)
+        now[0] += 0.75 * loop.config.batch_size
+
+    monkeypatch.setattr(cost.Loop, "iteration", iteration)
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: now[0])
+    config = make_config("wgan_gp", training__generator_steps=100, training__batch_size=64, training__batch_growth=1)
+    dataset = config.data.load()
+    found = cost.measured(config, dataset, config.system.prepare(dataset))
+    assert batches == [4]
+    assert found.seconds == pytest.approx(100 * 16 * 3)
+
+
 def test_packs_and_bars_are_measured_whole(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
     monkeypatch.setattr(cost, "_seconds_of_an_iteration", lambda *arguments: asked.append(arguments[-1]) or 1.0)
@@ -80,3 +100,16 @@ def test_figures_of_a_gpu_are_quoted_and_not_made_up(make_config: MakeConfig) ->
 def test_nothing_is_compiled_for_an_estimate(system: str, make_config: MakeConfig) -> None:
     (said,) = words(make_config(system))
     assert "not estimated: trees of a topological loss are compiled first" in said
+
+
+def test_images_that_are_read_as_they_are_needed_cost_what_those_in_memory_do(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    root = as_folder(tmp_path / "set")
+    small = {"generator_width": 2, "critic_width": 2}
+    content = make_config("wgan_gp").model_dump(mode="json")
+    data = {"name": "folder", "path": str(root), "size": 8, "cache": "none", "store": str(tmp_path), "subset": 20}
+    config = validate(RunConfig, content | {"data": data, "system": content["system"] | small})
+    said = words(config)
+    assert said[0].startswith("about 0:0")
+    assert said[2:] == ["on 20 images that are in memory; data.workers threads read the others meanwhile"]

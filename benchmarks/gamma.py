@@ -1,11 +1,11 @@
 """What too small and too large a gamma look like: R3GAN on faces and bedrooms, with several weights of its penalties.
 
-    python benchmarks/gamma.py [--gammas 0.001 0.1 10] [--steps 1000] [--side 16] [--width 16] [--data FOLDER]
+    python benchmarks/gamma.py [--gammas 0.001 0.3 100 10000] [--steps 1500] [--side 16] [--width 16] [--data FOLDER]
 
 FOLDER (default `data`) is that of `benchmarks/images.py`. Every run has the same seed, networks, data and number of
 images; gamma is constant. `--out` (default `docs/gamma.png`) gets a row of samples for each gamma, and below them the
-critic's loss of pairs and the mean squared slope at real images against images seen; the last values are printed. The
-runs are kept in `--output`, and read from there by the next call.
+critic's loss of pairs and the mean squared slope at real images against images seen; the last values are printed,
+beside metrics. The runs are kept in `--output`, and read from there by the next call.
 """
 
 from __future__ import annotations
@@ -15,16 +15,20 @@ import math
 from pathlib import Path
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 from photographs import faces_and_bedrooms
+from torch.nn import functional as F
 
 from runs import trained
 from toposampler.config import validate
+from toposampler.plots.style import colour, new_figure
 from toposampler.records import Record, read_records
 from toposampler.training import RunConfig, load_model
 from toposampler.training.config import run_folder
 
 BATCH, SHOWN, SEED = 32, 12, 0
+METRICS = ("energy_distance_root", "coverage_k5", "mass_tv_nn1")
 MEAN_OF = 10
 """records that a printed value is the mean of"""
 
@@ -61,16 +65,14 @@ def curves(records: list[Record], gamma: float) -> tuple[list[int], list[float],
 
 def figure_of(runs: dict[float, RunConfig], title: str) -> Figure:
     """Samples of each gamma, and the two curves; the last values are printed."""
-    from toposampler.plots.images import _canvas
-    from toposampler.plots.style import colour, new_figure
-
     figure = new_figure(9, 1 + 0.72 * len(runs) + 2.4, title)
     pictures, below = figure.subfigures(2, 1, height_ratios=[0.72 * len(runs), 2.4])
     rows = pictures.subplots(len(runs), 1, squeeze=False)[:, 0]
     pairs, slopes = below.subplots(1, 2)
     for k, (gamma, config) in enumerate(runs.items()):
         images = load_model(run_folder(config)).sample(SHOWN, seed=SEED)[0]
-        rows[k].imshow(_canvas([images])[1].numpy(), interpolation="nearest")
+        strip = torch.cat(list(F.pad(images, (0, 2), value=1.0)), dim=2)
+        rows[k].imshow((strip.clamp(-1, 1).permute(1, 2, 0).numpy() + 1) / 2, interpolation="nearest")
         rows[k].set_yticks([(images.shape[2] - 1) / 2], [f"gamma {gamma:g}"])
         rows[k].set_xticks([])
         rows[k].tick_params(length=0)
@@ -82,7 +84,7 @@ def figure_of(runs: dict[float, RunConfig], title: str) -> Figure:
         print(f"gamma {gamma:g}: {seen[-1]:,} images, pairs {last[0]:.3f}, squared slope {last[1]:.3g}")
     pairs.axhline(math.log(2), color="0.6", linestyle=":", label="ln 2")
     pairs.set(xlabel="images seen", ylabel="critic/pairs")
-    pairs.legend(title="gamma", fontsize=8)
+    pairs.legend(title="gamma", fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     slopes.set(xlabel="images seen", ylabel="mean squared slope at real images", yscale="log")
     return figure
 
@@ -90,8 +92,8 @@ def figure_of(runs: dict[float, RunConfig], title: str) -> Figure:
 def main() -> None:
     """Train what is not trained yet, and draw."""
     line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    line.add_argument("--gammas", type=float, nargs="+", default=[0.001, 0.1, 10.0])
-    line.add_argument("--steps", type=int, default=1000)
+    line.add_argument("--gammas", type=float, nargs="+", default=[0.001, 0.3, 100.0, 10_000.0])
+    line.add_argument("--steps", type=int, default=1500)
     line.add_argument("--side", type=int, default=16)
     line.add_argument("--width", type=int, default=16)
     line.add_argument("--data", type=Path, default=Path("data"))
@@ -102,7 +104,8 @@ def main() -> None:
     runs = {gamma: run_of(gamma, folder, given) for gamma in given.gammas}
     for gamma, config in runs.items():
         result = trained(config)
-        print(f"gamma {gamma:g}: {result['seconds']:.0f} seconds of one thread", flush=True)
+        told = ", ".join(f"{name} {result['metrics'][name]:.3g}" for name in METRICS)
+        print(f"gamma {gamma:g}: {result['seconds']:.0f} seconds of one thread, {told}", flush=True)
     title = f"R3GAN, {given.side} x {given.side} pixels, width {given.width}, {given.steps * BATCH:,} images"
     figure_of(runs, title).savefig(given.out)
 

@@ -35,7 +35,6 @@ from typing import Any
 
 import torch
 from matplotlib.figure import Figure
-from operations import share_of_peak
 from photographs import faces_and_bedrooms
 
 from toposampler.config import validate
@@ -47,6 +46,7 @@ from toposampler.records import read_records
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.checkpoint import newest_checkpoint
 from toposampler.training.config import run_folder
+from toposampler.training.operations import share_of_peak
 
 UNFINISHED = 75
 """exit code while a run has more to train: EX_TEMPFAIL, as of `toposampler train`"""
@@ -150,7 +150,7 @@ def row(config: RunConfig, shape: tuple[int, ...], hardware: str) -> dict[str, A
         "images_seen": steps * n,
         "images_per_s": speed,
         "minutes": seconds / 60,
-        "share_of_bf16_peak": share_of_peak(config, shape, speed, hardware),
+        "share_of_bf16_peak": share_of_peak(config.system.build(shape), speed, hardware),
         "curve": [
             {"images": r.step * n} | {k: v for k, v in r.metrics.items() if k.startswith("eval/")}
             for r in records

@@ -14,6 +14,7 @@ from toposampler.config import validate
 from toposampler.data import Dataset
 from toposampler.training import RunConfig, cost
 from toposampler.training.loop import Loop
+from toposampler.training.operations import operations
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -94,6 +95,22 @@ def test_figures_of_a_gpu_are_quoted_and_not_made_up(make_config: MakeConfig) ->
     assert said[0] == f"measured on {cost.GPU}"
     assert "dmgan_pl, K = 10, batch 64: 78.8 iterations/s, 5,043 images/s a critic step" in said
     assert words(config, Dataset(torch.zeros(8, 3, 32, 32))) == ["no figures of a GPU for samples of 3 x 32 x 32"]
+
+
+def test_operations_of_a_gpu_s_run_by_hand(make_config: MakeConfig) -> None:
+    """Perceptrons 2-128-64-2 and 2-64-128, and a head of one score; two critic steps a generator step."""
+    keys = {"system__latent__dim": 2, "system__generator_network": "mlp", "system__critic_network": "mlp"}
+    config = make_config("r3gan", cluster__use_gpu=True, training__batch_growth=4, **keys)
+    generator = 2 * (2 * 128 + 128 * 64 + 64 * 2)
+    critic = 2 * (2 * 64 + 64 * 128 + 128 * 1)
+    each = generator + 12 * critic + (3 * generator + 4 * critic) / 2
+    dataset = config.data.load()
+    assert operations(config.system.prepare(dataset).build(dataset.shape), 2) == each
+    total = each * 8 * 20 * 2 * (0.75 + 0.25 * 4)
+    assert words(config)[-1] == (
+        f"arithmetic, not measured: {each / 1e9:.3g} GFLOP for each real sample, {total / 1e15:.3g} PFLOP for the run, "
+        "which is 0:00:00 at 100 TFLOP/s"
+    )
 
 
 @pytest.mark.parametrize("system", ["topo_dmgan", "toposampler"])

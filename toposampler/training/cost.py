@@ -20,6 +20,7 @@ from toposampler.systems import Prepared
 from toposampler.training.config import RunConfig
 from toposampler.training.loop import Loop
 from toposampler.training.networks import given_or_named
+from toposampler.training.operations import is_counted, operations
 from toposampler.training.placement import Placement
 
 SMALL, LARGE = 4, 16
@@ -42,6 +43,10 @@ ON_GPU: tuple[tuple[tuple[int, ...], str, int, float], ...] = (
     ((3, 64, 64), "dmgan_pl, K = 20, width 32", 32, 13.8),
 )
 """measured there: shape of a sample, system, batch size, iterations a second"""
+
+
+TFLOPS = 100
+"""speed, in 1e12 operations a second, for which the arithmetic of a GPU is done: a tenth of the bf16 peak of an H100"""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,21 @@ def _seconds_of_an_iteration(config: RunConfig, dataset: Dataset, prepared: Prep
     return min(times[1:] or times)
 
 
+def _arithmetic(config: RunConfig, dataset: Dataset, prepared: Prepared) -> str:
+    """The operations of a run, and how long they are at `TFLOPS`."""
+    training = config.training
+    _, networks = given_or_named(config, None)
+    with torch.random.fork_rng(devices=()):
+        each = operations(prepared.build(dataset.shape, networks), training.critic_steps)
+    share = training.batch_growth_from if training.batch_growth > 1 else 1.0
+    batches = training.generator_steps * training.critic_steps * (share + (1 - share) * training.batch_growth)
+    total = each * batches * training.batch_size
+    return (
+        f"arithmetic, not measured: {each / 1e9:,.3g} GFLOP for each real sample, {total / 1e15:,.3g} PFLOP for the "
+        f"run, which is {timedelta(seconds=round(total / (TFLOPS * 1e12)))} at {TFLOPS} TFLOP/s"
+    )
+
+
 def told(config: RunConfig, dataset: Dataset, prepared: Prepared) -> Iterator[str]:
     """The cost of a run in words, and where it was measured."""
     if config.cluster.use_gpu:
@@ -105,6 +125,8 @@ def told(config: RunConfig, dataset: Dataset, prepared: Prepared) -> Iterator[st
         for _, system, batch, iterations in rows:
             speed = iterations * batch
             yield f"{system}, batch {batch}: {iterations:g} iterations/s, {speed:,.0f} images/s a critic step"
+        if is_counted(config.system):
+            yield _arithmetic(config, dataset, prepared)
         return
     if has_key(config.system, "topology_weight"):
         yield "not estimated: trees of a topological loss are compiled first, which takes longer than this look"

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -130,7 +130,8 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         R = D if is_whitened(dataset.shape) else min(dim, D)
         frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
         start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | {"masses": partition.masses}
-        decided = {"n_generators": len(partition.masses), "latent.dim": dim, "iterations": frames.iterations}
+        decided: dict[str, Any] = {"n_generators": len(partition.masses), "latent.dim": dim}
+        decided["iterations"] = frames.iterations
         report = partition.report()
         bends = torch.full((len(partition.masses),), float(self.game != "never"))
         if self.game == "auto":

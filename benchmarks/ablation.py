@@ -88,10 +88,10 @@ def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Tensor]:
 
 
 def section(data: str) -> ComponentGANConfig:
-    """The preset of all points, or of images, which have no gap."""
+    """The preset of all points, or of images, which have no gap; the game is played for all components."""
     if data == "digits":
         return ComponentGANConfig(n_generators=20, latent={"kind": "normal", "dim": 16})  # type: ignore[arg-type]
-    return ComponentGANConfig(critic_width=128)
+    return ComponentGANConfig(critic_width=128, game="always")
 
 
 def with_start(prepared: Prepared, start: str, x: Tensor) -> Prepared:

@@ -285,7 +285,7 @@ def run(task: Task) -> dict[str, Any]:
         return _failed(task, str(error))
     dataset = config.data.load()
     system = config.system.prepare(dataset).build(dataset.shape)
-    sampled = system.players()["generator"].modules
+    sampled, plays = system.players()["generator"].modules, system.schedule(0, config.training.critic_steps)
     row |= {
         "K": system.K,
         "parameters": sum(p.numel() for name in system.averaged for p in sampled[name].parameters()),
@@ -294,7 +294,7 @@ def run(task: Task) -> dict[str, Any]:
         "critic_steps": config.training.critic_steps,
         "seconds": result["seconds"],
         "together": result.get("together", 1),
-        "samples_seen": task.budget or TARGETS[task.data].budget,
+        "samples_seen": task.budget or TARGETS[task.data].budget if plays else 0,
         "active_generators": result["active_generators"],
         **_solved(run_folder(config), result["metrics"]),
     }

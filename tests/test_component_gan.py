@@ -249,3 +249,79 @@ def test_a_start_that_was_made_before_is_the_same(make_config: MakeConfig) -> No
     (batch, *_), _ = loop._draw(3)
     without = {name: x for name, x in batch.noise.items() if name != "start"}
     assert torch.equal(loop.system.generate(batch.noise), loop.system.generate(without))
+
+
+def test_every_generator_with_a_share_of_the_data_counts_as_active(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A counted share of .5 % is no remnant of learning: Wilson's interval leaves 0 out."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=(3980, 2)), rng.normal(size=(20, 2)) + 60]).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    result = train(make_config(NAME, data=own(tmp_path)))
+    assert result is not None
+    low = [low for low, _ in result["components"]["masses_95"]]
+    assert min(result["prior"]) == pytest.approx(0.005)
+    assert min(low) > 0
+    assert result["active_generators"] == result["metrics"]["active_generators"] == 2
+    save_model(tmp_path / "run", tmp_path / "model")
+    assert "2 of 2 generators are active" in (tmp_path / "model" / "README.md").read_text()
+    assert load_model(tmp_path / "run").system.least_active == 0
+    assert make_loop(make_config("dmgan_pl")).system.least_active == 0.01  # a learned prior leaves some to the others
+
+
+def test_nothing_is_trained_where_the_starts_are_like_held_out_data(make_config: MakeConfig, tmp_path: Path) -> None:
+    """Segments, whose starts fit: the game would only move them."""
+    many = {"data__n": 2000}
+    result = train(make_config(NAME, **many))
+    assert result is not None
+    assert (
+        result["components"]["in_words"][2]
+        == "start    no game: samples of all 4 starts are like held-out data (within 0.05)"
+    )
+    model = load_model(tmp_path / "run")
+    assert model.config.system.game == "never"
+    assert not model.system.bends.any()
+    assert result["metrics"]["off_manifold_0.05"] == 0
+    played = make_loop(make_config(NAME, system__game="always", **many))
+    kept = make_loop(make_config(NAME, **many))
+    before = [parameters(loop).clone() for loop in (played, kept)]
+    for loop in (played, kept):
+        loop.iteration()
+        assert loop.step == 1
+    moved = [(parameters(loop) - x).abs().max() > 0 for loop, x in zip((played, kept), before, strict=True)]
+    assert moved == [True, False]
+
+
+def test_seeds_of_kept_starts_step_together(make_config: MakeConfig) -> None:
+    result = train(make_config(NAME, system__game="never", seeds=[3, 4]))
+    assert result is not None
+    assert result["members"].keys() == {"3", "4"}
+    assert result["spread"]["sliced_wasserstein_2"]["max"] > 0
+
+
+def test_the_game_bends_the_components_alone_whose_start_is_off(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A normal component is kept; a crescent, fitted by one iteration along its axes, is bent."""
+    rng = np.random.default_rng(0)
+    angle = np.pi * rng.random(600)
+    crescent = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.03 * rng.normal(size=(600, 2))
+    np.save(tmp_path / "x.npy", np.concatenate([crescent, 40 + rng.normal(size=(600, 2))]).astype(np.float32))
+    config = make_config(NAME, data=own(tmp_path), system__iterations=1)
+    loop = make_loop(config)
+    assert loop.system.config.game == "auto"
+    of_crescent = int(loop.system.frames.mean[:, 0].argmin())
+    assert loop.system.bends.tolist() == [float(k == of_crescent) for k in range(2)]
+    ids = torch.arange(2).repeat_interleave(50)
+    z = torch.randn(100, loop.system.latent.dim, generator=torch.Generator().manual_seed(0))
+    before = loop.system.generate({"z": z, "c": ids}).detach()
+    for _ in range(3):
+        loop.iteration()
+    moved = (loop.system.generate({"z": z, "c": ids}) - before).abs().amax(dim=1)
+    assert (moved[ids == of_crescent] > 0).all()
+    assert (moved[ids != of_crescent] == 0).all()
+
+
+def test_few_samples_cannot_tell_so_the_game_is_played(make_config: MakeConfig) -> None:
+    config = make_config(NAME)  # 50 samples a segment, 25 of them unseen
+    prepared = config.system.prepare(config.data.load())
+    assert prepared.decided["game"] == "always"
+    assert prepared.report is not None
+    assert prepared.report["in_words"][2].endswith("the game bends the others: 4 have too few samples to tell")

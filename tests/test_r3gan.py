@@ -210,6 +210,8 @@ def test_a_start_of_networks_alone_is_for_images(make_config: MakeConfig) -> Non
     config = make_config("component_gan", system__fitted_start=False)
     with pytest.raises(UserError, match=r"system\.fitted_start false is for images, .* shape \(2,\)"):
         check(config)
+    with pytest.raises(UserError, match="game never keeps the fitted start, and fitted_start is false"):
+        make_config("component_gan", system__fitted_start=False, system__game="never")
 
 
 def test_several_generators_on_a_shared_trunk_learn_bases_of_their_own(make_config: MakeConfig) -> None:

@@ -60,6 +60,8 @@ class Sampled:
     """(K,): how the generators are drawn; None for a single one, and where a sampler rejects c with z"""
     acceptance_rate: float | None
     """share of the proposals that the rejection sampler kept; None without one"""
+    least_active: float | None = None
+    """share of the prior above which a generator is active: see `System.least_active`"""
 
 
 class Weights(NamedTuple):
@@ -136,7 +138,7 @@ class Evaluator:
         if who.place is None:
             return task, self._suite.of_data(others, real, seed)
         drawn = sampled(who, self.job.n, seed)
-        findings = self._suite.of_samples(drawn.samples, drawn.ids, drawn.prior, real, seed)
+        findings = self._suite.of_samples(drawn.samples, drawn.ids, drawn.prior, real, seed, drawn.least_active)
         if drawn.acceptance_rate is not None:
             findings.metrics["acceptance_rate"] = drawn.acceptance_rate
         return task, findings
@@ -154,7 +156,7 @@ def sampled(subject: Subject, n: int, seed: int) -> Sampled:
         prior = prior if sampler.keeps_prior else None
     if not torch.isfinite(samples).all():
         raise UserError(f"{subject.place}: its samples are not finite")
-    return Sampled(samples.to(model.dtype), ids, prior, rate)
+    return Sampled(samples.to(model.dtype), ids, prior, rate, model.system.least_active)
 
 
 @lru_cache(maxsize=8)

@@ -54,19 +54,35 @@ class Suite:
         self._train, self._images, self._networks = _distinct(dataset.x.flatten(1)), images, networks
         self._of_real = {own.name: lru_cache(maxsize=1)(own.features) for own in networks}  # for all subjects of a draw
 
-    def of_samples(self, samples: Tensor, ids: Tensor, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
+    def of_samples(
+        self,
+        samples: Tensor,
+        ids: Tensor,
+        prior: Tensor | None,
+        real: Dataset,
+        seed: int,
+        least_active: float | None = None,
+    ) -> Findings:
         """Samples (n, *shape), in the user's units and any order, and the generators (n,) that made them, against the n
         points of `real`."""
         order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(seed))  # some look at the first
-        return self._find(samples[order], ids[order], prior, real, seed)
+        return self._find(samples[order], ids[order], prior, real, seed, least_active)
 
     def of_data(self, others: Dataset, real: Dataset, seed: int) -> Findings:
         """The n points of `others`, which are none of `real`, as if they were samples of a model."""
         return self._find(others.to_units(others.x), None, None, real, seed)
 
-    def _find(self, samples: Tensor, ids: Tensor | None, prior: Tensor | None, real: Dataset, seed: int) -> Findings:
+    def _find(
+        self,
+        samples: Tensor,
+        ids: Tensor | None,
+        prior: Tensor | None,
+        real: Dataset,
+        seed: int,
+        least_active: float | None = None,
+    ) -> Findings:
         """`ids` None: the samples are training points themselves."""
-        metrics = evaluate(real, samples, ids, prior, seed, max_real=len(samples))
+        metrics = evaluate(real, samples, ids, prior, seed, len(samples), least_active)
         samples = real.from_units(samples)
         x, y = samples.flatten(1), real.x.flatten(1)
         m = min(len(x), N_ASSIGNED)

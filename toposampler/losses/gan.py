@@ -13,13 +13,25 @@ from toposampler.losses.reduction import Terms, expectation
 
 
 def critic_terms(
-    real: Tensor, fake: Tensor, real_weights: Tensor | None = None, fake_weights: Tensor | None = None
+    real: Tensor,
+    fake: Tensor,
+    real_weights: Tensor | None = None,
+    fake_weights: Tensor | None = None,
+    real_labels: Tensor | None = None,
+    fake_labels: Tensor | None = None,
 ) -> Terms:
-    """-E_real ln s(D) - E_fake ln(1 - s(D)), s the logistic function (Goodfellow et al. 2014, arXiv 1406.2661)."""
-    return {
-        "real": expectation(F.softplus(-real), real_weights),
-        "fake": expectation(F.softplus(fake), fake_weights),
-    }
+    """-E_real ln s(D) - E_fake ln(1 - s(D)), s the logistic function (Goodfellow et al. 2014, arXiv 1406.2661).
+
+    With `real_labels` (n,) or `fake_labels` (m,) in [0, 1] in place of 1 and 0: `cross_entropies` of each.
+    """
+    of_real = F.softplus(-real) if real_labels is None else cross_entropies(real, real_labels)
+    of_fake = F.softplus(fake) if fake_labels is None else cross_entropies(fake, fake_labels)
+    return {"real": expectation(of_real, real_weights), "fake": expectation(of_fake, fake_weights)}
+
+
+def cross_entropies(scores: Tensor, labels: Tensor) -> Tensor:
+    """-t ln s(D) - (1 - t) ln(1 - s(D)) of scores (n,) and labels t (n,) in [0, 1], as (n,)."""
+    return labels * F.softplus(-scores) + (1 - labels) * F.softplus(scores)
 
 
 def generator_loss(fake: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -71,7 +71,12 @@ def _kinds() -> Iterator[Kind]:
         yield Kind(f"mode_mass{suffix}_{{k}}", None, "share of samples in a component", None)
     yield Kind("prior_tv", "less", "total variation of the learned prior, by component", block)
     yield Kind("prior_error_max", "less", "largest error of the learned prior, by component", block)
-    yield Kind("active_generators", None, "generators with more than 1 % of the prior (of K > 50: than 1 / 2K)", block)
+    yield Kind(
+        "active_generators",
+        None,
+        "generators above 1 % of a learned prior (K > 50: 1 / 2K), or of a counted share",
+        block,
+    )
     block = "distances"
     yield Kind("energy_distance_root", "less", "root of the energy distance", block)
     yield Kind("sliced_wasserstein_2", "less", "sliced 2-Wasserstein distance", block)

@@ -61,9 +61,10 @@ def evaluate(
     prior: Tensor | None,
     seed: int,
     max_real: int = 10_000,
+    least_active: float | None = None,
 ) -> dict[str, float]:
     """The metrics that `evaluation` finds, by name; its arguments and errors."""
-    return evaluation(dataset, samples, generator_ids, prior, seed, max_real).metrics
+    return evaluation(dataset, samples, generator_ids, prior, seed, max_real, least_active).metrics
 
 
 def evaluation(
@@ -73,13 +74,15 @@ def evaluation(
     prior: Tensor | None,
     seed: int,
     max_real: int = 10_000,
+    least_active: float | None = None,
 ) -> Evaluation:
     """How well `samples` (n, *shape), in the user's units, match `dataset`: each metric by its name, the protocol.
 
     Distances are in the user's units. What has no unit (neighbours, components, coverage) is measured, where the data
     were standardised, on standardised points, in which every column counts as much.
     generator_ids (n,) and prior (K,) are judged where the system has them. Samples are compared with at most
-    `max_real` real points, chosen by `seed`. What the data cannot tell is absent from the result.
+    `max_real` real points, chosen by `seed`. Generators count as active above `least_active` of the prior, by default
+    `metrics.masses.least_active`. What the data cannot tell is absent from the result.
     Raises ValueError if a sample is not finite.
     """
     x = dataset.from_units(samples).flatten(1)
@@ -126,7 +129,7 @@ def evaluation(
             scores["prior_tv"] = prior_total_variation(learned, weights)
             scores["prior_error_max"] = float((learned - weights).abs().max())
     if prior is not None:
-        scores["active_generators"] = float(active_generators(prior))
+        scores["active_generators"] = float(active_generators(prior, least_active))
     told_apart = not attribution or len(real) >= LEAST_REAL
     scores |= {"score": score(scores)} if told_apart else {}
     labels = None if dataset.labels is None else dataset.labels[chosen]

@@ -17,10 +17,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, flatten, merge_overrides, validate
+from toposampler.config import OptimiserConfig, Section, flatten, merge_overrides, validate
 from toposampler.data.base import Dataset
 from toposampler.keys import may, may_branch
 from toposampler.losses.reduction import Terms
+from toposampler.metrics.masses import least_active
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
@@ -127,6 +128,19 @@ class SystemConfig(BurnInConfig):
     generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
     critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _labels_are_of_logistic_games(cls, content: Any) -> Any:
+        """Labels are keys of a section `adversarial`; of other games the key names the game, or is not there."""
+        given = content.get("adversarial") if isinstance(content, Mapping) else None
+        field = cls.model_fields.get("adversarial")
+        if isinstance(given, Mapping) and (field is None or not isinstance(field.default, Section)):
+            raise ValueError(
+                f"adversarial.{next(iter(given), 'label_noise')}: the critic of {cls.model_fields['name'].default} has "
+                "no labels; systems with a logistic game have: bigan, deligan, infogan, mdgan, mgan, pacgan, veegan"
+            )
+        return content
+
     @property
     def K(self) -> int:
         """The number of generators."""
@@ -156,6 +170,11 @@ class SystemConfig(BurnInConfig):
     def n_directions(self) -> int:
         """How many random directions in the space of samples the losses take for each row of a batch."""
         return 0
+
+    @property
+    def label_noise(self) -> float:
+        """The probability with which the critic's label of a sample is exchanged: of logistic games (`labels.py`)."""
+        return 0.0
 
     @property
     def least_batch(self) -> int:
@@ -312,7 +331,8 @@ class System(nn.Module, ABC):
         """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
 
         By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
-        all on one more batch. A page may declare another schedule; every worker must get the same.
+        all on one more batch. A page may declare another schedule; every worker must get the same. Where it is empty
+        nothing is drawn and no player moves.
         """
         critic, *others = self._player_names
         moves = [Move(critic, batch) for batch in range(critic_steps)]
@@ -332,10 +352,12 @@ class System(nn.Module, ABC):
         Latents `z` (..., d), generator ids `c`, the places `epsilon` in [0, 1] of the gradient penalty, and, where c is
         not drawn from r(c), which only training may do, the `weight` of every sample. The ids are on the CPU, as they
         steer the work; all else is on the device. Where losses take some, `direction` is (..., m, *shape), standard
-        normal: in training only.
+        normal, and `exchanged` (..., 2) bool, whether the real and the generated sample's labels are: in training only.
         """
         dtype = next(self.parameters()).dtype
         directions: Noise = {}
+        if training and (share := self.config.label_noise):
+            directions["exchanged"] = torch.rand((batches, n, 2), generator=rng, device=rng.device) < share
         if training and (m := self.config.n_directions):
             size = (batches, n, m, *self.shape)
             directions["direction"] = torch.randn(size, generator=rng, device=rng.device, dtype=dtype)
@@ -370,6 +392,11 @@ class System(nn.Module, ABC):
     def prior(self) -> Tensor | None:
         """r(c), the probabilities (K,) of the generators; None for a single generator."""
         return None
+
+    @property
+    def least_active(self) -> float:
+        """The share of r(c) above which a generator counts as active: a learned prior leaves some to those it drops."""
+        return least_active(self.K)
 
     def encode(self, x: Tensor) -> Tensor | None:
         """The encoder's probabilities q(c|x), (n, K), for x (n, *shape); None where there is no encoder."""

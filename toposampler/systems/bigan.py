@@ -40,12 +40,14 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import latent_encoder, pair_critic
 from toposampler.nn.pairs import pairs
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems import labels
+from toposampler.systems.base import Player, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.building import GeneratorNorm
+from toposampler.systems.labels import LogisticConfig
 
 
-class BiGANConfig(SystemConfig):
+class BiGANConfig(LogisticConfig):
     """BiGAN and ALI (Donahue et al., Dumoulin et al. 2017): a generator, an encoder, a critic of pairs (x, z)."""
 
     name: Literal["bigan"] = "bigan"
@@ -110,7 +112,7 @@ class BiGAN(System):
         """-E_real ln D(x, z) - E_fake ln(1 - D(G(z), z)), the real samples' z ~ q(z|x)."""
         real = self.score(batch.real, self.infer(batch))
         fake = self.score(batch.fakes(), batch.noise["z"])
-        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
+        return labels.critic_terms(real, fake, batch, self.config.adversarial)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, z)), for generator and encoder."""

@@ -9,21 +9,24 @@ by gradients: a gap between components is long against the distances within them
 |---|---|---|
 | components: gaps in the tree of mutual reachability distances | `topology.clusters`, `priors.partition` | |
 | r(c) = N_c / N, the share of the data in component c | `prior` | `mass/c` |
-| c ~ r(c), z ~ N(0, I), x = m_c + V_c S_c (q_c(z) + f_c(z)) | `generate` | |
+| c ~ r(c), z ~ N(0, I), x = m_c + V_c S_c (q_c(z) + b_c f_c(z)) | `generate` | |
 | m_c, V_c S_c^2 V_c': mean and covariance of component c | `priors.frames` | |
 | q_c: quantiles of y = S_c^-1 V_c' (x - m_c), direction by direction | `priors.frames` | |
 | f_c: a network, 0 at first | `build_network` | |
+| b_c: 0 where q_c(z) is like samples it was not fitted to, else 1 | `priors.held_out` | |
 | the critic sees y, in the coordinates of its component, and c: D(y, c) | `seen` | |
 | critic: E softplus(D(fake) - D(real)) + gamma / 2 (R1 + R2) | `critic_loss` | `critic/pairs`, `/r1`, `/r2` |
 | generators: E softplus(D(real) - D(fake)) | `generator_loss` | `generator/adversarial` |
 
 At the first step the model is a mixture of principal component analyses (Tipping and Bishop 1999), of which Richardson
 and Weiss 2018 (arXiv 1805.12462) show that they cover data better than GANs do, with the data's own marginals along the
-axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). The game
-then bends each to the shape of its component. It is R3GAN's (`losses.relativistic`), or `dmgan`'s with `adversarial:
-wasserstein`. A pair of a real and a generated sample is of one component, and the critic is given which, as in
-self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c) p(x|c) for any
-partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N draws tell it.
+axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). A game then
+bends those that are not like data they were not fitted to. Near its equilibrium the game is noise, which would move the
+others off the data; where no component needs it nothing is trained. It is R3GAN's (`losses.relativistic`), or `dmgan`'s
+with `adversarial: wasserstein`. A pair of a real and a generated sample is of one component, and the critic is given
+which, as in self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c) p(x|c)
+for any partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N draws tell
+it.
 
 Data without a gap are one component, and this is a GAN with one generator. The result says so, and how sure the number
 is, with an interval for each mass.
@@ -45,7 +48,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -60,12 +63,13 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
+from toposampler.priors import held_out
 from toposampler.priors.frames import Frames
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import draw_generators
 from toposampler.priors.partition import PartitionConfig, find_partition
 from toposampler.systems import game
-from toposampler.systems.base import Prepared, SeparateGeneratorsConfig, System
+from toposampler.systems.base import Move, Prepared, SeparateGeneratorsConfig, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.game import GameConfig, PenaltyConfig
 
@@ -93,6 +97,11 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     false, of images only: samples are the networks' alone, from the start that is theirs (R3GAN's recipe)"""
     adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
+    game: Literal["auto", "always", "never"] = "auto"
+    """which components the game bends: auto, of points, those whose start differs from held-out samples by more than
+    tolerance, and those too small to tell; always, and of images in any case: all; never: none, nothing is trained"""
+    tolerance: float = Field(0.05, ge=0, le=1)
+    """of game auto: largest triangular discrimination of a start and held-out samples, of which 1 is disjoint"""
     latent: LatentConfig = LatentConfig(kind="normal")
     generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
@@ -103,6 +112,12 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
                 f"penalty.gradient {self.penalty.gradient} is not for component_gan, whose critic is also given the "
                 "component"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _some_start_is_there(self) -> Self:
+        if self.game == "never" and not self.fitted_start:
+            raise ValueError("game never keeps the fitted start, and fitted_start is false: right would be game always")
         return self
 
     @property
@@ -133,15 +148,27 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         except ValueError as error:
             raise UserError(f"system.n_generators {number} is too many: {error}") from None
         masses = {"masses": partition.masses}
+        decided: dict[str, Any] = {"n_generators": len(partition.masses)}
         if not self.fitted_start:
-            return Prepared(self, {"n_generators": len(partition.masses)}, partition.labels, masses, partition.report())
+            decided["game"] = "always"
+            return Prepared(self, decided, partition.labels, masses, partition.report())
         D = math.prod(dataset.shape)
         dim = max(self.latent.dim, D) if is_whitened(dataset.shape) else self.latent.dim
         R = D if is_whitened(dataset.shape) else min(dim, D)
         frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
         start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | masses
-        decided = {"n_generators": len(partition.masses), "latent.dim": dim, "iterations": frames.iterations}
-        return Prepared(self, decided, partition.labels, start, partition.report())
+        decided |= {"latent.dim": dim, "iterations": frames.iterations}
+        report = partition.report()
+        bends = torch.full((len(partition.masses),), float(self.game != "never"))
+        if self.game == "auto":
+            if is_whitened(dataset.shape):
+                arguments = (R, self.floor, self.iterations, self.tolerance)
+                found = held_out.compare(dataset.x.flatten(1), partition.labels, *arguments)
+                bends = found.insufficient.float()
+                report["in_words"].insert(2, found.in_words())
+                report["start_against_held_out"] = [None if math.isnan(d) else d for d in found.delta.tolist()]
+            decided["game"] = "always" if bends.all() else "auto" if bends.any() else "never"
+        return Prepared(self, decided, partition.labels, start | {"bends": bends}, report)
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> ComponentGAN:
         """See `SystemConfig.build`."""
@@ -190,6 +217,9 @@ class ComponentGAN(System):
             self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
         self.register_buffer("masses", torch.full((self.K,), 1 / self.K))
         self.masses: Tensor
+        self.register_buffer("bends", torch.ones(self.K))
+        self.bends: Tensor
+        """(K,): 1 where the game bends a component, 0 where its start is kept"""
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
         """f_c: a generator network, whose last layer starts at 0 with `fitted_start`; of points each has a single
@@ -223,6 +253,15 @@ class ComponentGAN(System):
         """r(c): (K,)."""
         return self.masses
 
+    @property
+    def least_active(self) -> float:
+        """0: r(c) is a counted share, and Wilson's interval of every one that is not 0 leaves 0 out."""
+        return 0.0
+
+    def schedule(self, step: int, critic_steps: int) -> list[Move]:
+        """See `System.schedule`: none moves where the start of every component is kept."""
+        return [] if self.config.game == "never" else super().schedule(step, critic_steps)
+
     def condition(self, noise: Noise, labels: Tensor) -> Noise:
         """A generated sample is of the component of the real one beside it; see `System.condition`."""
         noise = noise | {"c": labels.cpu()}
@@ -240,11 +279,12 @@ class ComponentGAN(System):
         return draw_generators(self.masses, (batches, n), "systematic", rng)
 
     def generate(self, noise: Noise) -> Tensor:
-        """x = m_c + V_c S_c (q_c(z) + f_c(z)), or f_c(z): (n, *shape)."""
+        """x = m_c + V_c S_c (q_c(z) + b_c f_c(z)), or f_c(z): (n, *shape)."""
         z, c = noise["z"], noise["c"].to(noise["z"].device, non_blocking=True)
         bent: Tensor = self.generators(z, noise["c"])
         if not self.config.fitted_start:
             return bent
+        bent = self.bends[c].view(-1, *(1,) * (bent.dim() - 1)) * bent
         start = noise["start"] if "start" in noise else self.filled(z, c)
         if self.is_whitened:
             return self.frames.colour(start + bent, c)

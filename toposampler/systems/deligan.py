@@ -39,13 +39,14 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
-from toposampler.systems.base import SystemConfig
+from toposampler.systems import labels
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
+from toposampler.systems.labels import LogisticConfig
 from toposampler.systems.uniform import UniformSystem
 
 
-class DeLiGANConfig(SystemConfig):
+class DeLiGANConfig(LogisticConfig):
     """DeLiGAN (Gurumurthy et al. 2017): one generator behind a trained mixture of Gaussians."""
 
     name: Literal["deligan"] = "deligan"
@@ -100,7 +101,7 @@ class DeLiGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
+        return labels.critic_terms(real, fake, batch, self.config.adversarial)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D + .1 mean (1 - sigma)^2."""

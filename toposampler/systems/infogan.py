@@ -39,13 +39,15 @@ from toposampler.nn.coded import CodedGenerator
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import encoder
-from toposampler.systems.base import Player, SystemConfig
+from toposampler.systems import labels
+from toposampler.systems.base import Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
+from toposampler.systems.labels import LogisticConfig
 from toposampler.systems.uniform import UniformSystem
 
 
-class InfoGANConfig(SystemConfig):
+class InfoGANConfig(LogisticConfig):
     """InfoGAN (Chen et al. 2016): one generator of noise and a category, which an encoder reads off the sample."""
 
     name: Literal["infogan"] = "infogan"
@@ -92,7 +94,7 @@ class InfoGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D)."""
         real, fake = self.critic(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        return gan.critic_terms(real, fake, batch.weights, batch.fake_weights)
+        return labels.critic_terms(real, fake, batch, self.config.adversarial)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D - lambda E ln Q(c|x), for generator and encoder."""

@@ -38,14 +38,16 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import latent_encoder
-from toposampler.systems.base import Player, System, SystemConfig
+from toposampler.systems import labels
+from toposampler.systems.base import Player, System
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
+from toposampler.systems.labels import LogisticConfig
 
 _ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
 
-class MDGANConfig(SystemConfig):
+class MDGANConfig(LogisticConfig):
     """MDGAN (Che et al. 2017): an encoder, a critic of reconstructions, a critic of samples against reconstructions."""
 
     name: Literal["mdgan"] = "mdgan"
@@ -94,12 +96,9 @@ class MDGAN(System):
         """-E ln D1(x) - E ln(1 - D1(G(E(x)))) - E ln D2(G(E(x))) - E ln(1 - D2(G(z)))."""
         with torch.no_grad():
             reconstructed = self.reconstruct(batch)
-        manifold = gan.critic_terms(
-            self.manifold_critic(batch.real), self.manifold_critic(reconstructed), batch.weights, batch.fake_weights
-        )
-        diffusion = gan.critic_terms(
-            self.critic(reconstructed), self.critic(batch.fakes()), batch.weights, batch.fake_weights
-        )
+        real, keys = self.manifold_critic(batch.real), self.config.adversarial
+        manifold = labels.critic_terms(real, self.manifold_critic(reconstructed), batch, keys)
+        diffusion = labels.critic_terms(self.critic(reconstructed), self.critic(batch.fakes()), batch, keys)
         return {
             "real": manifold["real"],
             "reconstructed": manifold["fake"],

@@ -39,13 +39,15 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.nn.precision import full_precision
+from toposampler.systems import labels
 from toposampler.systems.base import EnsembleConfig, Player
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
+from toposampler.systems.labels import LogisticConfig
 from toposampler.systems.uniform import UniformSystem
 
 
-class MGANConfig(EnsembleConfig):
+class MGANConfig(LogisticConfig, EnsembleConfig):
     """MGAN (Hoang et al. 2018): generators with a first layer of their own, distinguished by a classifier."""
 
     name: Literal["mgan"] = "mgan"
@@ -107,9 +109,8 @@ class MGAN(UniformSystem):
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D) - E ln C_c(x), for critic and classifier."""
         features_real, features_fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
-        terms = gan.critic_terms(
-            self.critic.score(features_real), self.critic.score(features_fake), batch.weights, batch.fake_weights
-        )
+        real, fake = self.critic.score(features_real), self.critic.score(features_fake)
+        terms = labels.critic_terms(real, fake, batch, self.config.adversarial)
         return terms | {
             "classification": mixture.information(self.classify(features_fake), batch.noise["c"], batch.fake_weights)
         }

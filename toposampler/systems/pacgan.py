@@ -37,12 +37,14 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.systems.base import System, SystemConfig
+from toposampler.systems import labels
+from toposampler.systems.base import System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.building import GeneratorNorm
+from toposampler.systems.labels import LogisticConfig
 
 
-class PacGANConfig(SystemConfig):
+class PacGANConfig(LogisticConfig):
     """PacGAN (Lin et al. 2018): one generator, a critic that judges several samples at once."""
 
     name: Literal["pacgan"] = "pacgan"
@@ -84,7 +86,7 @@ class PacGAN(System):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D - E_fake ln(1 - D), over packs."""
-        return gan.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch.weights, batch.fake_weights)
+        return labels.critic_terms(self.scores(batch.real), self.scores(batch.fakes()), batch, self.config.adversarial)
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D, over packs."""

@@ -141,7 +141,8 @@ def judge(place: Path, dataset: Dataset, protocol: Protocol, networks: Given = N
             f"{place} makes samples of shape {tuple(samples.shape[1:])}, and the data has {tuple(dataset.shape)}"
         )
     prior = model.system.prior()
-    scores = evaluate(dataset, samples, ids, prior, protocol.seed, max_real=protocol.samples)
+    least = model.system.least_active
+    scores = evaluate(dataset, samples, ids, prior, protocol.seed, protocol.samples, least)
     if protocol.metric not in scores:
         raise UserError(f"there is no metric {protocol.metric} of this data; there are {', '.join(sorted(scores))}")
     return scores[protocol.metric]

@@ -85,6 +85,8 @@ class Described:
     """whether it was trained on standardised points; its samples are in the user's units in any case"""
     networks: Mapping[str, OwnNetwork] = field(default_factory=dict)
     """by role, those that are not the package's"""
+    least_active: float | None = None
+    """mass above which a generator is active; None: that of a learned prior"""
 
     @property
     def images(self) -> bool:
@@ -192,8 +194,8 @@ def _generators(model: Described) -> Iterator[str]:
     if model.prior is None:
         yield "One generator makes all samples."
         return
-    used = active(model.prior)
-    least = least_active(len(model.prior))
+    least = least_active(len(model.prior)) if model.least_active is None else model.least_active
+    used = active(model.prior, least)
     yield f"{int(used.sum())} of {len(model.prior)} generators are active (mass above {least:.2g}):"
     yield from ("", "| generator | mass |", "|---|---|")
     order = [k for k in model.prior.argsort(descending=True, stable=True).tolist() if used[k]]

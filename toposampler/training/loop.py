@@ -85,6 +85,9 @@ class Loop:
     def iteration(self) -> None:
         """One outer iteration, as the system's schedule says: the critic's steps, then one of every other player."""
         moves = self.system.schedule(self.step, self.config.critic_steps)
+        if not moves:
+            self._advance()
+            return
         for player in self.players.values():
             player.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
         n_batches = 1 + max(move.batch for move in moves)

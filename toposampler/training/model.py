@@ -161,7 +161,7 @@ class _Checkpoint(BaseModel):
     networks: dict[str, OwnNetwork] = {}
     transform: dict[str, Tensor] | None = None
     """absent from checkpoints of earlier versions, as `networks` and `decided` are"""
-    decided: dict[str, int] = {}
+    decided: dict[str, int | str] = {}
     """keys of the system's section that the data decided"""
     samples: int | None = Field(None, ge=1, lt=2**53)
     """that it was trained on; absent from checkpoints of earlier versions too"""
@@ -261,6 +261,7 @@ def _described(model: Model, weights: Weights, licence: str | None, measured: Me
         measured=measured,
         standardised=model.transform is not None,
         networks=weights.networks,
+        least_active=model.system.least_active,
     )
 
 

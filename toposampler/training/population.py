@@ -100,6 +100,9 @@ class Population:
     def iteration(self) -> None:
         """One outer iteration of every member; see `Loop.iteration`."""
         moves = self.system.schedule(self.step, self.config.critic_steps)
+        if not moves:
+            self.advance()
+            return
         for players in self.players.values():
             players.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
         n_batches = 1 + max(move.batch for move in moves)

@@ -392,7 +392,8 @@ class Run:
         """What samples show against as many real ones."""
         prior = self.loop.system.prior()
         prior = None if prior is None else prior.cpu()
-        return evaluation(self.dataset, samples, ids, prior, self.config.seed, max_real=len(samples))
+        least = self.loop.system.least_active
+        return evaluation(self.dataset, samples, ids, prior, self.config.seed, len(samples), least)
 
     def save(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
@@ -469,7 +470,7 @@ class Run:
         result = {
             "metrics": found.metrics,
             "prior": None if prior is None else prior.tolist(),
-            "active_generators": 1 if prior is None else active_generators(prior),
+            "active_generators": 1 if prior is None else active_generators(prior, self.loop.system.least_active),
             "generator_steps": self.loop.step,
             "seconds": round(self.seconds, 1),
             "model": self._newest_as_known(),

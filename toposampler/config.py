@@ -36,7 +36,7 @@ from pydantic_core import ErrorDetails
 from toposampler.conversion import convert
 from toposampler.errors import UserError
 from toposampler.files import local_path
-from toposampler.keys import may
+from toposampler.keys import OLD_NAMES, may, with_new_names
 from toposampler.reader import Scalar, read_argument
 from toposampler.registry import OneOf, name_of
 from toposampler.schedules import Schedule
@@ -74,11 +74,15 @@ class Section(BaseModel):
         content = opened(content)
         if not isinstance(content, Mapping):
             return content
-        fields = cls.model_fields
+        fields, content = cls.model_fields, with_new_names(content, cls.model_fields)
         content = {k: convert(value, fields[k].annotation) if k in fields else value for k, value in content.items()}
         defaults = {key: field.default for key, field in fields.items() if isinstance(field.default, Section)}
         given = {key: content[key] for key in defaults.keys() & content.keys() if isinstance(content[key], Mapping)}
-        return {**content, **{key: _merged(defaults[key].model_dump(), value) for key, value in given.items()}}
+        whole = {
+            key: _merged(defaults[key].model_dump(), with_new_names(value, type(defaults[key]).model_fields))
+            for key, value in given.items()
+        }
+        return {**content, **whole}
 
     def schedules(self, steps: int) -> Iterator[Schedule]:
         """The constants of this section itself that change over a run of `steps` generator steps; here none.
@@ -190,6 +194,13 @@ class AugmentationConfig(Section):
     kinds: tuple[Literal["flip", "translation", "color", "cutout"], ...] = ("flip", "translation", "color", "cutout")
     """the transformations: horizontal flips; translations by up to an eighth of the side; brightness, saturation and
     contrast; a square of half the side, cut out"""
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _kinds_by_their_names(cls, kinds: Any) -> Any:
+        if not isinstance(kinds, list | tuple):
+            return kinds
+        return ["color" if kind == "colour" else kind for kind in kinds]  # old spelling
 
 
 class TrainingConfig(Section):
@@ -354,6 +365,10 @@ def merge_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) ->
             child = opened(place.get(parent))
             place[parent] = dict(child) if isinstance(child, Mapping) else {}
             place = place[parent]
+        for old, new in OLD_NAMES.items():
+            if leaf in (old, new):
+                place.pop(old, None)
+                place.pop(new, None)
         place[leaf] = value
     return merged
 

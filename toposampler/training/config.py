@@ -32,7 +32,7 @@ from toposampler.config import (
 from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
 from toposampler.files import REGISTERED, local_path
-from toposampler.keys import may, may_lengthen, may_resume
+from toposampler.keys import may, may_lengthen, may_resume, with_new_names
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.storage import WorkedOn, address_of, is_address, output_place
@@ -258,7 +258,7 @@ def of_earlier_version(content: Mapping[str, Any]) -> dict[str, Any]:
     data = content.get("data")
     if not isinstance(data, Mapping) or data.get("name") not in STANDARDIZED:
         return dict(content)
-    return {**content, "data": {"standardize": False, **data}}
+    return {**content, "data": {"standardize": False, **with_new_names(data, ["standardize"])}}
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -293,7 +293,7 @@ def as_begun(config: RunConfig) -> RunConfig:
         raise UserError(f"output: {path} cannot be read: {error.strerror}") from None
     if not begun:
         return config
-    if key in (read_yaml(path).get("data") or {}):
+    if key in with_new_names(read_yaml(path).get("data") or {}, [key]):
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={key: False})})
 

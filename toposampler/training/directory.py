@@ -110,7 +110,7 @@ def write_directory(
     write_manifest(
         folder,
         {
-            "license": license,
+            "licence": license,  # old spelling: the name in the file stays
             "data": {"name": weights.config["data"]["name"], "sha256": weights.data},
             "system": weights.config["system"]["name"],
             "shape": list(weights.shape),

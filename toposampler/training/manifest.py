@@ -63,7 +63,7 @@ class Manifest(_Part):
     """The content of `model.json`."""
 
     version: int = Field(alias="schema", ge=1)
-    license: Text | None
+    license: Text | None = Field(alias="licence")  # old spelling: the name in the file stays
     """of the weights, an SPDX identifier; None: its owner has not said"""
     data: Data
     system: Text

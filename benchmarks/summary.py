@@ -1,7 +1,4 @@
-"""The table of results in README.md, made from the committed results of the benchmarks.
-
-    python benchmarks/summary.py            prints it
-    python benchmarks/summary.py --write    puts it between the two marks in README.md
+"""The table of results in README.md, made from the committed results of the benchmarks: `python benchmarks/tables.py`.
 
 Each row is one task and one measure: the systems of this package, the best of the other systems under the same budget,
 and what papers report. Parentheses hold the worst seed. What papers report was measured with networks and budgets of
@@ -10,23 +7,22 @@ their own.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+import mnist
+from table_text import markdown
+
+RESULTS = Path(__file__).parent / "results"
 OWN = ("dmgan_pl", "dmgan", "topo_dmgan", "toposampler", "component_gan")
 """the systems of the two papers, and this project's own; all others are baselines"""
 TENTH = "component_gan, a tenth of the budget"
 """rows of benchmarks/results/family_tenth"""
-MARKS = ("<!-- made by benchmarks/summary.py -->\n", "<!-- end -->")
 HEAD = ("task", "measure", "ours", "best baseline here", "reported", "cost of ours, one run")
 
 Values = Mapping[str, Sequence[float]]
@@ -99,10 +95,8 @@ def tasks() -> list[Task]:
     lines = [row for row in _rows(RESULTS / "lines.json") if row["data"] == "unbalanced"]
     spheres = [row for row in _rows(RESULTS / "spheres.json", "table") if row["data"] == "spheres100"]
     with (RESULTS / "mnist.csv").open() as file:
-        mnist = [
-            row for row in csv.DictReader(file) if row["metric"] == "jsd_nats_conf0.8" and "seeds" not in row["row"]
-        ]
-    digits = _values(mnist, "mean", lambda row: str(row["row"]).rpartition("-")[0] or "real")
+        runs = mnist.by_system(csv.DictReader(file))
+    digits = {system: runs[system]["jsd_nats_conf0.8"] for system in mnist.SYSTEMS}
     return [
         Task("four segments, masses .7 .1 .1 .1", "share of samples off the data by > .05",
              _values(lines, "off_manifold_0.05", _system), _values(lines, "seconds", _system),
@@ -121,26 +115,6 @@ def tasks() -> list[Task]:
     ]  # fmt: skip
 
 
-def table() -> str:
-    """The table as Markdown."""
-    rows = [HEAD, ["---"] * len(HEAD), *(task.row() for task in tasks())]
-    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
-
-
-def put(text: str) -> str:
-    """`text`, a README, with today's table between the two marks. Raises ValueError if it has not both."""
-    begin, end = MARKS
-    parts = re.split(f"(?<={re.escape(begin)}).*(?={re.escape(end)})", text, flags=re.DOTALL)
-    if len(parts) != 2:
-        raise ValueError(f"there must be {begin.strip()} and {end} once each")
-    return table().join(parts)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
-    if parser.parse_args().write:
-        readme = ROOT / "README.md"
-        readme.write_text(put(readme.read_text()))
-    else:
-        print(table(), end="")
+def table() -> list[str]:
+    """The lines of the Markdown table."""
+    return markdown(HEAD, (task.row() for task in tasks()))

@@ -94,7 +94,7 @@ class Prepared:
 
 
 class SystemConfig(BurnInConfig):
-    """Base of every system's section: `name` picks the page, `build()` makes the system."""
+    """Base of every system's section: `name` picks the system, `build()` makes the system."""
 
     name: str = Field(json_schema_extra=may(search=False))
     """which system"""
@@ -163,7 +163,7 @@ class SystemConfig(BurnInConfig):
         """Raise UserError if this system cannot be trained on `dataset`."""
 
     def prepare(self, dataset: Dataset) -> Prepared:
-        """What this system takes from `dataset` before it is built: nothing but the labels, unless a page says more.
+        """What this system takes from `dataset` before it is built: nothing but the labels, unless a system says more.
 
         It follows from the data and this section alone. Raises UserError if the data do not allow what is asked.
         """
@@ -172,8 +172,8 @@ class SystemConfig(BurnInConfig):
     def constants(self, step: int, total_steps: int) -> dict[str, float]:
         """The numbers that the losses take after `step` of `total_steps` generator steps, by their dotted keys.
 
-        They may differ between the runs of a population: all keys of floating point that a run may branch with. A page
-        whose losses take another number at another step overrides this.
+        They may differ between the runs of a population: all keys of floating point that a run may branch with. A
+        system whose losses take another number at another step overrides this.
         """
         return dict(self._constants)
 
@@ -235,7 +235,7 @@ class SeparateGeneratorsConfig(EnsembleConfig):
 
 
 class System(nn.Module, ABC):
-    """Base of every system: generators {G_c} on one latent z against a critic D. Pages add losses, and more players."""
+    """Base of every system: generators {G_c} on one latent z against a critic D. Systems add losses and players."""
 
     config: SystemConfig
     averaged: tuple[str, ...] = ("generators",)
@@ -249,7 +249,7 @@ class System(nn.Module, ABC):
 
     capturable: bool = True
     """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
-    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A page of another package has to state it"""
+    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. Other packages have to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
 
@@ -309,7 +309,7 @@ class System(nn.Module, ABC):
         """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
 
         By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
-        all on one more batch. A page may declare another schedule; every worker must get the same.
+        all on one more batch. A system may declare another schedule; every worker must get the same.
         """
         critic, *others = self._player_names
         moves = [Move(critic, batch) for batch in range(critic_steps)]

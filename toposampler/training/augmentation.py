@@ -36,7 +36,7 @@ class Augmentation:
     """The probability p, and the transformations of a run's images.
 
     From now on `system.generate` augments what it makes of noise that holds parameters, which only training draws: each
-    loss that a page writes down is given augmented images, real and generated ones alike.
+    loss that a system declares is given augmented images, real and generated ones alike.
 
     Raises UserError if the system cannot be trained so.
     """

@@ -36,14 +36,14 @@ from toposampler.keys import may, may_lengthen, may_resume, with_new_names
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.storage import WorkedOn, address_of, is_address, output_place
-from toposampler.systems import PAGES, SystemConfig
+from toposampler.systems import SYSTEM_CLASSES, SystemConfig
 
 if TYPE_CHECKING:
     AnyData = DataConfig
     AnySystem = SystemConfig
 else:
     AnyData = Annotated[DataConfig, OneOf(SETS)]
-    AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
+    AnySystem = Annotated[SystemConfig, OneOf(SYSTEM_CLASSES)]
 
 
 def _model_place(place: str) -> str:

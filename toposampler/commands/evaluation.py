@@ -24,7 +24,7 @@ from toposampler.evaluation.models import Trained, by_seed, described
 from toposampler.evaluation.results import Row, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Findings
 from toposampler.evaluation.table import generators, table, warnings
-from toposampler.extras import installed, require
+from toposampler.extras import how_to_install, installed, require
 from toposampler.files import out_path, write_atomically
 from toposampler.lookup import local
 from toposampler.metrics.catalog import is_detail
@@ -196,7 +196,7 @@ def write(
 def record(models: Sequence[Trained], rows: Sequence[Row], files: Sequence[Path], uri: str | None) -> None:
     """Add its row and all `files` to the MLflow run of each model. What cannot be recorded is told, and no error."""
     if not installed("mlflow"):
-        print("mlflow      not installed (pip install 'toposampler[mlflow]'): the results are in the files only")
+        print(f"mlflow      not installed ({how_to_install('mlflow')}): the results are in the files only")
         return
     from toposampler.tracking.evaluation import record_evaluation, recorded_at  # here, because mlflow takes seconds
 

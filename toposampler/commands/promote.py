@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--force", action="store_true", help="make it the champion even if it loses")
     line.add_argument("--metric", default="score", help="to compare by, of those in result.json [score]")
     line.add_argument("--maximize", action="store_true", help="more is better [less is better]")
-    line.add_argument("--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
+    line.add_argument("--license", "--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
     line.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
     line.add_argument("--experiment", help="of the run that a model gets which has none [the configuration's]")
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")

@@ -18,6 +18,8 @@ TERMS = {
     r"\bstrays?\b": "outlier, off-manifold sample",
     r"\blikeliest\b": "argmax, most probable",
     r"\bwithout (an )?ending\b": "without an extension",
+    r"\bjudged? by\b": "evaluated by, scored by",
+    r"\bstands? on floors\b|\bfloors? (below|above)\b": "layer",
     r"\bhears of\b": "gets a gradient for",
     r"\bevery other code than\b": "every failure",
 }

@@ -31,7 +31,7 @@ POINTS_STEPS, IMAGES_STEPS = 4000, 8000
 LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
-"""least and most samples that a fit is judged by; between, as many as there are data"""
+"""least and most samples that a fit is evaluated by; between, as many as there are data"""
 
 
 def fit(

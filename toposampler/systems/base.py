@@ -146,7 +146,7 @@ class SystemConfig(BurnInConfig):
 
     @property
     def pack_size(self) -> int:
-        """The samples that the critic judges together: every worker's share of a batch is a multiple of it."""
+        """The samples that the critic scores together: every worker's share of a batch is a multiple of it."""
         return 1
 
     @property
@@ -244,8 +244,8 @@ class System(nn.Module, ABC):
     """whether losses are given the labels of the data, as `Batch.labels`"""
     augments: bool = True
     """whether its images may be augmented in training: all that it generates comes from `generate`"""
-    judges_samples: bool = True
-    """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
+    scores_samples: bool = True
+    """whether the critic's input is one sample: others can then be scored by it, whatever made them"""
 
     capturable: bool = True
     """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
@@ -289,7 +289,7 @@ class System(nn.Module, ABC):
         return make_trunk(self.config, self.networks.critic, shape)
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
-        """D: a critic of samples, or of what `judge` gives it."""
+        """D: a critic of samples, or of what `score_noise` gives it."""
         return Critic(*self.build_trunk(shape))
 
     def players(self) -> dict[str, Player]:
@@ -355,7 +355,7 @@ class System(nn.Module, ABC):
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""
         return self.generators(noise["z"], noise["c"])
 
-    def judge(self, noise: Noise) -> Tensor:
+    def score_noise(self, noise: Noise) -> Tensor:
         """The critic's scores (n,) of the samples made from one batch of noise, tensors (n, ...): high for real."""
         return self.critic(self.generate(noise))
 

@@ -1,6 +1,6 @@
 """R3GAN: The GAN is dead; long live the GAN! A Modern Baseline GAN.
 
-Huang, Gokaslan, Kuleshov, Tompkin, NeurIPS 2024, arXiv 2501.05441. One generator and a critic that judges pairs of a
+Huang, Gokaslan, Kuleshov, Tompkin, NeurIPS 2024, arXiv 2501.05441. One generator and a critic that scores pairs of a
 real and a generated sample, with gradient penalties at both; no other trick.
 
 | equation | here | logged term |

@@ -183,7 +183,7 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
             "" if workers == 1 else f", and {workers} workers share them whole (cluster.min_workers to num_workers)"
         )
         return (
-            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic judges packs of {pack} "
+            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic scores packs of {pack} "
             f"samples (system.n_packed){shared}"
         )
     if config.system.couples_samples and workers > 1:

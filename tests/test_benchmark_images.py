@@ -15,7 +15,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "images.py"
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--tiny", "--data", str(folder / "data")]
+    command = [sys.executable, str(SCRIPT), "--device", "cpu", "--size", "tiny", "--data", str(folder / "data")]
     command += ["--output", str(folder / "runs"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 

@@ -21,16 +21,20 @@ def test_every_metric_is_defined(name: str) -> None:
 def test_a_definition_is_that_of_its_metric_alone() -> None:
     rows = {name: definitions()[row] for name in NAMES if (row := place(name)) is not None}
     assert rows["score"][0] == ("score",)
-    assert "nearest" in rows["jsd_nats_nn1"][1] and "natural logarithm" in rows["jsd_nats"][1]
-    assert rows["kid_12"] != rows["kid_classifier_12"] and rows["coverage_k5"] != rows["coverage_k5_min"]
-    assert place("mine") is None and place("score_of_mine") is None
+    assert "nearest" in rows["jsd_nats_nn1"][1]
+    assert "natural logarithm" in rows["jsd_nats"][1]
+    assert rows["kid_12"] != rows["kid_classifier_12"]
+    assert rows["coverage_k5"] != rows["coverage_k5_min"]
+    assert place("mine") is None
+    assert place("score_of_mine") is None
 
 
 def test_links_lead_to_definitions() -> None:
     shown = ["score", "kid_12", "mine"]
     text = "\n".join([*table(("", "value"), [(name, "1") for name in shown], links=anchors(shown)), *listed(shown)])
     targets = re.findall(r'href="#([^"]+)"', text)
-    assert len(targets) == 2 and set(targets) == set(re.findall(r'id="([^"]+)"', text))
+    assert len(targets) == 2
+    assert set(targets) == set(re.findall(r'id="([^"]+)"', text))
 
 
 def test_markdown_becomes_text_with_code_and_outside_links() -> None:

@@ -162,7 +162,8 @@ def test_a_page_prints_whole(runs: dict[str, Path], browser: Page) -> None:
     opened(browser, runs["points"] / "figures" / "report.html")
     cut = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length"
     assert browser.page.evaluate(cut) == 0
-    assert browser.page.is_hidden(SLIDER) and browser.page.is_hidden("#curves select")
+    assert browser.page.is_hidden(SLIDER)
+    assert browser.page.is_hidden("#curves select")
     browser.page.emulate_media(media="screen")
     assert browser.page.is_visible(SLIDER)
 

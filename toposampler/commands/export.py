@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     line.add_argument("model", metavar="MODEL", help="run folder, checkpoint, model directory or models:/")
     line.add_argument("out", type=Path, metavar="DIR", help="the directory to write, a new one")
     line.add_argument("--onnx", action="store_true", help="write the generators as ONNX, too")
-    line.add_argument("--licence", "--license", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [the model's]")
+    line.add_argument("--license", "--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [the model's]")
     line.add_argument("--evaluation", type=Path, metavar="FILE", help="of `toposampler evaluate`, for the card")
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
     add_networks(line)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from toposampler.data.base import Dataset, Manifold
 from toposampler.data.geometry import Discs
-from toposampler.extras import installed
+from toposampler.extras import how_to_install, installed
 from toposampler.metrics.distance import energy_distance, sliced_wasserstein
 from toposampler.metrics.divergence import jsd, total_variation
 from toposampler.metrics.manifold import coverage, modes_covered, off_manifold
@@ -78,7 +78,7 @@ def evaluation(
 
     Distances are in the user's units. What has no unit (neighbors, components, coverage) is measured, where the data
     were standardized, on standardized points, in which every column counts as much.
-    generator_ids (n,) and prior (K,) are judged where the system has them. Samples are compared with at most
+    generator_ids (n,) and prior (K,) are evaluated where the system has them. Samples are compared with at most
     `max_real` real points, chosen by `seed`. What the data cannot tell is absent from the result.
     Raises ValueError if a sample is not finite.
     """
@@ -164,7 +164,7 @@ def _by_topology(x: Tensor, real: Tensor) -> dict[str, float]:
 def _has_gudhi() -> bool:
     """Whether MTop-Divergence can be measured; it is said if it cannot."""
     if not installed("gudhi"):
-        log.warning("mtop_div is left out: it needs gudhi, which is not installed: pip install 'toposampler[topology]'")
+        log.warning(f"mtop_div is left out: it needs gudhi, which is not installed: {how_to_install('topology')}")
         return False
     return True
 

@@ -53,7 +53,7 @@ def listed(metrics: Iterable[str]) -> Iterator[str]:
 def as_html(markdown: str) -> str:
     """A line of Markdown with code and links; links within the documentation become their text."""
     text = NAME.sub(r"<code>\1</code>", escape(markdown, quote=False))
-    return LINK.sub(lambda link: f'<a href="{link[2]}">{link[1]}</a>' if link[2].startswith("https:") else link[1], text)
+    return LINK.sub(lambda at: f'<a href="{at[2]}">{at[1]}</a>' if at[2].startswith("https:") else at[1], text)
 
 
 @cache
@@ -62,5 +62,3 @@ def _pattern(name: str) -> re.Pattern[str]:
     for part, stands in PARTS:
         pattern = re.sub(part, stands, pattern)
     return re.compile(pattern)
-
-

@@ -1,7 +1,7 @@
 """Which points belong together: components by single linkage on mutual reachability, where gaps are prominent.
 
-Where `components` counts by the largest gap of the whole barcode, here every merge of the tree is judged by the scales
-of the two sides that it joins, so that components may differ in density, and each point gets a component.
+Where `components` counts by the largest gap of the whole barcode, here every merge of the tree is compared with the
+scales of the two sides that it joins, so that components may differ in density, and each point gets a component.
 """
 
 from __future__ import annotations

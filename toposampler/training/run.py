@@ -113,11 +113,15 @@ def check_data(config: RunConfig, dataset: Dataset | None = None, networks: Netw
     system = config.system
     system.check_data(dataset)
     check_augmentation(config.training.augmentation, dataset.shape)
-    if dataset.rows is not None and len(dataset) < config.training.batch_size:
-        raise UserError(
-            f"training.batch_size ({config.training.batch_size}) is more than the {len(dataset):,} images there are: "
-            "a batch would hold some of them twice; give less, or more images"
-        )
+    if len(dataset) < config.training.batch_size:
+        number = f"training.batch_size ({config.training.batch_size}) is more than the {len(dataset):,}"
+        if dataset.rows is not None:
+            raise UserError(
+                f"{number} images there are: a batch would hold some of them twice; give less, or more images"
+            )
+        note = f"warning: {number} samples there are: a batch holds some of them twice; give less, or more samples"
+        if note not in dataset.notes:
+            dataset = replace(dataset, notes=(*dataset.notes, note))
     if (system.generator_network, system.critic_network) != ("default", "default"):
         with torch.random.fork_rng(devices=()):
             system.build(dataset.shape, networks)

@@ -86,11 +86,13 @@ class Outside:
 
 OUTSIDE = (
     Outside("ARCHITECTURE.md", "| failure |", "seconds that tests/test_faults.py measures and prints"),
-    Outside("docs/component_gan.md", "|", "made by benchmarks/ablation.py and family.py, without marks"),
+    Outside("docs/component_gan.md", "|", "from benchmarks/ablation.py, family.py and single runs"),
     Outside("docs/images.md", "|", "sizes of data sets"),
     Outside("docs/lines.md", "| authors' program", "the authors' program, run once outside this repository"),
     Outside("docs/mnist.md", "| reported", "reported by the paper"),
-    Outside("docs/r3gan.md", "|", "constants and costs reported by the authors"),
+    Outside("docs/r3gan.md", "| data |", "constants and costs reported by the authors"),
+    Outside("docs/r3gan.md", "| gamma |", "printed by benchmarks/gamma.py, which keeps runs and no results"),
+    Outside("docs/r3gan.md", "| start |", "two single runs, not committed"),
     Outside("docs/sweeps.md", "| trial |", "one run of `make sweep`, which prints such a table at its end"),
 )
 """each must still be there: the list grows and shrinks with the documents"""

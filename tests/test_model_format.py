@@ -110,7 +110,7 @@ def test_the_same_model_is_written_to_the_same_bytes(run: Path, tmp_path: Path) 
 def test_the_manifest_says_where_the_model_comes_from(run: Path, model: Path) -> None:
     manifest = json.loads((model / "model.json").read_text())
     data = read_checkpoint(checkpoints(run / "checkpoints")[-1])["data"]
-    assert (manifest["schema"], manifest["license"], manifest["step"]) == (2, "CC-BY-4.0", 10)
+    assert (manifest["schema"], manifest["licence"], manifest["step"]) == (2, "CC-BY-4.0", 10)
     assert manifest["data"] == {"name": "lines", "sha256": data}
     assert manifest["evaluation"] == json.loads((run / "result.json").read_text())["metrics"]
     assert manifest["files"] == {
@@ -162,7 +162,7 @@ def test_a_pickle_in_place_of_the_weights_is_not_run(
     "change",
     [
         {"step": 11},
-        {"license": "MIT"},
+        {"licence": "MIT"},
         {"evaluation": {"score": 0.0}},
         {"data": {"name": "lines", "sha256": 64 * "0"}},
         {"sha256": None},
@@ -186,8 +186,8 @@ def test_a_changed_manifest_is_refused(model: Path, change: dict[str, Any]) -> N
         ({"step": True}, "step: input should be a valid integer"),
         ({"step": 1.5}, "step: input should be a valid integer"),
         ({"system": "dmgan\0pl"}, "system: string should match pattern"),
-        ({"license": 3}, "license: input should be a valid string"),
-        ({"license": 300 * "x"}, "license: string should have at most 255 characters"),
+        ({"licence": 3}, "licence: input should be a valid string"),
+        ({"licence": 300 * "x"}, "licence: string should have at most 255 characters"),
         ({"data": "lines"}, "data: input should be a valid dictionary"),
         ({"data": {"name": "lines", "sha256": "0"}}, r"data\.sha256: string should match pattern"),
         ({"evaluation": {"score": "0"}}, r"evaluation\.score: input should be a valid number"),

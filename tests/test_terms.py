@@ -24,7 +24,7 @@ TERMS = {
     r"\bevery other code than\b": "every failure",
 }
 BRITISH = re.compile(
-    r"color|neighbor|behavior|center|\bgrays?\b|license|judgment|labeled|modeled|artifact"
+    r"colour|neighbour|behaviour|centre|\bgreys?\b|licence|judgement|labelled|modelled|artefact"
     r"|(normal|initial|optim|regular|standard|memor|recogn|minim|maxim|penal|general|serial|visual|summar|random)is(e|ing|ation)",
     re.IGNORECASE,
 )

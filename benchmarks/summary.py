@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -19,11 +19,14 @@ import mnist
 from table_text import markdown
 
 RESULTS = Path(__file__).parent / "results"
-OWN = ("dmgan_pl", "dmgan", "topo_dmgan", "toposampler", "component_gan")
-"""the systems of the two papers, and this project's own; all others are baselines"""
-TENTH = "component_gan, a tenth of the budget"
-"""rows of benchmarks/results/family_tenth"""
-HEAD = ("task", "measure", "ours", "best baseline here", "reported", "cost of ours, one run")
+PAPERS = ("dmgan_pl", "dmgan", "topo_dmgan", "toposampler")
+"""the systems of the two papers"""
+OWN = "component_gan"
+"""this project's own; all others are baselines"""
+HEAD = (
+    "task", "measure", "`component_gan`, a tenth of the budget", "best of the papers' systems", "best baseline here",
+    "reported", "seconds: `component_gan`, papers', baseline",
+)  # fmt: skip
 
 Values = Mapping[str, Sequence[float]]
 """the measure's values over seeds, by system"""
@@ -45,24 +48,24 @@ class Task:
 
     def row(self) -> list[str]:
         """The cells of the row."""
-        own = self._order([system for system in self.values if system in OWN])[:1]
-        own += [TENTH] if TENTH in self.values else []
-        others = self._order([system for system in self.values if system not in (*OWN, TENTH)])
-        cost = "; ".join(f"{fmean(self.seconds[system]):,.0f} s" for system in own if self.seconds.get(system))
-        ours = "; ".join(map(self._cell, own))
-        return [self.name, self.measure, ours, self._cell(others[0]) if others else "-", self.reported, cost or "-"]
+        own = [system for system in self.values if system == OWN]
+        papers = self._order([system for system in self.values if system in PAPERS])[:1]
+        baselines = self._order([system for system in self.values if system not in (*PAPERS, OWN)])[:1]
+        shown = own, papers, baselines
+        cells = [self._cell(systems[0]) if systems else "-" for systems in shown]
+        seconds = [f"{fmean(self.seconds[s[0]]):,.0f}" if s and self.seconds.get(s[0]) else "-" for s in shown]
+        return [self.name, self.measure, *cells, self.reported, ", ".join(seconds)]
 
     def _order(self, systems: Sequence[str]) -> list[str]:
         return sorted(systems, key=lambda system: fmean(self.values[system]), reverse=self.more)
 
     def _cell(self, system: str) -> str:
-        """`system: mean (worst), number of seeds`."""
+        """`system`: mean (worst), number of seeds; this project's own has a column of its own, which names it."""
         values = self.values[system]
         mean, worst = (self.text.format(value) for value in (fmean(values), (min if self.more else max)(values)))
         seeds = f"{len(values)} seed" + "s" * (len(values) > 1)
-        name, comma, budget = system.partition(",")
-        spread = f" ({worst})" if len(values) > 1 else ""
-        return f"`{name}`{comma}{budget} {mean}{spread}, {seeds}"
+        name = "" if system == OWN else f"`{system}` "
+        return f"{name}{mean}{f' ({worst})' if len(values) > 1 else ''}, {seeds}"
 
 
 def _rows(path: Path, key: str = "rows") -> list[dict[str, Any]]:
@@ -83,11 +86,12 @@ def _system(row: Mapping[str, Any]) -> str:
     return str(row["system"])
 
 
-def _family(data: str, task: str, measure: str, key: str, **options: Any) -> Task:
-    rows = _rows(RESULTS / "family" / f"{data}.json")
-    tenth = RESULTS / "family_tenth" / f"{data}.json"
-    rows += [row | {"system": TENTH} for row in (_rows(tenth) if tenth.exists() else []) if row["system"] in OWN]
-    return Task(task, measure, _values(rows, key, _system), _values(rows, "seconds", _system), **options)
+def _family(data: str, task: str, measure: str, key: str, text: str = "{:.3f}", **options: Any) -> Task:
+    """Rows of `family`, and this project's own of `family_tenth`."""
+    whole, tenth = (RESULTS / folder / f"{data}.json" for folder in ("family", "family_tenth"))
+    rows = [row for row in (_rows(whole) if whole.exists() else []) if row["system"] != OWN]
+    rows += [row for row in (_rows(tenth) if tenth.exists() else []) if row["system"] == OWN]
+    return Task(task, measure, _values(rows, key, _system), _values(rows, "seconds", _system), text=text, **options)
 
 
 def tasks() -> list[Task]:
@@ -97,19 +101,27 @@ def tasks() -> list[Task]:
     with (RESULTS / "mnist.csv").open() as file:
         runs = mnist.by_system(csv.DictReader(file))
     digits = {system: runs[system]["jsd_nats_conf0.8"] for system in mnist.SYSTEMS}
+    segments, off = "four segments, masses .7 .1 .1 .1", "share of samples off the data by >"
+    own = _family("lines_unbalanced", segments, "", "off_manifold_0.05")
+    far = _family("spheres100", "two 100-spheres", f"{off} .1 R", "off_manifold_0.1", text="{:.4f}")
     return [
-        Task("four segments, masses .7 .1 .1 .1", "share of samples off the data by > .05",
-             _values(lines, "off_manifold_0.05", _system), _values(lines, "seconds", _system),
+        _family("lines_unbalanced", segments, "score", "score"),
+        Task("the same", f"{off} .05", {**_values(lines, "off_manifold_0.05", _system), OWN: own.values[OWN]},
+             {**_values(lines, "seconds", _system), OWN: own.seconds[OWN]},
              "authors' program, run here: DMGAN-PL .048, WGAN-GP .250"),
-        _family("lines_unbalanced", "the same", "score", "score", text="{:.3f}"),
-        _family("ring", "ring of 8 Gaussians", "score", "score", text="{:.3f}"),
-        _family("grid", "grid of 25 Gaussians", "score", "score", text="{:.3f}"),
-        _family("grid", "the same", "share within 3 sd of a mode", "high_quality_3sd_2500", more=True,
-                text="{:.1%}", reported="VEEGAN 40 %, PacGAN 94 %"),
-        _family("grid9", "3 x 3 Gaussians, masses 9 to 1", "score", "score", text="{:.3f}"),
-        Task("two 100-spheres", "share of samples off the data by > .1 R",
-             _values(spheres, "off_manifold_0.1R", _system), _values(spheres, "seconds", _system)),
-        _family("digits", "digits 8 x 8", "score", "score", text="{:.3f}"),
+        _family("circles", "two nested circles", "score", "score"),
+        _family("ring", "ring of 8 Gaussians", "score", "score"),
+        _family("grid", "grid of 25 Gaussians", "score", "score"),
+        _family("grid", "the same", "share within 3 sd of a mode", "high_quality_3sd_2500", "{:.1%}", more=True,
+                reported="VEEGAN 40 %, PacGAN 94 %"),
+        _family("grid9", "9 Gaussians, masses 9 to 1", "score", "score"),
+        _family("grid25_unequal", "25 Gaussians, masses 1 to 25", "score", "score"),
+        _family("grid100", "100 Gaussians", "share within 3 sd of a mode", "high_quality_3sd_2500", "{:.1%}", more=True,
+                reported="ParticleGAN 98.9 %"),
+        _family("spheres", "two spheres", "score", "score"),
+        replace(far, values={**_values(spheres, "off_manifold_0.1R", _system), **far.values},
+                seconds={**_values(spheres, "seconds", _system), **far.seconds}),
+        _family("digits", "digits 8 x 8", "score", "score"),
         Task("MNIST, 256,000 images seen", "JSD of sure samples, nats", digits, {},
              "DMGAN-PL .0006, WGAN-GP .0013 (13.3 million images)"),
     ]  # fmt: skip

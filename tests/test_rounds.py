@@ -23,6 +23,7 @@ from toposampler.records import read_records
 from toposampler.training import conclusion
 from toposampler.training.checkpoint import checkpoint_name, read_checkpoint
 from toposampler.training.config import load_config
+from toposampler.training.model import load_model
 from toposampler.tuning import driver as driver_module
 from toposampler.tuning import programs as programs_module
 from toposampler.tuning import report as report_module
@@ -368,3 +369,36 @@ def test_more_trials_than_memory_has_room_for_are_refused_with_how_many_fit(
     assert room.trials_at_once(make_sweep(trials=100, trials_per_worker="auto", repeats=2), 2) == 30
     assert room.trials_at_once(make_sweep(trials=20, trials_per_worker="auto", repeats=2), 2) == 10, "one round for all"
     assert room.trials_at_once(make_sweep(trials=20, trials_per_worker=3, repeats=2), 2) == 3
+
+
+def test_trials_of_other_numbers_of_generators_are_one_program_and_keep_their_own(
+    make_sweep: MakeSweep, local: Local
+) -> None:
+    """What a member leaves behind is what its trial alone leaves: configuration, checkpoint, result, samples."""
+    sweep = make_sweep(
+        {"system": {"name": "dmgan_pl"}},
+        space={"system.n_generators": {"int": [2, 6]}},
+        trials=3,
+        scheduler={"name": "none"},
+        trials_per_worker=3,
+    )
+    plan = sweep_plan(sweep)
+    orders = [Order(trial_name(i), {"system.n_generators": K}) for i, K in enumerate((2, 5, 3))]
+    assert [len(part) for part in grouped(plan, orders, 3, 1)] == [3]
+    outcomes = train_program(plan, Program(0, STEPS, tuple(orders)), runs(plan, "any", {})[0].data.load)
+    for order in orders:
+        K, (config,) = order.values["system.n_generators"], runs(plan, order.name, order.values)
+        lone = replace(plan, folder=plan.folder / "alone")
+        (expected,) = runs(lone, order.name, order.values)
+        (lone.folder / order.name).mkdir(parents=True)
+        list(reports(lone.folder / order.name, lone, [expected], {}))
+        found, alone = (Path(c.output) / c.name for c in (config, expected))
+        assert load_config(found / "config.yaml").system.K == K
+        model, other = (load_model(folder) for folder in (found, alone))
+        assert model.system.K == K
+        assert torch.allclose(model.sample(200, seed=1)[0], other.sample(200, seed=1)[0], rtol=0, atol=1e-6)
+        result, own = (json.loads((folder / "result.json").read_text()) for folder in (found, alone))
+        assert result["prior"] == pytest.approx(own["prior"], abs=1e-10)
+        assert outcomes[order.name]["objectives"][METRIC] == pytest.approx(own["metrics"][METRIC], abs=1e-8)
+        masses = [name for name in read_records(found / "metrics.jsonl")[-1].metrics if name.startswith("mass/")]
+        assert len(masses) == K

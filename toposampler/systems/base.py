@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -140,6 +140,12 @@ class SystemConfig(BurnInConfig):
         return False
 
     @property
+    def masks_generators(self) -> bool:
+        """Whether runs with other `n_generators`, of which this holds too, can be trained with it as one program: see
+        `EnsembleConfig.masked`."""
+        return False
+
+    @property
     def couples_samples(self) -> bool:
         """Whether a sample's terms depend on the others of its batch, so that workers cannot share a batch."""
         return False
@@ -206,10 +212,25 @@ class EnsembleConfig(SystemConfig):
     n_generators: int = Field(10, ge=1, le=10_000, json_schema_extra=may(search={"int": [2, 20]}))
     """K, the number of generators"""
 
+    masked: ClassVar[bool] = False
+    """whether runs of this very class with different K can be members of one population. Then nothing but
+    `Batch.constant("n_generators", K)` tells its losses K, they do not change if a generator is added that is never
+    drawn and has probability 0, and `System.logits` names the logits. Not inherited: each page has to state it"""
+
     @property
     def K(self) -> int:
         """The number of generators."""
         return self.n_generators
+
+    @property
+    def masks_generators(self) -> bool:
+        """See `SystemConfig.masks_generators`. A single generator has a network of another size, and draws nothing."""
+        return self.K > 1 and bool(vars(type(self)).get("masked"))
+
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`: with K, where it may differ."""
+        numbers = super().constants(step, total_steps)
+        return numbers | {"n_generators": float(self.K)} if self.masks_generators else numbers
 
 
 class SeparateGeneratorsConfig(EnsembleConfig):
@@ -252,6 +273,9 @@ class System(nn.Module, ABC):
     `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. Other packages have to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
+    logits: tuple[str, ...] = ()
+    """parameters with an entry for each generator that a softmax is taken of, or that is added to what it is taken of;
+    by their names"""
 
     def __init__(
         self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE

@@ -34,7 +34,7 @@ Deviations
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -59,6 +59,7 @@ class DMGANConfig(GameConfig, SeparateGeneratorsConfig):
     """DMGAN (Khayatkhoei et al. 2018): K generators distinguished by an encoder, uniform prior."""
 
     name: Literal["dmgan"] = "dmgan"
+    masked: ClassVar[bool] = True
     draw: Draw = "systematic"
     """how the generators of a batch are drawn: random (the paper's), systematic (counts within 1 of their mean), or
     equal (all generators make as many samples, weighed by r(c): equal work for the workers of a sharded ensemble)"""
@@ -88,6 +89,7 @@ class DMGAN(UniformSystem):
     ) -> None:
         super().__init__(config, shape, networks, shard)
         self.encoder = self.initialized(encoder(self.critic.head.in_features, self.K, config.couples_samples))
+        self.logits = (f"encoder.{len(self.encoder) - 1}.bias",)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and encoder together."""

@@ -25,7 +25,7 @@ Deviations
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -49,6 +49,7 @@ class MGANConfig(EnsembleConfig):
     """MGAN (Hoang et al. 2018): generators with a first layer of their own, distinguished by a classifier."""
 
     name: Literal["mgan"] = "mgan"
+    masked: ClassVar[bool] = True
     diversity: float = Field(0.01, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-3, 1]}))
     """beta, weight of the classifier's loss for the generators"""
     generator_norm: GeneratorNorm = "layer"
@@ -83,6 +84,7 @@ class MGAN(UniformSystem):
     ) -> None:
         super().__init__(config, shape, networks, shard)
         self.classifier = self.initialized(nn.Linear(self.critic.head.in_features, self.K))
+        self.logits = ("classifier.bias",)
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}."""

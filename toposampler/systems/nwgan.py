@@ -27,7 +27,7 @@ Deviations
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +48,7 @@ class NWGANConfig(GameConfig, SeparateGeneratorsConfig):
     """NWGAN (Balaji et al. 2019): K generators, and weights that follow the critic."""
 
     name: Literal["nwgan"] = "nwgan"
+    masked: ClassVar[bool] = True
     prior: OptimizerConfig = OptimizerConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> NWGAN:
@@ -65,6 +66,7 @@ class NWGAN(System):
     ) -> None:
         super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
+        self.logits = ("mixture.zeta",)
 
     def players(self) -> dict[str, Player]:
         """Critic, then generators and their weights together."""
@@ -98,6 +100,10 @@ class NWGAN(System):
         losses = game.generator_losses(self.critic, self.critic(self.generate(batch.noise)), batch, self.config)
         return {
             "adversarial": mixture.prior_expectation(
-                losses, batch.noise["c"], self.mixture.log_probabilities(), batch.weights
+                losses,
+                batch.noise["c"],
+                self.mixture.log_probabilities(),
+                batch.weights,
+                batch.constant("n_generators", self.K),
             )
         }

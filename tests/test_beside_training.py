@@ -6,11 +6,13 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import Any
 
 import pytest
+from ranks import on_ranks
 from torch import Tensor
 
 from toposampler.errors import TrainingStoppedError, UserError
@@ -38,7 +40,7 @@ class Late:
     """An evaluator in this process, each of whose evaluations ends `seconds` after it has begun."""
 
     seconds = 0.1
-    made: list[Late]
+    made: list[Late] = []  # noqa: RUF012  # emptied by each test
 
     def __init__(self, judge: Judge) -> None:
         self.judge, self.begun, self.closed = judge, 0, False
@@ -222,6 +224,30 @@ def test_after_some_losses_evaluations_are_done_in_the_loop(
     assert records(config) == records(there)
     assert len(Late.made) == LOSSES
     assert "further ones have none either" in caplog.text
+
+
+def train_to(config: RunConfig, until: int) -> None:
+    """Train until the checkpoint of the step `until`, at which the process ends, or to the end."""
+
+    def kill(step: int, path: Path) -> None:
+        if step == until:
+            raise KilledError
+
+    with suppress(KilledError):
+        train(config, kill, progress=False, make_evaluator=Late)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("placement", ["replicated", "sharded"])
+def test_two_ranks_evaluate_the_step_of_a_checkpoint_again(make_config: MakeConfig, placement: str) -> None:
+    keys = {"training__checkpoint_every": 10, "cluster__num_workers": 2, "cluster__placement": placement}
+    there = make_config("dmgan_pl", name="loop", **KEYS, **keys)
+    on_ranks(2, train_to, there, 0)
+    here = make_config("dmgan_pl", **BESIDE, **keys)
+    on_ranks(2, train_to, here, 10)
+    assert [step for step, _ in records(here)] == [2, 4, 6, 8]
+    on_ranks(2, train_to, here, 0)
+    assert records(here) == records(there)
 
 
 class Raising(Late):

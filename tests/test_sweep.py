@@ -564,7 +564,7 @@ def test_a_trial_whose_objective_is_no_number_fails_and_says_so(
 
     evaluations: list[int] = []
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr("toposampler.training.run.evaluation", no_number_later)
+    monkeypatch.setattr("toposampler.training.beside.evaluation", no_number_later)
     monkeypatch.setattr("ray.tune.get_context", lambda: SimpleNamespace(get_trial_name=lambda: "trial-000"))
     monkeypatch.setattr("ray.tune.report", lambda metrics, checkpoint=None: told.append(metrics))
     run_trial({"order": {"name": "trial-000", "values": {}}}, small_plan(tmp_path))

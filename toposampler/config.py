@@ -41,6 +41,8 @@ from toposampler.reader import Scalar, read_argument
 from toposampler.registry import OneOf, name_of
 from toposampler.schedules import Schedule
 
+LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+"""a label of a node: a key or a value, by Ray's rules, which are those of Kubernetes"""
 MAX_FAULTS = 20
 """lines of one message"""
 EXAMPLES = {
@@ -276,12 +278,17 @@ class ClusterConfig(Section):
     """CPUs reserved for each worker, and the threads it computes with"""
     resources_per_worker: dict[str, float] = {}
     """further resources reserved for each worker, by their names in Ray, such as {"memory": 8e9}"""
+    label_selector: dict[str, str] = {}
+    """labels that a node must have for workers to be placed on it, as Ray writes them: {"zone": "a"}, or the values
+    "!a", "in(a,b)", "!in(a,b)"; a cluster's nodes have theirs from `ray start --labels zone=a`"""
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """workers on few nodes or on many (Ray's names); the strict ones fail where the others do their best"""
     wait_s: float = Field(0.0, ge=0, le=10**7)
     """seconds to wait for resources that are missing before the run is refused"""
     max_failures: int = Field(3, ge=0, le=10**6)
     """times a lost worker group is started again from the newest checkpoint"""
+    evaluate_beside: bool = False
+    """evaluate during training in a process beside it, on cpus_per_worker CPUs more; false: training waits meanwhile"""
     profile: bool = False
     """record a few iterations of each worker: a trace for a browser, and a table of where the time goes"""
 
@@ -294,6 +301,16 @@ class ClusterConfig(Section):
             if not amount > 0:
                 raise ValueError(f"{name} must be positive, got {amount:g}")
         return resources
+
+    @field_validator("label_selector")
+    @classmethod
+    def _labels_as_ray_writes_them(cls, labels: dict[str, str]) -> dict[str, str]:
+        for key, value in labels.items():
+            if not re.fullmatch(rf"({LABEL}(\.{LABEL})*/)?{LABEL}", key):
+                raise ValueError(f"{key!r} is no key of a label: letters, digits, '-', '_' and '.', 63 at most")
+            if not re.fullmatch(rf"!?({LABEL}|in\({LABEL}(, ?{LABEL})*\))", value):
+                raise ValueError(f"{key}: {value!r} is not VALUE, !VALUE, in(VALUE,VALUE) or !in(VALUE,VALUE)")
+        return labels
 
     @model_validator(mode="after")
     def _whole_gpus_or_a_share(self) -> Self:

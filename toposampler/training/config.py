@@ -145,8 +145,9 @@ class RunConfig(Section):
                 f"output {self.output}: with `seeds` several workers see each other's results in a folder only; set "
                 "cluster.num_workers 1, or give a folder that all machines see"
             )
-        if self.cluster.profile:
-            raise ValueError("cluster.profile is of one run: leave it out, or `seeds`")
+        for key in ("profile", "evaluate_beside"):
+            if getattr(self.cluster, key):
+                raise ValueError(f"cluster.{key} is of one run: leave it out, or `seeds`")
         return self
 
     @model_validator(mode="after")

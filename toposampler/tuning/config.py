@@ -269,8 +269,10 @@ def _metric_names(dataset: Dataset, base: RunConfig, n: int) -> set[str]:
 def _base(config: SweepConfig, folder: Path) -> RunConfig:
     """The configuration that all trials share."""
     path = folder / config.base
+    at_once = {"cluster.evaluate_beside": False}  # a search needs the scores of one report before any trial goes on
     try:
-        return validate(RunConfig, merge_overrides({"output": config.output, **read_yaml(path)}, config.overrides))
+        content = merge_overrides({"output": config.output, **read_yaml(path)}, {**config.overrides, **at_once})
+        return validate(RunConfig, content)
     except UserError as error:
         raise UserError(f"base {path}: {error}") from None
 

@@ -30,11 +30,13 @@ from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.augmentation import NAME, pair_sign, real_augmented
+from toposampler.training.capture import Capture
 from toposampler.training.config import RunConfig
 from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
+from toposampler.training.recorded import Recorded
 from toposampler.training.stacked import stacked, stacked_buffers
 
 Tensors = dict[str, Tensor]
@@ -100,7 +102,9 @@ class Population:
         for loop in loops:
             if loop.graphs is not None:
                 loop.graphs.forget()  # what they write to lies elsewhere now
-        capture = capture_for(self.config, first.device, isinstance(first.data, Feed))
+        capture: Capture | None = capture_for(self.config, first.device, isinstance(first.data, Feed))
+        if first.device.type == "cpu":
+            capture = Recorded()  # members equal their runs alone up to rounding, with and without it
         self.graphs: Graphs | None = None if capture is None else PopulationGraphs(self, capture)
         """see `Loop.graphs`"""
 

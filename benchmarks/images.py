@@ -54,6 +54,8 @@ NETWORKS = {"generator_network": "resnet", "critic_network": "resnet", "latent":
 BETAS = {"betas": [0.0, 0.9], "final_beta2": 0.99}
 GAMMAS = {"stacked_mnist": (1.0, 0.1), "cifar10": (0.05, 0.005), "faces_bedrooms": (2.0, 0.2)}
 """the authors' of the most similar data: faces and bedrooms those of FFHQ-64"""
+OUTPUTS = {"stacked_mnist": "linear", "cifar10": "tanh", "faces_bedrooms": "tanh"}
+"""how images leave the generators: with tanh those of stacked MNIST turned black"""
 GENERATORS = {"stacked_mnist": 10, "cifar10": 10, "faces_bedrooms": 5}
 """K of the rows with several"""
 SYSTEMS = ("r3gan", "dmgan_pl", "component_gan")
@@ -108,7 +110,7 @@ def configs(name: str, data: dict[str, Any], given: argparse.Namespace) -> Itera
     size, (gamma, last) = SIZES[given.size], GAMMAS[name]
     rate = {"learning_rate": size.learning_rate, "final_learning_rate": size.learning_rate / 4}
     keys: dict[str, Any] = {
-        **NETWORKS, "generator_width": size.width, "critic_width": size.width,
+        **NETWORKS, "generator_output": OUTPUTS[name], "generator_width": size.width, "critic_width": size.width,
         "generator_depth": size.depth, "critic_depth": size.depth, "burn_in": size.burn_in,
         "adversarial": "relativistic", "penalty": {"weight": gamma, "final_weight": last},
         "generator": BETAS | rate, "critic": BETAS | rate,

@@ -225,6 +225,22 @@ def test_several_generators_on_a_shared_trunk_learn_bases_of_their_own(make_conf
     assert (x[0] - x[1]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_images_without_a_bound(shared: bool, make_config: MakeConfig) -> None:
+    """The same networks but for the tanh at their end."""
+    keys = SMALL | ONE | {"system__shared_trunk": shared}
+    z, c = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(4, dtype=torch.long)
+    found = []
+    for output in (None, "tanh", "linear"):
+        generators = image_loop(make_config("dmgan_pl", **keys, system__generator_output=output)).system.generators
+        found.append(generators(z, c).detach())
+    assert torch.equal(found[0], found[1])
+    assert found[2].abs().max() > 1
+    torch.testing.assert_close(found[2].tanh(), found[0])
+    with pytest.raises(UserError, match=r"generator_network: default takes .* no option output; leave it out"):
+        image_loop(make_config("r3gan", system__generator_output="linear"))
+
+
 def test_a_game_of_another_kind_is_refused(make_config: MakeConfig) -> None:
     with pytest.raises(UserError, match=r"system\.adversarial"):
         make_config("r3gan", system__adversarial="wasserstein")

@@ -1,5 +1,5 @@
-"""R3GAN's networks and game under one generator and under several, on 16 x 16 images: recorded losses, exact resume, and
-as many workers as there are."""
+"""R3GAN's networks and game under one generator and under several, on 16 x 16 images: recorded losses, exact resume,
+and two workers as one."""
 
 from __future__ import annotations
 

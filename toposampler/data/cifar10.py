@@ -120,5 +120,5 @@ def _archive(path: Path) -> tuple[np.ndarray, np.ndarray]:
     images = np.empty((len(labels), _PIXELS), dtype=np.uint8)
     for i, image in enumerate(images):
         file = io.BytesIO(jpeg[offsets[i] : offsets[i + 1]].tobytes())
-        image[:] = decode_image(file, f"{i} of {path}", SIDE, SIDE, channels=3).flatten().numpy()
+        image[:] = decode_image(file, f"{i} of {path}", SIDE, SIDE, channels=3).ravel()
     return images, labels

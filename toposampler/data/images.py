@@ -106,11 +106,12 @@ def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int
 
     with file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
-        return decode_image(file, str(path), height, width, channels)
+        return torch.from_numpy(decode_image(file, str(path), height, width, channels))
 
 
-def decode_image(file: IO[bytes], name: object, height: int, width: int, channels: int) -> Tensor:
-    """As `read_image`, of the open `file`, which messages call `name`; any thread may call it.
+def decode_image(file: IO[bytes], name: object, height: int, width: int, channels: int) -> np.ndarray:
+    """As `read_image`, of the open `file`, which messages call `name`: (channels, height, width) uint8; any thread may
+    call it.
 
     What a small JPEG file does not need is left out for it.
     """
@@ -134,7 +135,7 @@ def decode_image(file: IO[bytes], name: object, height: int, width: int, channel
         raise UserError(f"image {name} cannot be read: {reason[:500]}") from None
     size = width, height
     fitted = upright if upright.size == size else ImageOps.fit(upright, size, Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
+    return np.array(fitted).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _check_size(image: Image.Image, file: IO[bytes]) -> None:

@@ -129,7 +129,7 @@ class StreamedImages:
             if place not in self.faults:
                 try:
                     encoded = io.BytesIO(self.source.read(place) if content is None else content)
-                    out.copy_(decode_image(encoded, _Name(self.source, place), height, width, channels))
+                    out.numpy()[...] = decode_image(encoded, _Name(self.source, place), height, width, channels)
                 except UserError as error:
                     self.faults[place] = str(error)
                 except (OSError, ValueError) as error:

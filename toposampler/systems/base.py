@@ -119,6 +119,9 @@ class SystemConfig(BurnInConfig):
     """layer: each sample's hidden maps in an image generator are normalized, where papers have batch norm, which would
     mix samples; without it a generator under a logistic loss may go black for good (MNIST). Points: unused. The family
     resnet has none, nor has mlp"""
+    generator_output: Literal["tanh", "linear"] | None = None
+    """how images leave generators of the family resnet: tanh: within (-1, 1); linear: without a bound, as R3GAN's;
+    default: tanh; of other families: refused"""
     initialization: Literal["torch", "xavier"] = "torch"
     """torch: the layers' own, with biases that spread a critic's kinks over the data; xavier: TensorFlow's, without"""
     generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.0, 0.9))

@@ -45,7 +45,7 @@ def make_generator(
     """
     key = "system.generator_network"
     if own is not None:
-        _refuse(keys, key, ("generator_width", "generator_depth"))
+        _refuse(keys, key, ("generator_width", "generator_depth", "generator_output"))
         make = copies(own, key) if isinstance(own, nn.Module) else _called(own, key, shape, n_inputs)
         network = make()
         if not checked:
@@ -58,7 +58,8 @@ def make_generator(
     # A system's own default is for the papers' networks; what is asked for beyond it is passed on, and may be refused.
     norm = keys.generator_norm == "layer"
     norm = norm and (name in PAPERS or type(keys).model_fields["generator_norm"].default == "none")
-    make_family = generator_family(name, key, width=width, depth=keys.generator_depth, norm=norm or None)
+    options = {"width": width, "depth": keys.generator_depth, "norm": norm or None, "output": keys.generator_output}
+    make_family = generator_family(name, key, **options)
     return initialized(keys, make_family(shape, n_inputs))
 
 
@@ -70,8 +71,8 @@ def shared_generators(
         raise UserError(
             "system.shared_trunk true is for the package's resnet: a generator of your own is a whole network"
         )
-    sizes = {"width": keys.generator_width, "depth": keys.generator_depth}
-    given = {name: size for name, size in sizes.items() if size is not None}
+    options = {"width": keys.generator_width, "depth": keys.generator_depth, "output": keys.generator_output}
+    given: dict[str, Any] = {name: option for name, option in options.items() if option is not None}
     return SharedTrunkGenerators(shape, latent_dim, n_generators, **given)
 
 

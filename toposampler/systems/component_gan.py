@@ -192,7 +192,8 @@ class ComponentGAN(System):
         self.masses: Tensor
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
-        """f_c: a generator network, whose last layer starts at 0 with `fitted_start`; of points each has a single generator's width."""
+        """f_c: a generator network, whose last layer starts at 0 with `fitted_start`; of points each has a single
+        generator's width."""
         return self._zeroed(super().build_network(shape, n_inputs, 1 if len(shape) == 1 else n_networks))
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:

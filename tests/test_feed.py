@@ -190,6 +190,9 @@ def test_what_cannot_be_trained_on_is_refused(make_run: MakeConfig) -> None:
     with pytest.raises(UserError, match=r"training.batch_size \(41\) is more than the 40 images"):
         check(make_run(training__batch_size=41))
     check(make_run(training__batch_size=40))
+    config = make_run(cache="device", training__batch_size=41)
+    (note,) = (note for note in check(config, check(config)).notes if "batch" in note)
+    assert note.startswith("warning: training.batch_size (41) is more than the 40 samples there are: ")
     with pytest.raises(UserError, match=r"component_gan finds components in all of its data.*data\.cache device"):
         begin(make_run("component_gan"))
 

@@ -20,7 +20,9 @@ from toposampler.systems.game import critic_terms
 from toposampler.training import RunConfig
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
+from toposampler.training.run import check
 from toposampler.training.run_length import faults
+from toposampler.training.sampling import draw_samples
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -34,8 +36,10 @@ ONE = {"system__n_generators": 1, "system__adversarial": "relativistic", "system
 def image_loop(config: RunConfig, shape: tuple[int, ...] = (3, 16, 16)) -> Loop:
     """A loop on 32 random images."""
     data = Dataset(torch.rand(32, *shape, generator=torch.Generator().manual_seed(1)) * 2 - 1)
+    prepared = config.system.prepare(data)
     torch.manual_seed(config.seed)
-    system = config.system.build(shape)
+    system = prepared.build(shape)
+    data = replace(data, labels=prepared.labels)
     return Loop(system, data, config.training, config.seed, torch.device("cpu"), Placement())
 
 
@@ -49,8 +53,8 @@ def test_constants_over_a_burn_in(make_config: MakeConfig) -> None:
         weight = config.system.constants(loop.step, 20)["penalty.weight"]
         decay = loop.ema_decay()
         loop.iteration()
-        optimiser = critic.optimisers["critic"]
-        found.append((critic.learning_rates[0], *optimiser.betas_at(critic.remaining), weight, decay))
+        optimizer = critic.optimizers["critic"]
+        found.append((critic.learning_rates[0], *optimizer.betas_at(critic.remaining), weight, decay))
     assert found[0] == (2e-4, 0.0, 0.9, 1.0, 0.0)
     # Half of the way: half of the half-life ln 2 / -ln .9.
     assert found[8] == pytest.approx((1.25e-4, 0.0, 0.945, 0.55, 0.9**2))
@@ -127,8 +131,8 @@ def test_penalties_of_the_residual_critic_are_exact(make_config: MakeConfig) -> 
 @pytest.mark.parametrize("shared", [False, True])
 def test_one_generator_with_a_learned_prior_is_r3gan(shared: bool, make_config: MakeConfig) -> None:
     """Losses, parameters, moments and averages after 3 iterations, to the last bit."""
-    optimiser = {"learning_rate": 2e-4, "betas": [0.0, 0.9], "final_learning_rate": 5e-5, "final_beta2": 0.99}
-    adam: dict[str, Any] = {"system__generator": optimiser, "system__critic": optimiser}
+    optimizer = {"learning_rate": 2e-4, "betas": [0.0, 0.9], "final_learning_rate": 5e-5, "final_beta2": 0.99}
+    adam: dict[str, Any] = {"system__generator": optimizer, "system__critic": optimizer}
     keys = SMALL | {"system__burn_in": 4, "training__critic_steps": 1}
     alone = image_loop(make_config("r3gan", **keys))
     mixture = image_loop(make_config("dmgan_pl", **keys, **ONE, **adam, system__shared_trunk=shared))
@@ -152,6 +156,62 @@ def test_one_generator_with_a_learned_prior_is_r3gan(shared: bool, make_config: 
     assert torch.equal(alone.average, mixture.average)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_component_gan_of_one_component_is_r3gan(shared: bool, make_config: MakeConfig) -> None:
+    """Losses, parameters, moments, averages and samples after 3 iterations, to the last bit."""
+    optimizer = {"learning_rate": 2e-4, "betas": [0.0, 0.9], "final_learning_rate": 5e-5, "final_beta2": 0.99}
+    adam: dict[str, Any] = {"system__generator": optimizer, "system__critic": optimizer}
+    keys = SMALL | {"system__burn_in": 4, "training__critic_steps": 1}
+    own = {"system__n_generators": 1, "system__fitted_start": False, "system__shared_trunk": shared}
+    alone = image_loop(make_config("r3gan", **keys, system__latent__kind="normal"))
+    component = image_loop(make_config("component_gan", **keys, **adam, **own))
+    for _ in range(3):
+        alone.iteration()
+        component.iteration()
+        assert component.drain_terms() == alone.drain_terms()
+    for player in ("critic", "generator"):
+        one, other = alone.players[player], component.players[player]
+        assert torch.equal(one.values, other.values)
+        own_moments, theirs = (next(iter(dict(x.moments()).values())) for x in (one, other))
+        assert all(torch.equal(own_moments[key], theirs[key]) for key in own_moments)
+    assert torch.equal(alone.average, component.average)
+    assert torch.equal(*(draw_samples(loop.system, 5, seed=0)[0] for loop in (alone, component)))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_components_of_images_start_as_networks_or_as_the_data(shared: bool, make_config: MakeConfig) -> None:
+    """Without a fitted start samples are the networks' alone, with one they are the components' principal components,
+    whatever the networks; either way each generator learns, and its critic is given which component it is of."""
+    keys = SMALL | {"system__n_generators": 3, "system__shared_trunk": shared, "training__precision": "fp64"}
+    for fitted in (False, True):
+        loop = image_loop(make_config("component_gan", **keys, system__fitted_start=fitted))
+        system, before = loop.system, loop.players["generator"].values.clone()
+        assert ("frames.mean" in system.state_dict()) == fitted
+        (batch,), _ = loop._draw(1)
+        assert system.seen(batch.real, batch.labels).shape == (8, 3 + 3, 16, 16)
+        assert torch.equal(batch.noise["c"], batch.labels)
+        x, c = system.generate(batch.noise), batch.noise["c"]
+        start = (
+            system.frames.color(batch.noise["start"], c).view_as(x)
+            if fitted
+            else system.generators(batch.noise["z"], c)
+        )
+        assert torch.equal(x, start)
+        for _ in range(3):
+            loop.iteration()
+        assert (loop.players["generator"].values - before).abs().max() > 1e-5
+        if shared and not fitted:
+            assert (
+                system.generators.maps.detach().flatten(1) - before[: system.generators.maps.numel()].view(3, -1)
+            ).abs().amax(dim=1).min() > 0
+
+
+def test_a_start_of_networks_alone_is_for_images(make_config: MakeConfig) -> None:
+    config = make_config("component_gan", system__fitted_start=False)
+    with pytest.raises(UserError, match=r"system\.fitted_start false is for images, .* shape \(2,\)"):
+        check(config)
+
+
 def test_several_generators_on_a_shared_trunk_learn_bases_of_their_own(make_config: MakeConfig) -> None:
     keys = SMALL | ONE | {"system__n_generators": 3, "system__shared_trunk": True, "training__precision": "fp64"}
     loop = image_loop(make_config("dmgan_pl", **keys))
@@ -163,6 +223,22 @@ def test_several_generators_on_a_shared_trunk_learn_bases_of_their_own(make_conf
     z, c = torch.ones(3, 8, dtype=torch.float64), torch.arange(3)
     x = loop.system.generators(z, c)
     assert (x[0] - x[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_images_without_a_bound(shared: bool, make_config: MakeConfig) -> None:
+    """The same networks but for the tanh at their end."""
+    keys = SMALL | ONE | {"system__shared_trunk": shared}
+    z, c = torch.randn(4, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(4, dtype=torch.long)
+    found = []
+    for output in (None, "tanh", "linear"):
+        generators = image_loop(make_config("dmgan_pl", **keys, system__generator_output=output)).system.generators
+        found.append(generators(z, c).detach())
+    assert torch.equal(found[0], found[1])
+    assert found[2].abs().max() > 1
+    torch.testing.assert_close(found[2].tanh(), found[0])
+    with pytest.raises(UserError, match=r"generator_network: default takes .* no option output; leave it out"):
+        image_loop(make_config("r3gan", system__generator_output="linear"))
 
 
 def test_a_game_of_another_kind_is_refused(make_config: MakeConfig) -> None:

@@ -58,7 +58,7 @@ class DecodedImages:
             free = shutil.disk_usage(existing(path)).free
             raise UserError(
                 f"data.cache disk: {path} cannot be written: {error.strerror or error}; it takes "
-                f"{self._n * self._bytes / 1e9:,.2f} GB and {free / 1e9:,.2f} GB are free there: make room, give "
+                f"{self._n * self._bytes / 1e6:,.1f} MB and {free / 1e6:,.1f} MB are free there: make room, give "
                 "another data.store, or data.cache none. What was decoded is kept"
             ) from None
 

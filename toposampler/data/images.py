@@ -1,4 +1,4 @@
-"""What every page of images shares: which sides there may be, reading, and bytes as numbers."""
+"""What every data set of images shares: which sides there may be, reading, and bytes as numbers."""
 
 from __future__ import annotations
 
@@ -106,11 +106,12 @@ def read_image(path: Path | zipfile.Path, height: int, width: int, channels: int
 
     with file, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the limit
-        return decode_image(file, str(path), height, width, channels)
+        return torch.from_numpy(decode_image(file, str(path), height, width, channels))
 
 
-def decode_image(file: IO[bytes], name: object, height: int, width: int, channels: int) -> Tensor:
-    """As `read_image`, of the open `file`, which messages call `name`; any thread may call it.
+def decode_image(file: IO[bytes], name: object, height: int, width: int, channels: int) -> np.ndarray:
+    """As `read_image`, of the open `file`, which messages call `name`: (channels, height, width) uint8; any thread may
+    call it.
 
     What a small JPEG file does not need is left out for it.
     """
@@ -134,7 +135,7 @@ def decode_image(file: IO[bytes], name: object, height: int, width: int, channel
         raise UserError(f"image {name} cannot be read: {reason[:500]}") from None
     size = width, height
     fitted = upright if upright.size == size else ImageOps.fit(upright, size, Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(fitted)).view(height, width, channels).permute(2, 0, 1)
+    return np.array(fitted).reshape(height, width, channels).transpose(2, 0, 1)
 
 
 def _check_size(image: Image.Image, file: IO[bytes]) -> None:
@@ -157,12 +158,12 @@ def _opaque_bytes(image: Image.Image) -> Image.Image:
 
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"it has greys of 32 bits (Pillow's mode {image.mode}), and which of them is white is not known; save it "
-            "as PNG with greys of 8 or 16 bits, or in colour"
+            f"it has grays of 32 bits (Pillow's mode {image.mode}), and which of them is white is not known; save it "
+            "as PNG with grays of 8 or 16 bits, or in color"
         )
     if image.mode.startswith("I;16"):  # Pillow's own conversion makes all from 255 up white
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:  # Pillow's own conversion shows the colours that transparency hides
+    if image.has_transparency_data:  # Pillow's own conversion shows the colors that transparency hides
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
 

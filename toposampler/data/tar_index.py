@@ -13,6 +13,8 @@ from toposampler.errors import UserError
 LABEL = ".cls"
 """ending of the member that holds a sample's label: an integer, in ASCII"""
 _BLOCK = 512
+_TAIL = 2**16
+"""bytes that are read at once behind the end of an archive, which is mostly less of zeros"""
 
 
 class Member(NamedTuple):
@@ -74,11 +76,18 @@ def _label(content: bytes, path: Path, name: str) -> int:
 
 
 def _check_end(path: Path, offset: int) -> None:
-    """Raises ValueError unless the archive's end follows at `offset`: tarfile itself ends at a damaged header too."""
+    """Raises ValueError unless the archive's end follows at `offset`, and nothing after it: tarfile itself ends at a
+    damaged header too, and at the first block of zeros."""
     with path.open("rb") as file:
         file.seek(offset)
         block = file.read(_BLOCK)
-    if not block:
-        raise ValueError("it was cut short: the mark of its end is absent")
-    if block.count(0) != len(block):
-        raise ValueError(f"the header at byte {offset:,} is damaged")
+        if not block:
+            raise ValueError("it was cut short: the mark of its end is absent")
+        if block.count(0) != len(block):
+            raise ValueError(f"the header at byte {offset:,} is damaged")
+        while rest := file.read(_TAIL):
+            if rest.count(0) != len(rest):
+                raise ValueError(
+                    f"zeros at byte {offset:,} mark its end, and content follows: it is damaged, or several archives "
+                    "were joined to one"
+                )

@@ -1,4 +1,4 @@
-"""R3GAN's residual networks without normalisation (Huang, Gokaslan, Kuleshov, Tompkin 2024, arXiv 2501.05441).
+"""R3GAN's residual networks without normalization (Huang, Gokaslan, Kuleshov, Tompkin 2024, arXiv 2501.05441).
 
 A residual block is x + W3 a(W2 a(W1 x + b1) + b2): a 1x1 convolution to twice the maps, a grouped 3x3 one and a 1x1 one
 back, a the leaky ReLU of slope .2. At the start W3 = 0, so that a block is the identity, and the weights before are
@@ -8,16 +8,17 @@ stand between stages of equal width. The critic's trunk is its mirror image.
 
 Deviations
 ----------
-- Images in (-1, 1) end with tanh, as those of the other networks; R3GAN's have no bound.
+- Images end with tanh unless `output` is linear, as those of the other networks; R3GAN's have no bound.
 - Sides are of any size: each stage has half the side of the one above, rounded up, down to 4 to 7 pixels on the shorter
   side. Resampling is `torch`'s bilinear interpolation; at even sides its halving is the mean of 2x2 pixels, where R3GAN
   filters with [1, 2, 1] before.
-- All maps are bilinear or linear outside the blocks, as in R3GAN; the 1x1 convolutions from and to colours have a bias.
+- All maps are bilinear or linear outside the blocks, as in R3GAN; the 1x1 convolutions from and to colors have a bias.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from torch.nn import functional as F
 from toposampler.errors import UserError
 
 Shape = tuple[int, ...]
+Output = Literal["tanh", "linear"]
 
 WIDTH = 64
 """maps of every stage, where no width is given"""
@@ -138,16 +140,23 @@ class SharedTrunkGenerators(nn.Module):
         n_generators: K.
         width: maps of every stage.
         depth: residual blocks of a stage.
+        output: tanh: images are within (-1, 1); linear: they have no bound.
     """
 
     def __init__(
-        self, shape: Shape, latent_dim: int, n_generators: int, width: int = WIDTH, depth: int = BLOCKS
+        self,
+        shape: Shape,
+        latent_dim: int,
+        n_generators: int,
+        width: int = WIDTH,
+        depth: int = BLOCKS,
+        output: Output = "tanh",
     ) -> None:
         super().__init__()
         self.maps = nn.Parameter(torch.empty(n_generators, width, *sizes(shape)[0]))
         self.scales = Scales(latent_dim, width)
         nn.init.normal_(self.maps)  # after the scales, as in `Basis`: one generator starts like `resnet_generator`
-        self.trunk = _generator_trunk(shape, width, depth)
+        self.trunk = _generator_trunk(shape, width, depth, output)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """G_c(z): latents (n, d) and generator ids (n,) int64 in [0, K) to samples (n, *shape)."""
@@ -157,9 +166,11 @@ class SharedTrunkGenerators(nn.Module):
         return self.trunk(maps * self.scales(z))
 
 
-def resnet_generator(shape: Shape, latent_dim: int, width: int = WIDTH, depth: int = BLOCKS) -> nn.Sequential:
+def resnet_generator(
+    shape: Shape, latent_dim: int, width: int = WIDTH, depth: int = BLOCKS, output: Output = "tanh"
+) -> nn.Sequential:
     """G: latents (n, latent_dim) to images (n, C, H, W), `depth` residual blocks of `width` maps a stage."""
-    return nn.Sequential(Basis(latent_dim, width, sizes(shape)[0]), *_generator_trunk(shape, width, depth))
+    return nn.Sequential(Basis(latent_dim, width, sizes(shape)[0]), *_generator_trunk(shape, width, depth, output))
 
 
 def resnet_trunk(shape: Shape, width: int = WIDTH, depth: int = BLOCKS) -> nn.Sequential:
@@ -173,13 +184,14 @@ def resnet_trunk(shape: Shape, width: int = WIDTH, depth: int = BLOCKS) -> nn.Se
     return nn.Sequential(*layers, nn.Conv2d(width, width, below[0], groups=width, bias=False), nn.Flatten())
 
 
-def _generator_trunk(shape: Shape, width: int, depth: int) -> nn.Sequential:
+def _generator_trunk(shape: Shape, width: int, depth: int, output: Output) -> nn.Sequential:
     """Maps (n, width, *smallest size) to images (n, *shape)."""
     _, *stages = sizes(shape)
     layers = _stage(width, depth, len(stages) + 1)
     for size in stages:
         layers += [Resample(size), *_stage(width, depth, len(stages) + 1)]
-    return nn.Sequential(*layers, nn.Conv2d(width, shape[0], 1), nn.Tanh())
+    bound = [nn.Tanh()] if output == "tanh" else []
+    return nn.Sequential(*layers, nn.Conv2d(width, shape[0], 1), *bound)
 
 
 def _stage(width: int, depth: int, n_stages: int) -> list[nn.Module]:

@@ -34,9 +34,14 @@ is, with an interval for each mass.
 Deviations
 ----------
 - `n_generators` asks for another number: then the longest gaps alone count, or the widest parts are cut by k-means.
-- Images, and points of more than 256 dimensions, are judged as they are, images with c as constant maps, and f_c adds
+- Images, and points of more than 256 dimensions, are scored as they are, images with c as constant maps, and f_c adds
   to x instead of y: a convolution needs pixels in their order.
 - Points have as many latents as dimensions at least, so that q_c(z) fills all directions.
+- `fitted_start: false`, of images: x = f_c(z), from the networks' own start, without m_c, V_c and q_c. With R3GAN's
+  networks and constants this is R3GAN given the component. With either start generators are separate networks or, with
+  `shared_trunk`, one network behind a learned basis each.
+- The critic of a single component is not given which. So with one component and `fitted_start: false` this is `r3gan`,
+  to the last bit.
 """
 
 from __future__ import annotations
@@ -50,7 +55,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.data.base import Dataset
 from toposampler.errors import UserError
 from toposampler.keys import may
@@ -71,7 +76,7 @@ from toposampler.systems.game import GameConfig, PenaltyConfig
 SPAN = 2.0
 """of what f_c adds to an image: its tanh reaches to 1, and pixels are up to 2 apart"""
 MOST_AXES = 256
-"""most dimensions of points that are judged in the coordinates of their component"""
+"""most dimensions of points that are scored in the coordinates of their component"""
 
 
 class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
@@ -87,6 +92,9 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     """least scale of a component in a direction, over its largest: what has less width is flat"""
     iterations: int = Field(48, ge=1, le=1000)
     """most iterations of the Gaussianization that fits latents to a component of few dimensions; 1: axis by axis"""
+    fitted_start: bool = True
+    """true: generators start as the principal component analysis of their component, and their networks add to it;
+    false, of images only: samples are the networks' alone, from the start that is theirs (R3GAN's recipe)"""
     adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     game: Literal["auto", "always", "never"] = "auto"
@@ -95,7 +103,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     tolerance: float = Field(0.05, ge=0, le=1)
     """of game auto: largest triangular discrimination of a start and held-out samples, of which 1 is disjoint"""
     latent: LatentConfig = LatentConfig(kind="normal")
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
     @model_validator(mode="after")
     def _the_critic_is_given_the_component(self) -> Self:
@@ -116,6 +124,14 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         """The number of generators; 1 until `prepare` has counted the components."""
         return 1 if self.n_generators == "auto" else self.n_generators
 
+    def check_data(self, dataset: Dataset) -> None:
+        """See `SystemConfig.check_data`: the critic scores points from where they start."""
+        if len(dataset.shape) == 1 and not self.fitted_start:
+            raise UserError(
+                f"system.fitted_start false is for images, and these samples have the shape {dataset.shape}: "
+                "right would be true, the default"
+            )
+
     def prepare(self, dataset: Dataset) -> Prepared:
         """Find the components of the data, and where each generator starts; see `SystemConfig.prepare`."""
         number = None if self.n_generators == "auto" else self.n_generators
@@ -125,11 +141,14 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
             partition = find_partition(dataset.x, self.partition, number)
         except ValueError as error:
             raise UserError(f"system.n_generators {number} is too many: {error}") from None
+        masses = {"masses": partition.masses}
+        if not self.fitted_start:
+            return Prepared(self, {"n_generators": len(partition.masses)}, partition.labels, masses, partition.report())
         D = math.prod(dataset.shape)
         dim = max(self.latent.dim, D) if is_whitened(dataset.shape) else self.latent.dim
         R = D if is_whitened(dataset.shape) else min(dim, D)
         frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
-        start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | {"masses": partition.masses}
+        start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | masses
         decided: dict[str, Any] = {"n_generators": len(partition.masses), "latent.dim": dim}
         decided["iterations"] = frames.iterations
         report = partition.report()
@@ -175,7 +194,7 @@ class ComponentGAN(System):
     """K generators, which start as the probabilistic PCA of a component each, and a critic that is given which."""
 
     uses_labels = True
-    judges_samples = False
+    scores_samples = False
     config: ComponentGANConfig
 
     def __init__(
@@ -187,7 +206,8 @@ class ComponentGAN(System):
     ) -> None:
         super().__init__(config, shape, networks, shard)
         D, self.is_whitened = math.prod(shape), is_whitened(shape)
-        self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
+        if config.fitted_start:
+            self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
         self.register_buffer("masses", torch.full((self.K,), 1 / self.K))
         self.masses: Tensor
         self.register_buffer("bends", torch.ones(self.K))
@@ -195,18 +215,32 @@ class ComponentGAN(System):
         """(K,): 1 where the game bends a component, 0 where its start is kept"""
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
-        """f_c: a generator network whose last layer starts at 0; of points each has a single generator's width."""
-        network = super().build_network(shape, n_inputs, 1 if len(shape) == 1 else n_networks)
+        """f_c: a generator network, whose last layer starts at 0 with `fitted_start`; of points each has a single
+        generator's width."""
+        return self._zeroed(super().build_network(shape, n_inputs, 1 if len(shape) == 1 else n_networks))
+
+    def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
+        """See `System.build_generators`; a trunk that generators share ends like a network of theirs."""
+        generators = super().build_generators(shape)
+        return self._zeroed(generators) if self.config.shared_trunk else generators
+
+    def _zeroed(self, network: nn.Module) -> nn.Module:
+        """`network`, its last layer set to 0 where samples start on the data."""
         layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv2d))]
-        if layers:
+        if layers and self.config.fitted_start:
             nn.init.zeros_(layers[-1].weight)
             if layers[-1].bias is not None:
                 nn.init.zeros_(layers[-1].bias)
         return network
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
-        """D(y, c)."""
-        return ConditionalCritic(*self.build_trunk((shape[0] + self.K, *shape[1:])), shape[0])
+        """D(y, c); of one component D(y)."""
+        return ConditionalCritic(*self.build_trunk((shape[0] + self.n_codes, *shape[1:])), shape[0])
+
+    @property
+    def n_codes(self) -> int:
+        """The columns, or maps, that tell the critic the component: none where there is one."""
+        return self.K if self.K > 1 else 0
 
     def prior(self) -> Tensor:
         """r(c): (K,)."""
@@ -223,8 +257,10 @@ class ComponentGAN(System):
 
     def condition(self, noise: Noise, labels: Tensor) -> Noise:
         """A generated sample is of the component of the real one beside it; see `System.condition`."""
-        start = self.filled(noise["z"].flatten(0, 1), labels.flatten()).unflatten(0, labels.shape)
-        return noise | {"c": labels.cpu(), "start": start}
+        noise = noise | {"c": labels.cpu()}
+        if not self.config.fitted_start:
+            return noise
+        return noise | {"start": self.filled(noise["z"].flatten(0, 1), labels.flatten()).unflatten(0, labels.shape)}
 
     def filled(self, z: Tensor, c: Tensor) -> Tensor:
         """q_c(z): latents (n, d) to coordinates (n, R) in the components c (n,); of fewer latents than R the rest 0."""
@@ -236,25 +272,29 @@ class ComponentGAN(System):
         return draw_generators(self.masses, (batches, n), "systematic", rng)
 
     def generate(self, noise: Noise) -> Tensor:
-        """x = m_c + V_c S_c (q_c(z) + b_c f_c(z)): (n, *shape)."""
+        """x = m_c + V_c S_c (q_c(z) + b_c f_c(z)), or f_c(z): (n, *shape)."""
         z, c = noise["z"], noise["c"].to(noise["z"].device, non_blocking=True)
-        bent = self.generators(z, noise["c"])
+        bent: Tensor = self.generators(z, noise["c"])
+        if not self.config.fitted_start:
+            return bent
         bent = self.bends[c].view(-1, *(1,) * (bent.dim() - 1)) * bent
         start = noise["start"] if "start" in noise else self.filled(z, c)
         if self.is_whitened:
-            return self.frames.colour(start + bent, c)
+            return self.frames.color(start + bent, c)
         stretch = SPAN if bent.dim() > 2 else self.frames.scales[c, :1]
-        return self.frames.colour(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
+        return self.frames.color(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
 
     def seen(self, x: Tensor, c: Tensor) -> Tensor:
         """What the critic is given of x (n, *shape) of components c (n,): y beside the one-hot c, or maps of it."""
         c = c.to(x.device, non_blocking=True)
         y = self.frames.whiten(x, c) if self.is_whitened else x
+        if not self.n_codes:
+            return y
         code = F.one_hot(c, self.K).to(y.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
         return torch.cat([y, code.expand(-1, -1, *x.shape[2:])], dim=1)
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`."""
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`."""
         return self.critic(self.seen(self.generate(noise), noise["c"]))
 
     def critic_loss(self, batch: Batch) -> Terms:
@@ -266,6 +306,6 @@ class ComponentGAN(System):
     def generator_loss(self, batch: Batch) -> Terms:
         """E softplus(D(real) - D(fake)), or -E D(fake)."""
         assert batch.labels is not None
-        scores = self.judge(batch.noise)
+        scores = self.score_noise(batch.noise)
         seen = replace(batch, real=self.seen(batch.real, batch.labels))
         return {"adversarial": batch.expectation(game.generator_losses(self.critic, scores, seen, self.config))}

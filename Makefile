@@ -4,7 +4,7 @@ BIN := .venv/bin
 # Compiling thousands of modules that nobody imports would take a third of the time.
 PIP := PIP_NO_COMPILE=1 $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: help train sweep test test-slow test-lowest lint docs clean
+.PHONY: help train sweep test test-browser test-slow test-lowest lint docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 16
@@ -17,6 +17,9 @@ sweep: .venv/installed  ## search number of generators, entropy decay and topolo
 
 test: .venv/installed-dev  ## run the tests, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-browser: .venv/installed-dev  ## open reports and the demo in a headless Chromium, in two sizes
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m slow tests/test_report_page.py tests/test_demo.py
 
 test-slow: .venv/installed-dev  ## run the tests that `make test` leaves out: the rest of the faults and sweeps
 	$(BIN)/python -m pytest -m slow

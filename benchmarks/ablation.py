@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -32,6 +32,7 @@ from sklearn.datasets import make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+from table_text import markdown
 from torch import Tensor
 
 from runs import write_results
@@ -42,8 +43,8 @@ from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
 from toposampler.metrics.divergence import total_variation
 from toposampler.metrics.evaluate import evaluate
-from toposampler.metrics.memorisation import memorisation
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.memorization import memorization
+from toposampler.metrics.neighbors import nearest_neighbors
 from toposampler.priors.frames import KNOTS, REACH
 from toposampler.priors.mixture import draw_generators
 from toposampler.systems.base import Prepared
@@ -134,12 +135,12 @@ def measured(loop: Loop, dataset: Dataset, held_out: Tensor, seed: int) -> Row:
     x, ids = draw_samples(loop.system, SAMPLES, seed)
     metrics = evaluate(dataset, x, ids, loop.system.prior(), seed, max_real=SAMPLES)
     flat, train = x.flatten(1), dataset.x.flatten(1)
-    to_train, of_test = (nearest_neighbours(y, train, k=1)[0][:, 0] for y in (flat, held_out.flatten(1)))
+    to_train, of_test = (nearest_neighbors(y, train, k=1)[0][:, 0] for y in (flat, held_out.flatten(1)))
     kept = ("score", "off_manifold_0.05", "off_support_nn99", "coverage_k5", "sliced_wasserstein_2")
     return (
         {"K": loop.system.K, "step": loop.step}
         | {name: metrics[name] for name in kept if name in metrics}
-        | (memorisation(to_train, of_test))
+        | (memorization(to_train, of_test))
     )
 
 
@@ -202,25 +203,30 @@ def rows_of(trial: Row) -> list[Row]:
     return {"counting": counting, "weights": weights}[trial["part"]](trial["data"], trial["seed"])
 
 
-def table(part: str, done: Sequence[Row]) -> str:
-    """The Markdown table of a part: means over the seeds, and in brackets the worst seed's score."""
+def table(results: Mapping[str, Any], part: str) -> list[str]:
+    """The Markdown table of a part: means over the seeds, and in brackets the worst seed's score.
+
+    Raises ValueError if no trial of the part has been run.
+    """
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for trial in (trial for trial in done if trial["part"] == part):
+    for trial in (trial for trial in results["trials"] if trial["part"] == part):
         for row in trial["rows"]:
             marks = (trial["data"], trial.get("start"), row.get("step"), row.get("outliers"))
             key = tuple(mark for mark in marks if mark is not None)
             groups.setdefault(key, []).append(row)
+    if not groups:
+        raise ValueError(f"no trial of the part {part!r}: run benchmarks/ablation.py --parts {part}")
     names = list(dict.fromkeys(name for rows in groups.values() for row in rows for name in row))
     names = [name for name in names if name not in ("step", "outliers")]
-    lines = [f"| {part} | seeds | {' | '.join(names)} |", "|---" * (len(names) + 2) + "|"]
+    lines = []
     for key, rows in groups.items():
         cells = []
         for name in names:
             values = [row[name] for row in rows if name in row]
             worst = f" ({max(values):.3f})" if name == "score" and values else ""
             cells.append(f"{fmean(values):.4g}{worst}" if values else "-")
-        lines.append(f"| {', '.join(map(str, key))} | {len(rows)} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        lines.append([", ".join(map(str, key)), str(len(rows)), *cells])
+    return markdown([part, "seeds", *names], lines)
 
 
 def main() -> None:
@@ -241,7 +247,8 @@ def main() -> None:
             write_results(path, {"trials": done})
             print(done[-1], flush=True)
     head = "# Ablation of component GAN\n\n`python benchmarks/ablation.py`; what the columns mean is said there.\n\n"
-    text = "\n\n".join(table(part, done) for part in dict.fromkeys(trial["part"] for trial in done)) + "\n"
+    parts = dict.fromkeys(trial["part"] for trial in done)
+    text = "\n\n".join("\n".join(table({"trials": done}, part)) for part in parts) + "\n"
     (options.out / "ablation.md").write_text(head + text)
     print(text)
 

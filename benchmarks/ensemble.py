@@ -18,11 +18,13 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from table_text import markdown
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -108,6 +110,16 @@ def compare(variants: dict[str, Callable[[], None]], repeats: int, rounds: int) 
     return rows
 
 
+def table(results: Mapping[str, Any]) -> list[str]:
+    """The Markdown table: CPU milliseconds an iteration, median and quartiles, and the ratio to one generator."""
+    rows = [
+        [networks, name, f"{row['ms']:.1f} ({row['ms_low']:.1f} to {row['ms_high']:.1f})", f"{row['ratio']:.2f}"]
+        for networks, variants in results["tables"].items()
+        for name, row in variants.items()
+    ]
+    return markdown(["networks", "generators", "CPU milliseconds per iteration (quartiles)", "ratio"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
@@ -141,19 +153,10 @@ def main() -> None:
         ),
     }
     hardware = f"{platform.processor() or platform.machine()}, 1 thread, torch {torch.__version__}"
-    for title, rows in tables.items():
-        print(f"\n{title}\n{'':28}{'ms of CPU':>10}{'quartiles':>18}{'ratio':>8}")
-        for name, row in rows.items():
-            spread = f"{row['ms_low']:.1f} - {row['ms_high']:.1f}"
-            print(f"{name:28}{row['ms']:>10.1f}{spread:>18}{row['ratio']:>8.2f}")
-    rows = tables["lines, 2-d multilayer perceptrons"]
-    print(
-        f"\nK = 50: mask costs {rows['K = 50, mask']['ratio'] / rows['K = 50']['ratio']:.1f} times as much\n{hardware}"
-    )
+    results = {"hardware": hardware, "rounds": options.rounds, "tables": tables}
+    print(*table(results), hardware, sep="\n")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(
-        json.dumps({"hardware": hardware, "rounds": options.rounds, "tables": tables}, indent=1) + "\n"
-    )
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
 from family_runs import PROTOCOL, REAL, TARGETS, TAU, Task, run_config, samples_of
 from matplotlib.figure import Figure
+from table_text import markdown, mean_sd
 
 from toposampler.data.geometry import Discs
 from toposampler.plots import image_grid, sample_panels
@@ -137,26 +138,13 @@ def table(data: str, rows: Rows) -> str:
         values = {metric: [row[metric] for row in done if metric in row] for metric, _, _ in columns}
         if values.get("worst"):
             values["worst"] = [max(values["worst"])]
-        cells = [cell(values[metric], form) for metric, _, form in columns]
+        cells = [mean_sd(values[metric], form) for metric, _, form in columns]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def overview(folder: Path) -> str:
-    """The Markdown page on all data sets that have a page in `folder`: each system's score, the best mean first."""
-    found = [data for data in TARGETS if (folder / f"{data}.md").exists()]
-    rows = {data: json.loads((folder / f"{data}.json").read_text())["rows"] for data in found}
-    scores: dict[str, dict[str, list[float]]] = {}
-    for row in (row for of_data in rows.values() for row in of_data if "score" in row):
-        scores.setdefault(row["system"], {}).setdefault(row["data"], []).append(row["score"])
-
-    def heading(data: str) -> str:
-        return f"[{data}]({data}.md), {seeds_of(rows[data])}"
-
-    def rank(system: str) -> tuple[bool, int, float]:
-        means = [fmean(values) for values in scores[system].values()]
-        return system != REAL, -len(means), fmean(means)
-
+    """The Markdown page on all data sets that have a page in `folder`."""
     lines = [
         "# Every system on every data set",
         "",
@@ -165,13 +153,58 @@ def overview(folder: Path) -> str:
         "of the masses: 0 is perfect, 3 the worst. Mean ± standard deviation over the seeds; the best mean first. Each",
         "data set's page has all other metrics, the seeds, and what others report.",
         "",
-        f"| system | {' | '.join(map(heading, found))} |",
-        "|---" * (len(found) + 1) + "|",
+        *scores_table(folder, pages=""),
     ]
-    for system in sorted(scores, key=rank):
-        cells = (cell(scores[system].get(data, []), ".3f") for data in found)
-        lines.append(f"| {system} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def scores_table(folder: Path, pages: str) -> list[str]:
+    """Each system's score on each data set that has a page in `folder`, the best mean first, as a Markdown table.
+
+    `pages` is the address of `folder` from the document, which headings link to: empty, or with a slash at its end.
+    """
+    rows = _measured(folder)
+    scores: dict[str, dict[str, list[float]]] = {}
+    for row in (row for of_data in rows.values() for row in of_data if "score" in row):
+        scores.setdefault(row["system"], {}).setdefault(row["data"], []).append(row["score"])
+
+    def heading(data: str) -> str:
+        return f"[{data}]({pages}{data}.md), {seeds_of(rows[data])}"
+
+    def rank(system: str) -> tuple[bool, int, float]:
+        means = [fmean(values) for values in scores[system].values()]
+        return system != REAL, -len(means), fmean(means)
+
+    ranked = sorted(scores, key=rank)
+    cells = ([system, *(mean_sd(scores[system].get(data, []), ".3f") for data in rows)] for system in ranked)
+    return markdown(["system", *map(heading, rows)], cells)
+
+
+def solved_table(folder: Path, system: str) -> list[str]:
+    """How a system does over its seeds on each data set that has a page in `folder`, as a Markdown table."""
+    cells = []
+    for data, of_data in _measured(folder).items():
+        rows = [row for row in of_data if row["system"] == system and "failed" not in row]
+        if rows:
+            scores, n = [row["score"] for row in rows], len(rows)
+            right = sum(row["K"] == TARGETS[data].components for row in rows)
+            cells.append(
+                [
+                    TARGETS[data].title,
+                    f"{TARGETS[data].components} in {right} of {n}",
+                    *(f"{value:.3f}" for value in (fmean(scores), max(scores))),
+                    f"{sum(row['solved'] for row in rows):.0f} of {n}",
+                    f"{fmean(row['seconds'] for row in rows):.0f}",
+                ]
+            )
+    head = [system, "components found", "score, mean", "worst seed", "seeds that solve it", "core-seconds per seed"]
+    return markdown(head, cells)
+
+
+def _measured(folder: Path) -> dict[str, Rows]:
+    """The rows of all data sets that have a page in `folder`."""
+    found = [data for data in TARGETS if (folder / f"{data}.md").exists()]
+    return {data: json.loads((folder / f"{data}.json").read_text())["rows"] for data in found}
 
 
 def seeds_of(rows: Rows) -> str:
@@ -179,14 +212,6 @@ def seeds_of(rows: Rows) -> str:
     counts = Counter(row["system"] for row in rows if row["system"] != REAL).values()
     least, most = min(counts), max(counts)
     return f"{most} seed{'s' if most > 1 else ''}" if least == most else f"{least} to {most} seeds"
-
-
-def cell(values: Sequence[float], form: str) -> str:
-    """Mean ± standard deviation over the seeds, the latter if there are two and it is not 0."""
-    if not values:
-        return "-"
-    spread = stdev(values) if len(values) > 1 else 0.0
-    return f"{fmean(values):{form}}" + (f" ± {spread:{form}}" if spread else "")
 
 
 def _rank(system: str, rows: Rows) -> tuple[bool, float]:

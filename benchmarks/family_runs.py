@@ -26,6 +26,7 @@ from toposampler.data.lines import LinesConfig
 from toposampler.data.spheres import SpheresConfig
 from toposampler.data.swiss_roll import SwissRollConfig
 from toposampler.errors import TrainingStoppedError
+from toposampler.keys import new_name
 from toposampler.metrics.classes import CONFIDENCE, confident_classes, inter_mode_jsd
 from toposampler.metrics.classifier import classifier_of
 from toposampler.metrics.evaluate import evaluate
@@ -79,8 +80,8 @@ class Target:
     """real samples that the critic sees"""
     batch_growth: int = 4
     samples: int = 10_000
-    """samples of the moving average that are judged, a fifth of it in training: enough for the sectors of the smallest
-    component, of which even a perfect sampler misses one of 8 with probability 8 (7/8)^n at n samples in it"""
+    """samples of the moving average that are evaluated, a fifth of it in training: enough for the sectors of the
+    smallest component, of which even a perfect sampler misses one of 8 with probability 8 (7/8)^n at n samples in it"""
     latent_dim: int | None = None
     """the least of systems that ask for another than the default; None, here and below: the system's own"""
     widths: tuple[int, int] | None = None
@@ -221,7 +222,9 @@ def constants_of(task: Task, set_only: bool = False) -> Constants:
 
 def are_todays(constants: Constants, task: Task) -> bool:
     """Whether a row that was made with `constants` is what `task` would give: keys that came later have defaults."""
-    today, later = constants_of(task), constants_of(task, set_only=True).keys() - constants.keys()
+    today = constants_of(task)
+    constants = {new_name(key, today): value for key, value in constants.items()}
+    later = constants_of(task, set_only=True).keys() - constants.keys()
     return not later and all(key in today and today[key] == value for key, value in constants.items())
 
 

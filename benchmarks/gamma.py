@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from runs import trained
 from toposampler.config import validate
-from toposampler.plots.style import colour, new_figure
+from toposampler.plots.style import color, new_figure
 from toposampler.records import Record, read_records
 from toposampler.training import RunConfig, load_model
 from toposampler.training.config import run_folder
@@ -78,8 +78,8 @@ def figure_of(runs: dict[float, RunConfig], title: str) -> Figure:
         rows[k].tick_params(length=0)
         rows[k].set_frame_on(False)
         seen, loss, slope = curves(read_records(run_folder(config) / "metrics.jsonl"), gamma)
-        pairs.plot(seen, loss, color=colour(k), label=f"{gamma:g}")
-        slopes.plot(seen, slope, color=colour(k))
+        pairs.plot(seen, loss, color=color(k), label=f"{gamma:g}")
+        slopes.plot(seen, slope, color=color(k))
         last = [sum(of[-MEAN_OF:]) / len(of[-MEAN_OF:]) for of in (loss, slope)]
         print(f"gamma {gamma:g}: {seen[-1]:,} images, pairs {last[0]:.3f}, squared slope {last[1]:.3g}")
     pairs.axhline(math.log(2), color="0.6", linestyle=":", label="ln 2")

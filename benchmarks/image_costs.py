@@ -2,7 +2,7 @@
 
     python benchmarks/image_costs.py [--sides 16 32 64] [--widths 16 32 64] [--out benchmarks/results/image_costs.json]
 
-Each figure is what `toposampler train CONFIG --dry-run` prints for such a configuration on colour images (one residual
+Each figure is what `toposampler train CONFIG --dry-run` prints for such a configuration on color images (one residual
 block a stage, exact R1 and R2, one critic step a generator step): a batch of 32, from the quickest of three iterations
 on batches of 4 and 16, or of 4 alone where those are long. A
 table is printed.

@@ -1,4 +1,4 @@
-"""Colour images with R3GAN's networks and game: one generator against several with a learned prior and against several
+"""Color images with R3GAN's networks and game: one generator against several with a learned prior and against several
 that have a component of the data each, in legs.
 
     python benchmarks/images.py --minutes 8 [--data FOLDER] [--only stacked_mnist cifar10] [--device cuda|cpu]

@@ -2,7 +2,7 @@
 
     python benchmarks/lines.py [--seeds 5] [--processes 2] [--out benchmarks/results/lines.json]
 
-Every run takes 40,000 critic and generator steps together (13,333 outer iterations of 2 + 1) and is judged by 10,000
+Every run takes 40,000 critic and generator steps together (13,333 outer iterations of 2 + 1) and is evaluated by 10,000
 samples. A row is the mean over the seeds, with the worst seed in brackets. The last rows train with the authors'
 constants (`configs/lines_dmgan_pl_author.yaml`) and show the share of samples off the manifold after 20,000 and 30,000
 steps (5 + 1), where the authors' program has .75 and .64.
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import fmean
 from typing import Any
+
+from table_text import markdown, mean_worst, seeds
 
 from runs import side_by_side, trained, write_results
 from toposampler.records import read_records
@@ -30,7 +32,6 @@ SYSTEMS = ("dmgan_pl", "dmgan", "wgan_gp")
 AUTHOR = "dmgan_pl_author"
 AUTHOR_STEPS = (3333, 5000)
 """generator steps that end after 20,000 and 30,000 steps of critic and generators"""
-WORSE_IF_HIGHER = ("off_manifold_0.05", "off_manifold_0.1", "prior_error_max", "jsd_nats", "energy_distance_root")
 
 
 def run_config(system: str, data: str, seed: int) -> RunConfig:
@@ -57,38 +58,28 @@ def run(task: tuple[str, str, int]) -> dict[str, Any]:
     return row
 
 
-def summary(rows: Sequence[dict[str, Any]], metric: str) -> str:
-    """Mean over the seeds, and the worst of them."""
-    values = [row[metric] for row in rows if metric in row]
-    if not values:
-        return "-"
-    worst = max(values) if metric in WORSE_IF_HIGHER else min(values)
-    return f"{fmean(values):.4f} ({worst:.4f})"
-
-
-def table(rows: Sequence[dict[str, Any]], seeds: int) -> str:
+def table(results: Mapping[str, Any]) -> list[str]:
     """The Markdown table, mean (worst seed)."""
-    lines = [
-        f"| {seeds} seeds, mean (worst) | off-manifold > .05 | > .1 | coverage of the least covered segment "
-        "| active generators | prior error | JSD (nats) | energy distance (root) | seconds |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    runs = [row for row in results["rows"] if row["system"] != AUTHOR]
+    columns = (
+        ("off_manifold_0.05", "off-manifold > .05", max),
+        ("off_manifold_0.1", "> .1", max),
+        ("coverage_0.05_min", "coverage of the least covered segment", min),
+        ("active", "active generators", None),
+        ("prior_error_max", "prior error", max),
+        ("jsd_nats", "JSD (nats)", max),
+        ("energy_distance_root", "energy distance (root)", max),
+    )
+    rows = []
     for system, data in itertools.product(SYSTEMS, DATA):
-        chosen = [row for row in rows if (row["system"], row["data"]) == (system, data)]
-        active = sorted({row["active"] for row in chosen})
-        cells = [
-            f"{system}, {data}",
-            summary(chosen, "off_manifold_0.05"),
-            summary(chosen, "off_manifold_0.1"),
-            summary(chosen, "coverage_0.05_min"),
-            " to ".join(map(str, (active if len(active) == 1 else (active[0], active[-1])))),
-            summary(chosen, "prior_error_max"),
-            summary(chosen, "jsd_nats"),
-            summary(chosen, "energy_distance_root"),
-            f"{fmean(row['seconds'] for row in chosen):.0f}",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        chosen = [row for row in runs if (row["system"], row["data"]) == (system, data)]
+        cells = [f"{system}, {data}"]
+        for metric, _, worst in columns:
+            values = [row[metric] for row in chosen if metric in row]
+            cells.append(mean_worst(values, worst) if worst else " to ".join(map(str, sorted({*values}))))
+        rows.append([*cells, f"{fmean(row['seconds'] for row in chosen):.0f}"])
+    head = [f"{seeds(row['seed'] for row in runs)}, mean (worst)", *(heading for _, heading, _ in columns), "seconds"]
+    return markdown(head, rows)
 
 
 def main() -> None:
@@ -102,13 +93,14 @@ def main() -> None:
     tasks += itertools.product(SYSTEMS[1:], DATA, range(options.seeds))
     rows = side_by_side(run, tasks, options.processes)
 
-    print("\n" + table(rows, options.seeds))
+    results = {"rows": rows}
+    print("", *table(results), sep="\n")
     author = [row for row in rows if row["system"] == AUTHOR]
     for steps, metric in (("20,000", "off_manifold_0.05_at_20000"), ("30,000", "off_manifold_0.05")):
         values = ", ".join(f"{row[metric]:.3f}" for row in author)
         mean = fmean(row[metric] for row in author)
         print(f"\nauthors' constants, balanced, after {steps} steps: mean {mean:.3f} ({values})")
-    write_results(options.out, {"rows": rows})
+    write_results(options.out, results)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Both systems are trained on segments of equal mass, as in `benchmarks/lines.py`. Around each: truncation by the Jacobian
 and by density, at several shares kept. Around WGAN-GP: latentRS at several caps, with and without gradient ascent,
-and the critic as a control. Each is judged by 20,000 accepted samples against the exact support: precision is the share
+and the critic as a control. Each has 20,000 accepted samples, compared with the exact support: precision is the share
 within TAU of it, recall the covered share of its bins, 200 a segment, beside the largest error of a segment's mass,
 the acceptance rate and the cost. The end says which points of WGAN-GP's samplers no point of DMGAN-PL dominates, with
 either truncation.
@@ -17,13 +17,14 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import torch
+from table_text import markdown, mean_range
 from torch import Tensor
 
 from runs import side_by_side, trained, write_results
@@ -52,7 +53,7 @@ MEASURED = ("precision", "recall", "mass_error", "acceptance", "generator_passes
 
 
 def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
-    """Train one model, or find it, and judge every sampler around it."""
+    """Train one model, or find it, and evaluate every sampler around it."""
     system, seed, steps = task
     overrides = ["--output", "runs/benchmark-rejection", "--name", f"{system}-{seed}", "--seed", str(seed)]
     overrides += ["--data.weights", "null"]
@@ -66,7 +67,7 @@ def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
         rejection.draw(100)  # calibrates, which is done once however many samples follow
         begun = time.process_time()
         drawn = rejection.draw(SAMPLES, seed)
-        row = {"system": system, "seed": seed, "sampler": sampler, "knob": knob} | judged(drawn.samples, support)
+        row = {"system": system, "seed": seed, "sampler": sampler, "knob": knob} | evaluated(drawn.samples, support)
         row |= {
             "acceptance": drawn.cost.acceptance_rate,
             "generator_passes": drawn.cost.forward_passes / SAMPLES,
@@ -89,7 +90,7 @@ def samplers(model: Model, weights_file: Path) -> Iterator[tuple[str, str, Rejec
         yield "critic", "", CriticRejection(model)
 
 
-def judged(samples: Tensor, support: Segments) -> dict[str, float]:
+def evaluated(samples: Tensor, support: Segments) -> dict[str, float]:
     """Precision, recall and the largest error of a segment's mass, of samples (n, 2) against the exact support."""
     support = replace(support, n_bins=BINS)
     distance = support.distance(samples)
@@ -112,11 +113,6 @@ def undominated(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in rows if row["system"] == "wgan_gp" and not dominated(row)]
 
 
-def cell(values: Sequence[float], digits: int) -> str:
-    """Mean (least to largest) over the seeds."""
-    return f"{fmean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def by_sampler(rows: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str], dict[str, list[float]]]:
     """What was measured over the seeds, for each model, sampler and value of its knob."""
     groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
@@ -136,15 +132,23 @@ def curves(rows: Sequence[dict[str, Any]]) -> dict[str, list[Operation]]:
     return found
 
 
-def report(rows: Sequence[dict[str, Any]]) -> None:
-    """Print the table, and the points of WGAN-GP that are not dominated, in the mean and seed by seed."""
-    print("\n| model, sampler | precision | recall | error of mass | accepted | generator passes | CPU us a sample |")
-    print("|---|---|---|---|---|---|---|")
-    for (system, sampler, knob), values in by_sampler(rows).items():
+def table(results: Mapping[str, Any]) -> list[str]:
+    """The Markdown table: quality as mean (least to largest) over the seeds, cost as mean."""
+    rows = []
+    for (system, sampler, knob), values in by_sampler(results["rows"]).items():
         cells = [f"{system}, {sampler} {knob}".strip()]
-        cells += [cell(values[name], 4) for name in ("precision", "recall", "mass_error")]
+        cells += [mean_range(values[name], ".4f") for name in ("precision", "recall", "mass_error")]
         cells += [f"{fmean(values['acceptance']):.1%}", f"{fmean(values['generator_passes']):.1f}"]
-        print("| " + " | ".join([*cells, f"{fmean(values['cpu_us']):.0f}"]) + " |")
+        rows.append([*cells, f"{fmean(values['cpu_us']):.0f}"])
+    over = f"mean of {results['seeds']} seeds (least to largest): model, sampler"
+    measured = ("precision", "recall", "error of mass", "accepted", "generator passes per sample", "CPU us per sample")
+    return markdown([over, *measured], rows)
+
+
+def report(results: Mapping[str, Any]) -> None:
+    """Print the table, and the points of WGAN-GP that are not dominated, in the mean and seed by seed."""
+    rows = results["rows"]
+    print("", *table(results), sep="\n")
     means = [
         {"seed": "mean", "system": system, "sampler": sampler, "knob": knob} | {k: fmean(v) for k, v in values.items()}
         for (system, sampler, knob), values in by_sampler(rows).items()
@@ -168,9 +172,10 @@ def main() -> None:
     options = parser.parse_args()
     tasks = [(system, seed, options.steps) for seed, system in itertools.product(range(options.seeds), SYSTEMS)]
     rows = [row for part in side_by_side(run, tasks, options.processes) for row in part]
-    write_results(options.out, {"steps": options.steps, "seeds": options.seeds, "tau": TAU, "bins": BINS, "rows": rows})
+    results = {"steps": options.steps, "seeds": options.seeds, "tau": TAU, "bins": BINS, "rows": rows}
+    write_results(options.out, results)
 
-    report(rows)
+    report(results)
     title = f"Rejection on lines, {options.steps:,} generator steps, mean of {options.seeds} seeds"
     precision_recall(curves(rows), title).savefig(options.figure)
 

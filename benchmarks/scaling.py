@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from table_text import markdown
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -222,7 +223,7 @@ def drawn() -> list[dict[str, float]]:
     return rows
 
 
-def modelled(wire: Sequence[dict[str, Any]], work: dict[str, float]) -> list[dict[str, Any]]:
+def modeled(wire: Sequence[dict[str, Any]], work: dict[str, float]) -> list[dict[str, Any]]:
     """Weak scaling with 64 generators: what share of an iteration is neither all-reduce nor drawn for other workers."""
     row = next(row for row in wire if row["K"] == 64)
     compute = work["kernels"] * ASSUMED["kernel_us"] / 1e3 + work["gflop"] / ASSUMED["tflops"]
@@ -239,6 +240,53 @@ def modelled(wire: Sequence[dict[str, Any]], work: dict[str, float]) -> list[dic
             out[f"{name}_efficiency"] = compute / (compute + ring + latency + draw)
         rows.append(out)
     return rows
+
+
+Results = Mapping[str, Any]
+
+
+def ray_table(results: Results) -> list[str]:
+    """Milliseconds of an outer iteration under Ray Train and torchrun, as a Markdown table."""
+    names = {"ray": "Ray Train", "torchrun": "torchrun"}
+    times = results["ray"]["milliseconds"]
+    rows = [
+        [name, ", ".join(f"{value:.0f}" for value in times[key]), f"{statistics.median(times[key]):.0f}"]
+        for key, name in names.items()
+    ]
+    return markdown(["", f"milliseconds per outer iteration ({len(times['ray'])} runs)", "median"], rows)
+
+
+def wire_table(results: Results) -> list[str]:
+    """Megabytes that a worker hands to the process group in an outer iteration, as a Markdown table."""
+    return _by_placement("K", results["wire"], lambda value: f"{value / 1e6:.2f} MB")
+
+
+def memory_table(results: Results) -> list[str]:
+    """MiB of a worker, with as many workers as generators, as a Markdown table."""
+    return _by_placement("generators = workers", results["memory"], lambda value: f"{value:,.0f} MiB")
+
+
+def _by_placement(heading: str, rows: Sequence[dict[str, Any]], text: Callable[[float], str]) -> list[str]:
+    placements = ("replicated", "sharded")
+    cells = [[str(row["K"]), *(text(row[placement]) for placement in placements)] for row in rows]
+    return markdown([heading, *placements], cells)
+
+
+def model_table(results: Results) -> list[str]:
+    """What is counted and assumed of many GPUs, as a Markdown table."""
+    rows = [
+        [
+            str(row["workers"]),
+            f"{row['replicated_wire_ms']:.2f} ms",
+            f"{row['sharded_wire_ms']:.2f} ms",
+            f"{row['draw_ms']:.1g} ms",
+            f"{row['replicated_efficiency']:.0%}",
+            f"{row['sharded_efficiency']:.0%}",
+        ]
+        for row in results["model"]
+    ]
+    head = ["GPUs", "all-reduces, replicated", "sharded", "drawing for others", "efficiency, replicated", "sharded"]
+    return markdown(head, rows)
 
 
 def main() -> None:
@@ -259,13 +307,13 @@ def main() -> None:
         "work": work,
         "draw": drawn(),
         "assumed": ASSUMED,
-        "model": modelled(wire, work),
+        "model": modeled(wire, work),
         "ray": ray_against_torchrun(options.rounds, options.steps),
     }
-    for name, value in results.items():
-        print(f"\n{name}")
-        for row in value if isinstance(value, list) else [value]:
-            print("  " + "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+    for table in (ray_table, wire_table, memory_table, model_table):
+        print("", *table(results), sep="\n")
+    for name in ("work", "draw", "assumed"):
+        print(f"\n{name}: {results[name]}")
     write_results(options.out, results)
 
 

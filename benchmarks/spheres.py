@@ -3,7 +3,7 @@
     python benchmarks/spheres.py [--seeds 5] [--processes 2] [--out benchmarks/results/spheres.json]
 
 (a) The noise module alone, trained by the signature loss on two spheres: a network stretches, a gate tears.
-(b) The table: every system on two 2-spheres and on two 100-spheres, their centres 4 radii apart, 10,000 samples each.
+(b) The table: every system on two 2-spheres and on two 100-spheres, their centers 4 radii apart, 10,000 samples each.
     A row is the mean over the seeds, with the worst seed in brackets. `configs/spheres_*.yaml` and
     `configs/spheres100_*.yaml` are the runs.
 (c) A generator of Lipschitz constant L between N(0, I) and two 2-spheres a gap D apart: the share of samples off both,
@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import spheres_figures as figures
 import torch
+from table_text import markdown, mean_worst, seeds
 from torch import Tensor
 
 from runs import side_by_side, trained, write_results
@@ -69,6 +70,9 @@ GENERATORS = {
 }
 
 
+Results = Mapping[str, Any]
+"""what is written: `noise_alone`, `table`, `isoperimetry`, `homeomorphism`, lists of rows"""
+
 # (a) the noise module alone
 
 
@@ -79,7 +83,7 @@ def noise_alone(task: tuple[str, int]) -> dict[str, Any]:
     torch.manual_seed(seed)
     x, rng = SpheresConfig().load().x, torch.Generator().manual_seed(seed)
     module = NoiseConfig(kind=kind).build(3)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2, betas=(0.0, 0.9))
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2, betas=(0.0, 0.9))
 
     def draw(n: int) -> tuple[Tensor, Tensor]:
         return torch.randn(n, 3, generator=rng), torch.randint(2, (n,), generator=rng)
@@ -87,14 +91,22 @@ def noise_alone(task: tuple[str, int]) -> dict[str, Any]:
     for _ in range(1000):
         real = x[torch.randint(len(x), (128,), generator=rng)]
         loss = signature_loss(module(*draw(128)), real)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         z, branches = draw(1000)
         latents = module(z, branches)
     found = estimate_components(latents)
     return {"kind": kind, "seed": seed, "components": found.count, "gap": found.separating, "z": z, "latents": latents}
+
+
+def noise_table(results: Results) -> list[str]:
+    """Components found in the latents of each kind of noise module, by seed, as a Markdown table."""
+    rows = results["noise_alone"]
+    found = [[kind, *(str(row["components"]) for row in rows if row["kind"] == kind)] for kind in NOISES]
+    head = [f"seed {seed}" for seed in sorted({row["seed"] for row in rows})]
+    return markdown(["components found in 1,000 latents", *head], found)
 
 
 # (b) every system on both data sets
@@ -144,38 +156,33 @@ def run(task: tuple[str, str, int]) -> dict[str, Any]:
     return row
 
 
-def table(rows: Sequence[dict[str, Any]]) -> str:
+def table(results: Results) -> list[str]:
     """The Markdown table, mean (worst seed)."""
-    seeds = len({row["seed"] for row in rows})
-    lines = [
-        f"| {seeds} seeds, mean (worst) | off-manifold > .1 R | covered, least sphere | mass error | components found "
-        "| energy distance (root) | seconds |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    rows = []
     for data, system in itertools.product(DATA, SYSTEMS):
-        chosen = [row for row in rows if (row["data"], row["system"]) == (data, system)]
+        chosen = [row for row in results["table"] if (row["data"], row["system"]) == (data, system)]
         if not chosen:
             continue
-        found = sorted(row["components_found"] for row in chosen)
-        lines.append(
-            f"| {DATA[data]}: {SYSTEMS[system]} | "
-            + " | ".join(
-                [
-                    _mean_and_worst([row["off_manifold_0.1R"] for row in chosen], max),
-                    _mean_and_worst([row["coverage_0.1R_min"] for row in chosen], min),
-                    _mean_and_worst([row["mass_error"] for row in chosen], max),
-                    " ".join(map(str, found)),
-                    _mean_and_worst([row["energy_distance_root"] for row in chosen], max),
-                    f"{fmean(row['seconds'] for row in chosen):.0f}",
-                ]
-            )
-            + " |"
-        )
-    return "\n".join(lines)
-
-
-def _mean_and_worst(values: Sequence[float], worst: Any) -> str:
-    return f"{fmean(values):.4f} ({worst(values):.4f})"
+        cells = [
+            f"{DATA[data]}: {SYSTEMS[system]}",
+            mean_worst([row["off_manifold_0.1R"] for row in chosen], max),
+            mean_worst([row["coverage_0.1R_min"] for row in chosen], min),
+            mean_worst([row["mass_error"] for row in chosen], max),
+            " ".join(map(str, sorted(row["components_found"] for row in chosen))),
+            mean_worst([row["energy_distance_root"] for row in chosen], max),
+            f"{fmean(row['seconds'] for row in chosen):.0f}",
+        ]
+        rows.append(cells)
+    head = [
+        f"{seeds(row['seed'] for row in results['table'])}, mean (worst)",
+        "off-manifold > .1 R",
+        "covered, least sphere",
+        "mass error",
+        "components found",
+        "energy distance (root)",
+        "seconds",
+    ]
+    return markdown(head, rows)
 
 
 # (c) the isoperimetric bound
@@ -207,6 +214,26 @@ def bounded(task: tuple[str, float, int]) -> dict[str, Any]:
     }
 
 
+def bounds_table(results: Results) -> list[str]:
+    """Off-manifold rates by seed, beside the least that the gap allows, as a Markdown table."""
+    of: dict[tuple[str, float], list[dict[str, Any]]] = {}
+    for row in results["isoperimetry"]:
+        of.setdefault((row["generator"], row["gap"]), []).append(row)
+
+    def cell(kind: str, gap: float) -> str:
+        off, L, least = (
+            ", ".join(f"{row[key]:.{digits}f}" for row in of[kind, gap])
+            for key, digits in (("off_manifold_0.1R", 3), ("lipschitz", 2), ("least_possible", 3))
+        )
+        return f"{off} (L {L}; least {least})" if "learned" in kind else off
+
+    lipschitz_1 = next(iter(GENERATORS))  # whose bound is that of L = 1
+    least = [f"{of[lipschitz_1, gap][0]['least_possible']:.3f}" for gap in GAPS]
+    rows = [["least possible at L = 1, equal masses", *least]]
+    rows += [[kind, *(cell(kind, gap) for gap in GAPS)] for kind in GENERATORS]
+    return markdown(["generator", *(f"D = {gap:g}" for gap in GAPS)], rows)
+
+
 # (d) how far from a homeomorphism
 
 
@@ -229,7 +256,7 @@ def homeomorphism(system: str) -> dict[str, Any]:
 
 
 def diagnostics(start: Tensor, x: Tensor) -> dict[str, float]:
-    """Whether the map from `start` (n, d) to x (n, D) keeps neighbours, and how it stretches."""
+    """Whether the map from `start` (n, d) to x (n, D) keeps neighbors, and how it stretches."""
     smallest, median, largest = bi_lipschitz(start, x)
     return {
         "trustworthiness_k5": trustworthiness(start, x),
@@ -240,6 +267,17 @@ def diagnostics(start: Tensor, x: Tensor) -> dict[str, float]:
     }
 
 
+def maps_table(results: Results) -> list[str]:
+    """The diagnostics of each map, as a Markdown table."""
+    rows = [
+        [f"{SYSTEMS[row['system']]}, from {start}"]
+        + [f"{value:.3f}" if "k5" in name else f"{value:.2g}" for name, value in found.items()]
+        for row in results["homeomorphism"]
+        for start, found in row["maps"].items()
+    ]
+    return markdown(["", "trustworthiness", "continuity", "least stretch", "median", "greatest"], rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
@@ -247,61 +285,43 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/spheres.json"))
     parser.add_argument("--figures", type=Path, default=Path("docs"), help="folder for the PNGs [docs]")
     options = parser.parse_args()
-    seeds = range(options.seeds)
+    runs = range(options.seeds)
     options.figures.mkdir(parents=True, exist_ok=True)
 
-    alone = side_by_side(noise_alone, itertools.product(NOISES, seeds), options.processes)
-    show_noise(alone, options.figures)
-    tasks = [task for task in itertools.product(DATA, SYSTEMS, seeds) if config_file(*task[:2]).exists()]
+    alone = side_by_side(noise_alone, itertools.product(NOISES, runs), options.processes)
+    draw_noise(alone, options.figures)
+    tasks = [task for task in itertools.product(DATA, SYSTEMS, runs) if config_file(*task[:2]).exists()]
     rows = side_by_side(run, tasks, options.processes)
-    show_table(rows, options.figures)
-    bounds = side_by_side(bounded, itertools.product(GENERATORS, GAPS, seeds[:2]), options.processes)
-    show_bounds(bounds, options.figures)
+    draw_samples(options.figures)
+    bounds = side_by_side(bounded, itertools.product(GENERATORS, GAPS, runs[:2]), options.processes)
+    figures.isoperimetry(bounds, TAU).savefig(options.figures / "toposampler_lipschitz.png")
     maps = [homeomorphism(system) for system in MAPS]
-    show_maps(maps, options.figures)
-    results = {"noise_alone": alone, "table": rows, "isoperimetry": bounds, "homeomorphism": maps}
-    write_results(options.out, {name: [_plain(row) for row in rows] for name, rows in results.items()})
+    draw_maps(maps, options.figures)
+    parts = {"noise_alone": alone, "table": rows, "isoperimetry": bounds, "homeomorphism": maps}
+    results = {name: [_plain(row) for row in rows] for name, rows in parts.items()}
+    for made in (noise_table, table, bounds_table, maps_table):
+        print("", *made(results), sep="\n")
+    write_results(options.out, results)
 
 
-def show_noise(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    """(a): components found by seed, and the clouds of the first seed."""
-    print("\n(a) the noise module alone: components found, by seed")
-    for kind in NOISES:
-        print(f"    {kind:8}", *(row["components"] for row in rows if row["kind"] == kind))
+def draw_noise(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """(a): the clouds of the first seed."""
     clouds = {"noise z": rows[0]["z"]} | {row["kind"]: row["latents"] for row in rows if row["seed"] == 0}
     clouds |= {"two spheres": SpheresConfig().load().x}
     figure = plots.barcodes(evenly(clouds), "The noise module alone: a network stretches, a gate tears")
     figure.savefig(folder / "toposampler_noise.png")
 
 
-def show_table(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    """(b): the table, and the samples of the first seed on 2-spheres."""
-    print("\n(b)\n" + table(rows))
+def draw_samples(folder: Path) -> None:
+    """(b): the samples of the first seed on 2-spheres."""
     runs = {SYSTEMS[system]: samples_of(run_config("spheres", system, 0)) for system in PICTURED}
     figures.samples_off_the_manifold(runs, TAU).savefig(folder / "toposampler_samples.png")
 
 
-def show_bounds(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    """(c): off-manifold rates beside the least possible ones."""
-    print("\n(c) generator, gap: off-manifold rate by seed (least possible)")
-    for kind, gap in itertools.product(GENERATORS, GAPS):
-        chosen = [row for row in rows if (row["generator"], row["gap"]) == (kind, gap)]
-        off = " ".join(f"{row['off_manifold_0.1R']:.3f} ({row['least_possible']:.3f})" for row in chosen)
-        learned = ", ".join(f"{row['lipschitz']:.2f}" for row in chosen)
-        print(f"    {kind:28} {gap:g}: {off}; L {learned}")
-    figures.isoperimetry(rows, TAU).savefig(folder / "toposampler_lipschitz.png")
-
-
-def show_maps(rows: Sequence[dict[str, Any]], folder: Path) -> None:
-    """(d): diagnostics of z -> G(z), and the four clouds of each system with their barcodes."""
-    print(
-        "\n(d) z -> G(z), seed 0, 1,000 samples: trustworthiness, continuity (k = 5); stretch least, median, greatest"
-    )
+def draw_maps(rows: Sequence[dict[str, Any]], folder: Path) -> None:
+    """(d): the four clouds of each system with their barcodes."""
     for row in rows:
-        name = SYSTEMS[row["system"]]
-        for start, found in row["maps"].items():
-            print(f"    {name}, from {start}: " + "  ".join(f"{value:.3g}" for value in found.values()))
-        figure = plots.barcodes(evenly(row["clouds"]), f"{name}, two 2-spheres")
+        figure = plots.barcodes(evenly(row["clouds"]), f"{SYSTEMS[row['system']]}, two 2-spheres")
         figure.savefig(folder / f"barcodes_{row['system']}.png")
 
 

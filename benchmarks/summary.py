@@ -1,7 +1,4 @@
-"""The table of results in README.md, made from the committed results of the benchmarks.
-
-    python benchmarks/summary.py            prints it
-    python benchmarks/summary.py --write    puts it between the two marks in README.md
+"""The table of results in README.md, made from the committed results of the benchmarks: `python benchmarks/tables.py`.
 
 Each row is one task and one measure: the systems of this package, the best of the other systems under the same budget,
 and what papers report. Parentheses hold the worst seed. What papers report was measured with networks and budgets of
@@ -10,24 +7,32 @@ their own.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import re
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
-OWN = ("dmgan_pl", "dmgan", "topo_dmgan", "toposampler", "component_gan")
-"""the systems of the two papers, and this project's own; all others are baselines"""
-TENTH = "component_gan, a tenth of the budget"
-"""rows of benchmarks/results/family_tenth"""
-MARKS = ("<!-- made by benchmarks/summary.py -->\n", "<!-- end -->")
-HEAD = ("task", "measure", "ours", "best baseline here", "reported", "cost of ours, one run")
+import mnist
+from table_text import markdown
+
+RESULTS = Path(__file__).parent / "results"
+PAPERS = ("dmgan_pl", "dmgan", "toposampler")
+"""the systems of the two papers"""
+NEITHER = ("topo_dmgan",)
+"""a combination of the two, which no paper has"""
+WITHIN = "share within 3 sd of a mode; perfect 98.9 %"
+PERFECT = 1 - math.exp(-9 / 2)
+"""share of a two-dimensional Gaussian within 3 standard deviations"""
+OWN = "component_gan"
+"""this project's own; all others are baselines"""
+HEAD = (
+    "task", "measure", "`component_gan`, a tenth of the real samples", "best of the papers' systems",
+    "best baseline here", "reported", "seconds: `component_gan`, papers', baseline",
+)  # fmt: skip
 
 Values = Mapping[str, Sequence[float]]
 """the measure's values over seeds, by system"""
@@ -43,30 +48,31 @@ class Task:
     seconds: Values
     """of one core, by system"""
     reported: str = "-"
-    more: bool = False
-    """more is better"""
+    perfect: float = 0.0
+    """the best value: systems are ordered by the distance from it"""
     text: str = "{:.4f}"
 
     def row(self) -> list[str]:
         """The cells of the row."""
-        own = self._order([system for system in self.values if system in OWN])[:1]
-        own += [TENTH] if TENTH in self.values else []
-        others = self._order([system for system in self.values if system not in (*OWN, TENTH)])
-        cost = "; ".join(f"{fmean(self.seconds[system]):,.0f} s" for system in own if self.seconds.get(system))
-        ours = "; ".join(map(self._cell, own))
-        return [self.name, self.measure, ours, self._cell(others[0]) if others else "-", self.reported, cost or "-"]
+        own = [system for system in self.values if system == OWN]
+        papers = self._order([system for system in self.values if system in PAPERS])[:1]
+        baselines = self._order([system for system in self.values if system not in (*PAPERS, *NEITHER, OWN)])[:1]
+        shown = own, papers, baselines
+        cells = [self._cell(systems[0]) if systems else "-" for systems in shown]
+        seconds = [f"{fmean(self.seconds[s[0]]):,.0f}" if s and self.seconds.get(s[0]) else "-" for s in shown]
+        return [self.name, self.measure, *cells, self.reported, ", ".join(seconds)]
 
     def _order(self, systems: Sequence[str]) -> list[str]:
-        return sorted(systems, key=lambda system: fmean(self.values[system]), reverse=self.more)
+        return sorted(systems, key=lambda system: abs(fmean(self.values[system]) - self.perfect))
 
     def _cell(self, system: str) -> str:
-        """`system: mean (worst), number of seeds`."""
+        """`system`: mean (worst), number of seeds; this project's own has a column of its own, which names it."""
         values = self.values[system]
-        mean, worst = (self.text.format(value) for value in (fmean(values), (min if self.more else max)(values)))
+        farthest = max(values, key=lambda value: abs(value - self.perfect))
+        mean, worst = (self.text.format(value) for value in (fmean(values), farthest))
         seeds = f"{len(values)} seed" + "s" * (len(values) > 1)
-        name, comma, budget = system.partition(",")
-        spread = f" ({worst})" if len(values) > 1 else ""
-        return f"`{name}`{comma}{budget} {mean}{spread}, {seeds}"
+        name = "" if system == OWN else f"`{system}` "
+        return f"{name}{mean}{f' ({worst})' if len(values) > 1 else ''}, {seeds}"
 
 
 def _rows(path: Path, key: str = "rows") -> list[dict[str, Any]]:
@@ -87,11 +93,12 @@ def _system(row: Mapping[str, Any]) -> str:
     return str(row["system"])
 
 
-def _family(data: str, task: str, measure: str, key: str, **options: Any) -> Task:
-    rows = _rows(RESULTS / "family" / f"{data}.json")
-    tenth = RESULTS / "family_tenth" / f"{data}.json"
-    rows += [row | {"system": TENTH} for row in (_rows(tenth) if tenth.exists() else []) if row["system"] in OWN]
-    return Task(task, measure, _values(rows, key, _system), _values(rows, "seconds", _system), **options)
+def _family(data: str, task: str, measure: str, key: str, text: str = "{:.3f}", **options: Any) -> Task:
+    """Rows of `family`, and this project's own of `family_tenth`."""
+    whole, tenth = (RESULTS / folder / f"{data}.json" for folder in ("family", "family_tenth"))
+    rows = [row for row in (_rows(whole) if whole.exists() else []) if row["system"] != OWN]
+    rows += [row for row in (_rows(tenth) if tenth.exists() else []) if row["system"] == OWN]
+    return Task(task, measure, _values(rows, key, _system), _values(rows, "seconds", _system), text=text, **options)
 
 
 def tasks() -> list[Task]:
@@ -99,48 +106,34 @@ def tasks() -> list[Task]:
     lines = [row for row in _rows(RESULTS / "lines.json") if row["data"] == "unbalanced"]
     spheres = [row for row in _rows(RESULTS / "spheres.json", "table") if row["data"] == "spheres100"]
     with (RESULTS / "mnist.csv").open() as file:
-        mnist = [
-            row for row in csv.DictReader(file) if row["metric"] == "jsd_nats_conf0.8" and "seeds" not in row["row"]
-        ]
-    digits = _values(mnist, "mean", lambda row: str(row["row"]).rpartition("-")[0] or "real")
+        runs = mnist.by_system(csv.DictReader(file))
+    digits = {system: runs[system]["jsd_nats_conf0.8"] for system in mnist.SYSTEMS}
+    segments, off = "four segments, masses .7 .1 .1 .1", "share of samples off the data by >"
+    own = _family("lines_unbalanced", segments, "", "off_manifold_0.05")
+    far = _family("spheres100", "two 100-spheres", f"{off} .1 R", "off_manifold_0.1", text="{:.4f}")
     return [
-        Task("four segments, masses .7 .1 .1 .1", "share of samples off the data by > .05",
-             _values(lines, "off_manifold_0.05", _system), _values(lines, "seconds", _system),
-             "authors' program, run here: DMGAN-PL .048, WGAN-GP .250"),
-        _family("lines_unbalanced", "the same", "score", "score", text="{:.3f}"),
-        _family("ring", "ring of 8 Gaussians", "score", "score", text="{:.3f}"),
-        _family("grid", "grid of 25 Gaussians", "score", "score", text="{:.3f}"),
-        _family("grid", "the same", "share within 3 sd of a mode", "high_quality_3sd_2500", more=True,
-                text="{:.1%}", reported="VEEGAN 40 %, PacGAN 94 %"),
-        _family("grid9", "3 x 3 Gaussians, masses 9 to 1", "score", "score", text="{:.3f}"),
-        Task("two 100-spheres", "share of samples off the data by > .1 R",
-             _values(spheres, "off_manifold_0.1R", _system), _values(spheres, "seconds", _system)),
-        _family("digits", "digits 8 x 8", "score", "score", text="{:.3f}"),
+        _family("lines_unbalanced", segments, "score", "score"),
+        Task("the same", f"{off} .05", {**_values(lines, "off_manifold_0.05", _system), OWN: own.values[OWN]},
+             {**_values(lines, "seconds", _system), OWN: own.seconds[OWN]},
+             "authors' program, run by us: DMGAN-PL .048 (3 seeds), WGAN-GP .250 (1 seed)"),
+        _family("circles", "two nested circles", "score", "score"),
+        _family("ring", "ring of 8 Gaussians", "score", "score"),
+        _family("grid", "grid of 25 Gaussians", "score", "score"),
+        _family("grid", "the same", WITHIN, "high_quality_3sd_2500", "{:.1%}", perfect=PERFECT,
+                reported="VEEGAN 40 %, GAN 95 %, PacGAN 94 %"),
+        _family("grid9", "9 Gaussians, masses 9 to 1", "score", "score"),
+        _family("grid25_unequal", "25 Gaussians, masses 1 to 25", "score", "score"),
+        _family("grid100", "100 Gaussians", WITHIN, "high_quality_3sd_2500", "{:.1%}", perfect=PERFECT,
+                reported="ParticleGAN 98.9 %"),
+        _family("spheres", "two spheres", "score", "score"),
+        replace(far, values={**_values(spheres, "off_manifold_0.1R", _system), **far.values},
+                seconds={**_values(spheres, "seconds", _system), **far.seconds}),
+        _family("digits", "digits 8 x 8", "score", "score"),
         Task("MNIST, 256,000 images seen", "JSD of sure samples, nats", digits, {},
              "DMGAN-PL .0006, WGAN-GP .0013 (13.3 million images)"),
     ]  # fmt: skip
 
 
-def table() -> str:
-    """The table as Markdown."""
-    rows = [HEAD, ["---"] * len(HEAD), *(task.row() for task in tasks())]
-    return "".join("| " + " | ".join(row) + " |\n" for row in rows)
-
-
-def put(text: str) -> str:
-    """`text`, a README, with today's table between the two marks. Raises ValueError if it has not both."""
-    begin, end = MARKS
-    parts = re.split(f"(?<={re.escape(begin)}).*(?={re.escape(end)})", text, flags=re.DOTALL)
-    if len(parts) != 2:
-        raise ValueError(f"there must be {begin.strip()} and {end} once each")
-    return table().join(parts)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--write", action="store_true", help="put the table into README.md")
-    if parser.parse_args().write:
-        readme = ROOT / "README.md"
-        readme.write_text(put(readme.read_text()))
-    else:
-        print(table(), end="")
+def table() -> list[str]:
+    """The lines of the Markdown table."""
+    return markdown(HEAD, (task.row() for task in tasks()))

@@ -13,16 +13,17 @@ Sweeps are kept in `runs/benchmark-sweep`: the benchmark resumes where it was st
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from table_text import markdown
 
 from runs import write_results
 from toposampler.config import to_yaml, validate
 from toposampler.plots import best_over_steps
 from toposampler.records import read_records
-from toposampler.tuning.config import SweepConfig, load_sweep
-from toposampler.tuning.driver import run_sweep
 
 ROOT = Path(__file__).parent.parent
 OUTPUT = Path("runs/benchmark-sweep")
@@ -51,6 +52,9 @@ Curve = tuple[list[float], list[float]]
 
 def sweep(search: str, repeat: int) -> Curve:
     """The best score so far over the steps of all trials, of one sweep, run or read."""
+    from toposampler.tuning.config import SweepConfig, load_sweep
+    from toposampler.tuning.driver import run_sweep  # Ray, which the table does not need
+
     name = f"{search.replace(' ', '-').lower()}-{repeat}"
     content = {
         "name": name,
@@ -77,9 +81,24 @@ def sweep(search: str, repeat: int) -> Curve:
     return [m["trials/generator_steps"] for m in records], [m["best/score"] for m in records]
 
 
-def at_the_budget(curve: Curve) -> float:
-    """The best score when `BUDGET` steps had been done."""
-    return [score for steps, score in zip(*curve, strict=True) if steps <= BUDGET][-1]
+def best_after(steps: int, curve: Curve) -> float:
+    """The best score when so many generator steps of all trials had been done."""
+    return [score for done, score in zip(*curve, strict=True) if done <= steps][-1]
+
+
+def table(results: Mapping[str, Any]) -> list[str]:
+    """Median and single scores after half of the budget and all of it, as a Markdown table, the best median in bold."""
+    scores = {
+        f"{search}, {steps:,} generator steps of all trials": [best_after(steps, curve) for curve in curves]
+        for steps in (results["budget"] // 2, results["budget"])
+        for search, curves in results["curves"].items()
+    }
+    best = min(scores, key=lambda name: median(scores[name]))
+    rows = []
+    for name, found in scores.items():
+        middle = f"{median(found):.3f}"
+        rows.append([name, f"**{middle}**" if name == best else middle, ", ".join(f"{score:.3f}" for score in found)])
+    return markdown(["best score", "median", "repeats"], rows)
 
 
 def main() -> None:
@@ -91,12 +110,11 @@ def main() -> None:
     for repeat in range(options.repeats):
         for search in SEARCHES:
             curves[search].append(sweep(search, repeat))
-            print(f"== {search}, repeat {repeat}: {at_the_budget(curves[search][-1]):.4f}", flush=True)
-    found = {search: [at_the_budget(curve) for curve in of] for search, of in curves.items()}
-    print(f"\n| best score after {BUDGET:,} steps | median | repeats |\n|---|---|---|")
-    for search, scores in found.items():
-        print(f"| {search} | {median(scores):.3f} | {', '.join(f'{score:.3f}' for score in scores)} |")
-    write_results(options.out, {"budget": BUDGET, "steps_of_a_trial": STEPS, "best": found, "curves": curves})
+            print(f"== {search}, repeat {repeat}: {best_after(BUDGET, curves[search][-1]):.4f}", flush=True)
+    best = {search: [best_after(BUDGET, curve) for curve in of] for search, of in curves.items()}
+    results = {"budget": BUDGET, "steps_of_a_trial": STEPS, "best": best, "curves": curves}
+    print("", *table(results), sep="\n")
+    write_results(options.out, results)
     title = f"Best score at equal steps, {options.repeats} repeats"
     best_over_steps(curves, "score", title).savefig(options.out.with_suffix(".png"))
 

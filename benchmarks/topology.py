@@ -29,13 +29,15 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import gudhi
 import numpy as np
 import torch
+from table_text import markdown
 from torch import Tensor
 
 from toposampler.topology import estimate_components, paired_signature_loss, spanning_tree
@@ -49,7 +51,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def torch_topological_loss() -> Loss:
     """SignatureLoss of torch_topological on raw distances: the sum of two norms, each halved and not squared."""
     nn = importlib.import_module("torch_topological.nn")
-    complex_, loss = nn.VietorisRipsComplex(dim=0), nn.SignatureLoss(p=2, normalise=False)
+    complex_, loss = nn.VietorisRipsComplex(dim=0), nn.SignatureLoss(p=2, normalize=False)
     return lambda x, z: loss((x, complex_(x)), (z, complex_(z)))
 
 
@@ -199,7 +201,7 @@ def blob(kind: str, n: int, d: int, generator: np.random.Generator) -> np.ndarra
 def components(seeds: int) -> list[dict[str, float | str]]:
     """How often `estimate_components` finds the number: of blobs, and of k blobs with .5 % of uniform outliers.
 
-    Centres are 4 radii apart or more (normal in d dimensions: radius sqrt(d) + 2).
+    Centers are 4 radii apart or more (normal in d dimensions: radius sqrt(d) + 2).
     """
     rows: list[dict[str, float | str]] = []
     generator = np.random.default_rng(0)
@@ -217,6 +219,54 @@ def components(seeds: int) -> list[dict[str, float | str]]:
                         right += estimate_components(torch.from_numpy(x)).count == k
                     rows.append({"kind": kind, "components": k, "d": d, "n": n, "right": right / seeds})
     return rows
+
+
+PEERS = {
+    "torch_topological": "torch_topological",
+    "topoae": "topological autoencoders' code",
+    "gudhi": "gudhi",
+    "scipy": "scipy",
+}
+"""what a peer is called in the table"""
+Results = Mapping[str, Any]
+
+
+def loss_table(results: Results) -> list[str]:
+    """What the loss costs, and how many times as long peers take, as a Markdown table."""
+    rows = []
+    for found in results["loss"]:
+        times = found["rows"]
+        ratios = (f"{times[name]['ratio']:.3g}" if name in times else "-" for name in PEERS)
+        own = [f"{times['ours']['ms']:.3g}", f"{1 / times['floor']['ratio']:.1f}"]
+        rows.append([f"{found['n']:,} x {found['d']}", *own, *ratios])
+    head = ["points x dimensions", "milliseconds", "ours / floor", *(f"{name} / ours" for name in PEERS.values())]
+    return markdown(head, rows)
+
+
+def large_table(results: Results) -> list[str]:
+    """One tree of many points, as a Markdown table."""
+    rows = [
+        [
+            f"{row['n']:,} x {row['d']}",
+            f"{row['seconds']:.1f}",
+            f"{row['peak_mib']:.0f}",
+            f"{row['peak_mib_of_process']:.0f}",
+            f"{row['largest_relative_difference_on_8192']:.1e}",
+        ]
+        for row in results["large"]
+    ]
+    head = ["points x dimensions", "seconds", "MiB", "MiB of the process", "largest relative difference, 8,192 points"]
+    return markdown(head, rows)
+
+
+def components_table(results: Results) -> list[str]:
+    """How often `estimate_components` is right, at the size where it is least often, as a Markdown table."""
+    least: dict[tuple[str, int], dict[str, Any]] = {}
+    for row in results["components"]:
+        key = row["kind"], row["components"]
+        least[key] = min(least.get(key, row), row, key=lambda found: found["right"])
+    rows = [[kind, str(k), f"{row['right']:.0%}", f"{row['n']:,} x {row['d']}"] for (kind, k), row in least.items()]
+    return markdown(["blobs", "number", "found, least over sizes", "at points x dimensions"], rows)
 
 
 def hardware() -> str:
@@ -239,36 +289,20 @@ def main() -> None:
     torch.set_num_threads(1)
     found = peers(options.topoae)
     print(f"\n{hardware()}\n")
-    print(f"| n x d | floor, ms | ours, ms | ours / floor | {' | '.join(f'{name} / ours' for name in found)} |")
-    print("|---" * (4 + len(found)) + "|")
-    table = []
+    losses = []
     for n, d in SIZES:
         rows = compare(n, d, {name: loss for name, (loss, most) in found.items() if n <= most}, options.rounds)
-        table.append({"n": n, "d": d, "rows": rows})
-        ratios = (f"{rows[name]['ratio']:.1f}" if name in rows else "-" for name in found)
-        floor_ms, ours = rows["floor"]["ms"], rows["ours"]["ms"]
-        cells = [f"{n} x {d}", f"{floor_ms:.3g}", f"{ours:.3g}", f"{1 / rows['floor']['ratio']:.1f}", *ratios]
-        print(f"| {' | '.join(cells)} |", flush=True)
-
-    print(
-        "\n| n x d | s | MiB | whole process, MiB | largest relative difference, 8192 points |\n|---|---|---|---|---|"
-    )
+        losses.append({"n": n, "d": d, "rows": rows})
+        print(f"{n} x {d}: {rows['ours']['ms']:.3g} ms", flush=True)
     many = []
     for d in (2, 64):
         command = [sys.executable, __file__, "--large", "65536", str(d)]
-        row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        many.append(row)
-        print("| {n} x {d} | {seconds:.1f} | {peak_mib:.0f} | {peak_mib_of_process:.0f} | ".format(**row), end="")
-        print("{largest_relative_difference_on_8192:.1e} |".format(**row))
-
-    print("\n| blobs | number | found, least over d and n | at d, n |\n|---|---|---|---|")
-    counted = components(seeds=100)
-    for kind, k in dict.fromkeys((row["kind"], row["components"]) for row in counted):
-        rows = (row for row in counted if (row["kind"], row["components"]) == (kind, k))
-        print("| {kind} | {components} | {right:.0%} | {d}, {n} |".format(**min(rows, key=lambda row: row["right"])))
+        many.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    results = {"hardware": hardware(), "loss": losses, "large": many, "components": components(seeds=100)}
+    for table in (loss_table, large_table, components_table):
+        print("", *table(results), sep="\n")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"hardware": hardware(), "loss": table, "large": many, "components": counted}
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    options.out.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The floors of the house: a module imports from its own floor or from floors below."""
+"""The layers of the package: a module imports from its own layer or from lower ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FLOORS = [
+LAYERS = [
     ["nn", "losses", "topology", "plots", "config", "reader", "conversion", "keys", "registry", "errors", "records"],
     ["data", "metrics", "priors"],
     ["systems"],
@@ -18,8 +18,8 @@ FLOORS = [
     ["tuning", "demo"],
     ["commands", "__main__"],
 ]
-FLOORS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]
-FLOOR = {place: number for number, places in enumerate(FLOORS) for place in places}
+LAYERS[0] += ["background", "files", "extras", "packaged", "schedules", "storage"]
+LAYER = {place: number for number, places in enumerate(LAYERS) for place in places}
 MODULES = sorted(
     p for p in (ROOT / "toposampler").rglob("*.py") if p.parent != ROOT / "toposampler" or p.stem != "__init__"
 )
@@ -41,11 +41,11 @@ def place(path: Path) -> str:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_import_runs_up(path: Path) -> None:
-    own = FLOOR[place(path)]
+    own = LAYER[place(path)]
     for name in imported(path):
         parts = name.split(".")
         if parts[0] == "toposampler" and len(parts) > 1 and parts[1] != "__version__":
-            assert FLOOR[parts[1]] <= own, f"{path} imports {name} from a floor above"
+            assert LAYER[parts[1]] <= own, f"{path} imports {name} from a higher layer"
         assert parts[0] not in {"ray_jobs", "tuning", "benchmarks", "tests"}, f"{path} imports {name}"
 
 
@@ -58,13 +58,13 @@ def circles(arrows: Mapping[str, Set[str]]) -> list[set[str]]:
     return [group for group in groups if group]
 
 
-@pytest.mark.parametrize("floor", FLOORS, ids=lambda floor: floor[0])
-def test_places_of_a_floor_do_not_import_each_other_in_a_circle(floor: list[str]) -> None:
-    arrows: dict[str, set[str]] = {name: set() for name in floor}
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer[0])
+def test_places_of_a_layer_do_not_import_each_other_in_a_circle(layer: list[str]) -> None:
+    arrows: dict[str, set[str]] = {name: set() for name in layer}
     for path in MODULES:
         if (own := place(path)) in arrows:
             parts = [name.split(".") for name in imported(path)]
-            arrows[own] |= {p[1] for p in parts if p[0] == "toposampler" and len(p) > 1 and p[1] in floor} - {own}
+            arrows[own] |= {p[1] for p in parts if p[0] == "toposampler" and len(p) > 1 and p[1] in layer} - {own}
     assert circles(arrows) == []
 
 

@@ -172,8 +172,11 @@ def without(absent: set[str], *arguments: object) -> subprocess.CompletedProcess
 def test_the_core_alone_trains(tmp_path: Path) -> None:
     run = without(EXTRAS, "train", "lines_dmgan_pl", "--output", tmp_path, *SMALL)
     assert run.returncode == 0, run.stderr
-    assert "Ray is not installed (pip install 'toposampler[ray]'): as with --local, this process trains" in run.stderr
-    assert "not recorded on MLflow, which is not installed: pip install 'toposampler[mlflow]'" in run.stderr
+    assert (
+        "Ray is not installed (pip install '.[ray]' in the checkout): as with --local, this process trains"
+        in run.stderr
+    )
+    assert "not recorded on MLflow, which is not installed: pip install '.[mlflow]' in the checkout" in run.stderr
     assert "mtop_div is left out: it needs gudhi, which is not installed" in run.stderr
     told = ("loading the data lines", "at step 0 of 4", "evaluating 200 samples", "drawing the figures", "done after")
     assert sorted(told, key=run.stderr.index) == list(told), "what is done is said while it is done"
@@ -186,14 +189,17 @@ def test_the_core_alone_trains(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ("train lines_dmgan_pl --cluster.num_workers 2", "cluster.num_workers 2 needs ray, which is not installed: "
-         "pip install 'toposampler[ray]', or --local trains in this process, with cluster.num_workers 1"),
+         "pip install '.[ray]' in the checkout, or --local trains in this process, with "
+         "cluster.num_workers 1"),
         ("train lines_dmgan_pl --output {tmp} --tracking.uri http://h", "recording the run on MLflow needs mlflow, "
-         "which is not installed: pip install 'toposampler[mlflow]', or --tracking.enabled false trains without it"),
+         "which is not installed: pip install '.[mlflow]' in the checkout, or "
+         "--tracking.enabled false trains without it"),
         ("train lines_dmgan_pl --submit http://h:8265", "--submit needs ray, which is not installed"),
-        ("sweep lines", "a sweep needs ray, which is not installed: pip install 'toposampler[ray]'"),
-        ("evaluate m --workers 2", "--workers 2 needs ray, which is not installed: pip install 'toposampler[ray]', or "
-         "--workers 1 judges in this process"),
-        ("promote m --name n", "this needs mlflow, which is not installed: pip install 'toposampler[mlflow]'"),
+        ("sweep lines", "a sweep needs ray, which is not installed: pip install '.[ray]' in the checkout"),
+        ("evaluate m --workers 2", "--workers 2 needs ray, which is not installed: "
+         "pip install '.[ray]' in the checkout, or "
+         "--workers 1 evaluates in this process"),
+        ("promote m --name n", "this needs mlflow, which is not installed: pip install '.[mlflow]' in the checkout"),
         ("sample models:/m@a --out {tmp}/x.npy", "models:/m@a needs mlflow, which is not installed"),
     ],
 )  # fmt: skip
@@ -227,7 +233,7 @@ def test_a_result_ends_in_words_and_six_metrics_and_leaves_the_rest_to_its_file(
     metrics |= {"coverage_k5_component_3": 1.0, "fid_2000": 3.0}
     makers = [{"id": 3, "component": 1, "mass": 0.7, "purity": 1.0, "off": 0.025}]
     result = {"metrics": metrics, "active_generators": 2, "generator_steps": 2000, "seconds": 1.5, "model": "m"}
-    words = {"verdict": "2 components", "warnings": ["component 0 is missing"], "judged": 1000}
+    words = {"verdict": "2 components", "warnings": ["component 0 is missing"], "evaluated": 1000}
     result |= words | {"findings": {"makers": makers}, "real": {"n": 500, "metrics": {"score": 0.04}}}
     config = make_config("dmgan_pl", tracking__enabled=False)
     lines = list(ending(config, result))

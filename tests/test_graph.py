@@ -141,14 +141,19 @@ def test_a_graph_for_each_size_of_the_batch_and_each_rhythm(make_config: MakeCon
     assert capture.captured == 4
 
 
-@pytest.mark.parametrize("system", ["dmgan_pl", "topo_dmgan", "sn_gan"])
+@pytest.mark.parametrize("system", ["dmgan_pl", "topo_dmgan", "sn_gan", "dmgan_pl of 3 and 5"])
 def test_populations_replay(system: str, make_config: MakeConfig) -> None:
-    rates = (1e-3, 3e-3)
-    configs = [make_config(system, seed=seed, system__critic__learning_rate=rate) for seed, rate in enumerate(rates)]
+    system, _, two = system.partition(" of ")
+    numbers_of = [{"system__n_generators": int(K)} for K in two.split(" and ")] if two else [{}, {}]
+    configs = [
+        make_config(system, seed=seed, system__critic__learning_rate=rate, **numbers_of[seed])
+        for seed, rate in enumerate((1e-3, 3e-3))
+    ]
     replayed, anew = (Population([make_loop(config) for config in configs]) for _ in range(2))
     capture = Counting()
     replayed.graphs, anew.graphs = PopulationGraphs(replayed, capture), PopulationGraphs(anew, None)
     eager = Population([make_loop(config) for config in configs])
+    eager.graphs = None
     for _ in range(12):
         for population in (replayed, anew, eager):
             population.iteration()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,8 @@ from manifests import (
     ray_specs,
 )
 from processes import ROOT
+
+from toposampler.tuning.config import load_sweep
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed"),
@@ -167,6 +170,23 @@ def test_each_worker_of_a_configuration_finds_its_pod(overlay: str) -> None:
         assert ("nvidia.com/gpu" in limits) == config["cluster"].get("use_gpu", False) == gpus
     ensemble = files["ensemble.yaml"]
     assert ensemble["cluster"]["num_workers"] == ensemble["system"]["n_generators"]
+
+
+def test_a_sweep_on_gpus_trains_a_population_on_each(tmp_path: Path) -> None:
+    items = manifests("gpu")
+    content = configurations(items)["sweep.yaml"]
+    config = tmp_path / "sweep.yaml"
+    config.write_text(yaml.safe_dump(content | {"base": str(ROOT / "configs" / Path(content["base"]).name)}))
+    sweep = load_sweep(config)
+    job = next(i for i in items if i["kind"] == "RayJob" and i["metadata"]["name"] == "sweep")
+    workers = ray_specs(job)["workerGroupSpecs"][0]
+    assert workers["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert sweep.together
+    assert sweep.base.cluster.use_gpu
+    assert sweep.base.cluster.gpus_per_worker == 1
+    assert sweep.config.repeats > 1
+    assert isinstance(sweep.config.trials_per_worker, int), "auto asks the head, which has no GPU"
+    assert sweep.config.trials_per_worker * workers["replicas"] == sweep.config.trials
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

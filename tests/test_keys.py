@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field
 
-from toposampler.config import OptimiserConfig, Section
+from toposampler.config import AugmentationConfig, OptimizerConfig, Section, merge_overrides, parse_overrides, validate
 from toposampler.data import DATA
 from toposampler.data.lines import LinesConfig
+from toposampler.errors import UserError
 from toposampler.keys import has_key, may, may_branch, may_resume, may_search, ready_ranges
 from toposampler.systems import SYSTEMS
 from toposampler.training import RunConfig
@@ -87,7 +88,7 @@ class Foreign(Section):
     """A section that the package does not know."""
 
     name: Literal["foreign"] = "foreign"
-    pull: OptimiserConfig = OptimiserConfig()
+    pull: OptimizerConfig = OptimizerConfig()
     strength: float = Field(1.0, json_schema_extra=may(search={"uniform": [0, 1], "when": {"kind": ["soft"]}}))
     kind: Literal["soft", "hard"] = "soft"
     shape: dict[str, float] = Field({}, json_schema_extra=may(resume=True))
@@ -123,3 +124,60 @@ def test_nothing_is_stated_of_a_key_that_there_is_not(key: str) -> None:
     config = Whole()
     assert not has_key(config, key)
     assert not any(answer(config, key) for answer in (may_resume, may_branch, may_search))
+
+
+def old_and_new() -> tuple[dict[str, Any], dict[str, Any]]:
+    """One configuration by the old names of keys and by today's; no value is a default."""
+    data = {"name": "npy", "path": "x.npy"}
+    old: dict[str, Any] = {
+        "name": "names",
+        "data": {**data, "standardise": False},  # old spelling
+        "system": {"name": "component_gan", "initialisation": "xavier", "partition": {"neighbours": 3}},  # old spelling
+    }
+    new = {
+        "name": "names",
+        "data": {**data, "standardize": False},
+        "system": {"name": "component_gan", "initialization": "xavier", "partition": {"neighbors": 3}},
+    }
+    return old, new
+
+
+def test_keys_are_known_by_their_old_names() -> None:
+    old, new = old_and_new()
+    assert (
+        validate(RunConfig, old)
+        == validate(RunConfig, new)
+        != validate(RunConfig, {**new, "system": {"name": "component_gan"}})
+    )
+
+
+def test_the_command_line_sets_a_key_whatever_the_file_calls_it() -> None:
+    old, _ = old_and_new()
+    for name in ("standardise", "standardize"):  # old spelling
+        merged = merge_overrides(old, parse_overrides([f"--data.{name}", "true"]))
+        assert validate(RunConfig, merged).model_dump()["data"]["standardize"] is True
+
+
+def test_a_key_by_both_names_is_refused() -> None:
+    old, _ = old_and_new()
+    twice = {"data": {**old["data"], "standardize": True}}
+    message = "standardize is given twice: standardise is its old name; give one of them"  # old spelling
+    with pytest.raises(UserError, match=message):
+        validate(RunConfig, twice)
+
+
+def test_a_section_of_ones_own_keeps_an_old_name() -> None:
+    class Own(Section):
+        neighbours: int = 1  # old spelling
+
+    assert Own.model_validate({"neighbours": 2}).neighbours == 2  # old spelling
+
+
+def test_a_space_knows_keys_by_their_old_names() -> None:
+    base = validate(RunConfig, old_and_new()[1])
+    space = parse_space({"system.partition.neighbours": {"int": [3, 9]}}, base)  # old spelling
+    assert list(space) == ["system.partition.neighbors"]
+
+
+def test_a_kind_of_augmentation_is_known_by_its_old_name() -> None:
+    assert AugmentationConfig.model_validate({"kinds": ["colour"]}).kinds == ("color",)  # old spelling

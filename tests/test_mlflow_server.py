@@ -42,7 +42,7 @@ def postgresql(environment: dict[str, str]) -> Iterator[str]:
     """The URI of a new PostgreSQL, with the driver that k8s/README.md names."""
     if shutil.which("initdb", path=PROGRAMS) is None:
         pytest.skip("PostgreSQL is not installed: no initdb in PATH or /usr/lib/postgresql/*/bin")
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install 'toposampler[postgresql]'")
+    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: pip install '.[postgresql]' in the checkout")
     folder = Path(tempfile.mkdtemp(prefix="postgresql"))  # short: its socket lies there
     data, log = folder / "data", folder / "log"
     user: list[str] = []

@@ -270,7 +270,7 @@ def test_weights_so_large_that_samples_are_not_finite_are_said(model: Path) -> N
         (lambda t: t.pop("system.generators.stacked.0"), "Missing key"),
         (lambda t: t.update({"average": torch.ones(3)}), "holds 'average', which is no part of a model"),
         (lambda t: t.update({"code": torch.ones(3)}), "holds 'code', which is no part of a model"),
-        (lambda t: t.update({"transform.mean": torch.ones(2).double()}), "standardisation of its points is wrong: 'sc"),
+        (lambda t: t.update({"transform.mean": torch.ones(2).double()}), "standardization of its points is wrong: 'sc"),
         (
             lambda t: t.update({f"transform.{name}": torch.ones(3).double() for name in ("mean", "scale")}),
             r"of 3 columns, and a sample has the shape \[2\]",
@@ -356,7 +356,7 @@ def test_weights_of_another_configuration_are_refused(model: Path) -> None:
         ({"shape": [2.0]}, r"shape\.0: input should be a valid integer \(got 2\.0\)"),
         ({"config": []}, "config: input should be a valid dictionary"),
         ({"networks": {"critic": {}}}, r"networks\.critic\.name: field required"),
-        ({"transform": {"mean": torch.zeros(2)}}, "the standardisation of its points is wrong"),
+        ({"transform": {"mean": torch.zeros(2)}}, "the standardization of its points is wrong"),
     ],
 )
 def test_a_checkpoint_of_other_values_is_refused(

@@ -107,8 +107,8 @@ def test_evaluated_registered_and_sampled(make_config: MakeConfig, tmp_path: Pat
     out = tmp_path / "samples.npy"
     assert command("sample", run, "-n", "50", "--seed", "3", "--out", str(out)) == 0
     assert np.array_equal(np.load(out), samples.numpy().astype(np.float32))
-    judged = ("-n", "50", "--draws", "2", "--workers", "1", "--out", str(tmp_path / "evaluation"))
-    assert command("evaluate", run, *judged) == 0
+    evaluated = ("-n", "50", "--draws", "2", "--workers", "1", "--out", str(tmp_path / "evaluation"))
+    assert command("evaluate", run, *evaluated) == 0
     uri = f"sqlite:///{tmp_path}/m.db"
     assert command("promote", run, "--name", "own", "--tracking-uri", uri) == 0
     version = ("models:/own/1", "--tracking-uri", uri)
@@ -133,7 +133,7 @@ def test_evaluated_registered_and_sampled(make_config: MakeConfig, tmp_path: Pat
             "generator_width is for the package",
         ),
         ({"generator_network": "mlp", "generator_norm": "layer"}, "mlp takes .* no option norm"),
-        ({"critic_network": "own_nets:trunk", "initialisation": "xavier"}, "initialisation xavier is for the networks"),
+        ({"critic_network": "own_nets:trunk", "initialization": "xavier"}, "initialization xavier is for the networks"),
     ],
 )
 def test_networks_that_cannot_be_used_are_refused_before_anything_starts(

@@ -52,7 +52,7 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(UserError) as raised:
         require("absent_package", "ray", "a sweep", "go without")
     assert str(raised.value) == (
-        "a sweep needs absent_package, which is not installed: pip install 'toposampler[ray]', or go without"
+        "a sweep needs absent_package, which is not installed: pip install '.[ray]' in the checkout, or go without"
     )
 
 
@@ -70,7 +70,7 @@ def test_every_extra_that_code_asks_for_exists() -> None:
         for path in (ROOT / "toposampler").rglob("*.py")
         for name in [
             *re.findall(r"""require\([^,()]+, (?:extra=)?"(\w+)\"""", path.read_text()),
-            *re.findall(r"toposampler\[(\w+)\]", path.read_text()),
+            *re.findall(r"how_to_install\(['\"](\w+)['\"]\)", path.read_text()),
         ]
     }
     assert asked == {"ray", "mlflow", "images", "topology", "tables", "onnx", "demo"}
@@ -94,6 +94,7 @@ def test_a_wheel_holds_the_package_and_its_configurations_and_nothing_else(tmp_p
     assert configs == {path.name for path in (ROOT / "configs").iterdir()}
     static = Path("toposampler") / "reporting" / "static"
     assert {path.name for path in (site / static).iterdir()} == {path.name for path in (ROOT / static).iterdir()}
+    assert (site / "toposampler" / "metrics.md").read_text() == (ROOT / "docs" / "metrics.md").read_text()
     environment = {**os.environ, "PYTHONPATH": str(site)}
     commands = {"train lines_dmgan_pl --dry-run": "name: lines-dmgan-pl", "sweep lines --dry-run": "asha"}
     for command, said in commands.items():

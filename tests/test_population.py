@@ -171,7 +171,9 @@ def differ_in_numbers(make_config: MakeConfig, system: str, ways: dict[str, list
 @pytest.mark.parametrize(
     ("system", "key", "values", "message"),
     [
-        ("dmgan_pl", "system__n_generators", (3, 4), "system.n_generators is 3 in run and 4 in run"),
+        ("dmgan_pl", "system__n_generators", (1, 4), "system.n_generators is 1 in run and 4 in run"),
+        ("vcgan_lp", "system__n_generators", (3, 4), "system.n_generators is 3 in run and 4 in run"),
+        ("component_gan", "system__n_generators", (3, 4), "system.n_generators is 3 in run and 4 in run"),
         ("wgan_gp", "training__batch_size", (8, 16), "training.batch_size is 8 in run and 16 in run"),
         ("topo_dmgan", "system__topology_weight", (0.0, 1.0), "system.topology_weight is 0.0 in run and 1.0 in run"),
         ("wgan_gp", "system__penalty__every", (1, 2), "system.penalty.every is 1 in run and 2 in run"),

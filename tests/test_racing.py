@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toposampler.tuning.racing import Interval, judge, paired, survivors
+from toposampler.tuning.racing import Interval, compare, paired, survivors
 
 
 def test_an_interval_is_that_of_the_paired_t_test() -> None:
@@ -39,7 +39,7 @@ def test_one_seed_has_no_interval() -> None:
 def test_the_best_part_goes_on_with_the_base_and_a_rival() -> None:
     noise = np.array([-1.0, 0.0, 1.0])
     means = np.array([9.0, 3.0, 1.0, 2.0, 5.0, 4.0])
-    scores = means[:, None] + np.stack([noise * (-1) ** i for i in range(6)])  # differences of neighbours vary
+    scores = means[:, None] + np.stack([noise * (-1) ** i for i in range(6)])  # differences of neighbors vary
     assert survivors(scores, 0, 3, 0.95) == [0, 2, 3], "the base is the worst, and goes on"
     assert survivors(scores, 2, 6, 0.95) == [2, 3], "the base is the best: the best of the others is its rival"
     assert survivors(scores, 2, 1, 1e-9) == [2, 3], "all others are worse beyond so little doubt"
@@ -52,13 +52,13 @@ def test_a_setting_that_is_worse_beyond_doubt_ends_before_the_cut() -> None:
 
 
 def test_a_winner_is_better_only_if_its_interval_excludes_0() -> None:
-    sure = judge([0.1, 0.2, 0.3], [1.1, 1.2, 1.4], 0.95)
+    sure = compare([0.1, 0.2, 0.3], [1.1, 1.2, 1.4], 0.95)
     assert sure.better
-    unsure = judge([0.1, 0.9, 0.3], [1.1, 0.2, 1.4], 0.95)
+    unsure = compare([0.1, 0.9, 0.3], [1.1, 0.2, 1.4], 0.95)
     assert not unsure.better
     assert unsure.difference.mean < 0
     assert unsure.missed == pytest.approx(-unsure.difference.low)
-    worse = judge([2.1, 2.2, 2.4], [1.1, 1.2, 1.3], 0.95)
+    worse = compare([2.1, 2.2, 2.4], [1.1, 1.2, 1.3], 0.95)
     assert (worse.better, worse.missed) == (False, 0.0)
 
 
@@ -74,7 +74,7 @@ def race(rng: np.random.Generator, truth: np.ndarray, seeds: int, noise: float) 
     winner = next(left[i] for i in order if left[i] != 0)
     fresh = rng.normal(0, 0.5, 10)
     mine, theirs = (truth[i] + fresh + rng.normal(0, noise, 10) for i in (winner, 0))
-    return winner if judge(mine, theirs, 0.95).better else -1
+    return winner if compare(mine, theirs, 0.95).better else -1
 
 
 def test_races_find_what_is_better_and_say_so_where_nothing_is() -> None:

@@ -118,8 +118,12 @@ def test_a_page_holds_all_it_shows(make_run: MakeRun, capsys: pytest.CaptureFixt
         assert kind == "data:image/png;base64"
         assert base64.b64decode(content) == (a / "figures" / "losses.png").read_bytes()
     assert not {"link", "iframe"} & {tag for tag, _ in read.tags}
-    text = out.read_text().replace("http://www.w3.org/2000/svg", "")  # a name, not an address
-    assert re.findall(r"(?:src|href)=\"(?!data:)|https?://|url\(|@import", text) == []
+    text = out.read_text()
+    assert re.findall(r"src=\"(?!data:)|url\(|@import", text) == []
+    links = [str(attributes["href"]) for tag, attributes in read.tags if tag == "a"]
+    assert {link[:1] for link in links} <= {"#", "h"}, "within the page, or to a paper, where the reader clicks"
+    names = "http://www.w3.org/2000/svg"  # of a drawing's namespace: no address
+    assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= {names, *links}
     assert "prefers-color-scheme: dark" in out.read_text()
     assert "width: 75.00%" in out.read_text()
     assert "training.batch_size: 8" in read.text

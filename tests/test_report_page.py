@@ -153,3 +153,23 @@ def sweep_folder(place: Path) -> Path:
     result = {"metrics": {"score": 0.125}, "generator_steps": 800, "best": best, "front": [7], "trials": trials}
     (folder / "result.json").write_text(json.dumps(result))
     return folder
+
+
+def test_a_page_prints_whole(runs: dict[str, Path], browser: Page) -> None:
+    """At the width of a sheet no table is cut off, and no control is left."""
+    browser.page.set_viewport_size({"width": 700, "height": 990})
+    browser.page.emulate_media(media="print")
+    opened(browser, runs["points"] / "figures" / "report.html")
+    cut = "[...document.querySelectorAll('.wide')].filter(e => e.scrollWidth > e.clientWidth).length"
+    assert browser.page.evaluate(cut) == 0
+    assert browser.page.is_hidden(SLIDER)
+    assert browser.page.is_hidden("#curves select")
+    browser.page.emulate_media(media="screen")
+    assert browser.page.is_visible(SLIDER)
+
+
+def test_a_metric_leads_to_its_definition(runs: dict[str, Path], browser: Page) -> None:
+    opened(browser, runs["points"] / "figures" / "report.html")
+    browser.page.click("a:text-is('score')")
+    assert browser.page.eval_on_selector("dt:target", "e => e.textContent") == "score"
+    assert "0 is perfect, 3 the worst" in browser.page.eval_on_selector("dt:target + dd", "e => e.textContent")

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
+from ray._private.label_utils import validate_label_selector
 from ray.exceptions import RaySystemError
 
-from toposampler.config import ClusterConfig
+from toposampler.config import ClusterConfig, validate
 from toposampler.distributed.capacity import Watch, _wait, nodes, wait_for_resources
-from toposampler.distributed.resources import Node, description, on_this_machine, shortage, workers_on
+from toposampler.distributed.resources import Node, chosen, description, on_this_machine, shortage, workers_on
 from toposampler.distributed.trainer import backend, scaling
 from toposampler.errors import UserError
 
@@ -37,6 +38,86 @@ def test_what_fits_is_not_refused() -> None:
     assert shortage(ClusterConfig(num_workers=4), two, "here") is None
     assert shortage(ClusterConfig(num_workers=2, use_gpu=True, placement_strategy="STRICT_SPREAD"), two, "here") is None
     assert shortage(ClusterConfig(num_workers=9, min_workers=3), two, "here") is None
+
+
+def test_the_process_that_evaluates_needs_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ClusterConfig(num_workers=2, cpus_per_worker=2, evaluate_beside=True)
+    assert shortage(config, [node("a", CPU=6.0)], "here") is None
+    assert shortage(config, [node("a", CPU=3.0), node("b", CPU=4.0)], "here") is None
+    strict = config.model_copy(update={"placement_strategy": "STRICT_PACK"})
+    assert shortage(strict, [node("a", CPU=4.0), node("b", CPU=2.0)], "here") is None
+    for nodes_ in ([node("a", CPU=5.0)], [node("a", CPU=3.0), node("b", CPU=3.0)]):
+        assert shortage(config, nodes_, "here") == (
+            "here has room for 2 workers (each 2 CPU), but not for the process that evaluates beside them, on 2 CPU "
+            "more: set cluster.evaluate_beside false, or cluster.num_workers or cluster.cpus_per_worker to less"
+        )
+    monkeypatch.setattr("toposampler.distributed.resources.this_machine", lambda: node("a", CPU=8.0))
+    assert on_this_machine(config) == {"CPU": 6.0}
+    assert on_this_machine(config.model_copy(update={"num_workers": 9})) == {"CPU": 8.0}
+    assert description(config) == "2 (each 2 CPU), and 2 CPU to evaluate"
+
+
+@pytest.mark.parametrize(
+    ("selector", "nodes_"),
+    [
+        ({}, "abc"),
+        ({"zone": "west"}, "a"),
+        ({"zone": "!west"}, "bc"),  # a label that a node lacks is unlike any value
+        ({"zone": "in(west, east)"}, "ab"),
+        ({"zone": "!in(west,east)"}, "c"),
+        ({"zone": "in(west,east)", "disk": "fast"}, "b"),
+        ({"zone": "north"}, ""),
+    ],
+)
+def test_nodes_are_chosen_by_their_labels(selector: dict[str, str], nodes_: str) -> None:
+    labels = {"a": {"zone": "west"}, "b": {"zone": "east", "disk": "fast"}, "c": {"ray.io/node-id": "1"}}
+    there = [Node(name, {"CPU": 1.0}, {"CPU": 1.0}, of_node) for name, of_node in labels.items()]
+    config = ClusterConfig(label_selector=selector)
+    assert "".join(found.name for found in chosen(config, there)) == nodes_
+    assert (shortage(config, there, "here") is None) == bool(nodes_)
+
+
+def test_labels_that_no_node_has_are_named_with_those_there_are() -> None:
+    there = [Node("a", {"CPU": 1.0}, {"CPU": 1.0}, {"zone": "west", "ray.io/node-id": "1"}), node("b", CPU=1.0)]
+    assert shortage(ClusterConfig(label_selector={"zone": "north"}), there, "the cluster") == (
+        "cluster.label_selector zone=north: no node of the cluster has these labels\n"
+        "  a: zone=west\n"
+        "  b: no labels but those Ray gives\n"
+        "  labels are given where a node is started: ray start --labels KEY=VALUE"
+    )
+
+
+def test_labels_choose_the_nodes_that_are_counted() -> None:
+    there = [Node(zone, {"CPU": 2.0}, {"CPU": 2.0}, {"zone": zone}) for zone in ("west", "east")]
+    said = shortage(ClusterConfig(num_workers=3, label_selector={"zone": "west"}), there, "here")
+    assert said is not None
+    assert said.startswith("here has room for 2 of 3 workers (each 1 CPU): 3 CPU required, 2 available")
+    assert "cluster.label_selector zone=west" in said
+    assert scaling(ClusterConfig(label_selector={"zone": "west"})).label_selector == {"zone": "west"}
+    assert scaling(ClusterConfig()).label_selector is None
+    assert description(ClusterConfig(label_selector={"zone": "!west"})) == "1 (each 1 CPU), on nodes with zone=!west"
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ({"zone": "a b"}, "zone: 'a b' is not VALUE, !VALUE"),
+        ({"zone": "in()"}, "zone: 'in()' is not VALUE"),
+        ({"zo ne": "a"}, "'zo ne' is no key of a label"),
+        ({"a" * 64: "a"}, "is no key of a label"),
+    ],
+)
+def test_labels_that_ray_would_not_take(labels: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        validate(ClusterConfig, {"label_selector": labels})
+    assert said in str(caught.value)
+    assert validate_label_selector(labels) is not None
+
+
+def test_labels_that_ray_takes() -> None:
+    labels = {"example.com/zone": "!in(a,b)", "ray.io/market-type": "spot", "x": "!y.z"}
+    assert validate_label_selector(labels) is None
+    assert validate(ClusterConfig, {"label_selector": labels}).label_selector == labels
 
 
 def test_too_little_in_all() -> None:
@@ -99,7 +180,7 @@ def test_waiting_says_once_what_is_missing_and_ends_when_it_is_there(
 @pytest.mark.parametrize(("wait_s", "waited"), [(0.0, ""), (0.02, "waited 0.02 s; ")])
 def test_a_refusal_says_how_to_wait(monkeypatch: pytest.MonkeyPatch, wait_s: float, waited: str) -> None:
     monkeypatch.setattr("toposampler.distributed.capacity.nodes", lambda: [node("a", CPU=1.0)])
-    monkeypatch.setattr("toposampler.distributed.capacity.request_resources", lambda bundles: None)
+    monkeypatch.setattr("toposampler.distributed.capacity.request_resources", lambda **_: None)
     with pytest.raises(UserError) as caught:
         wait_for_resources(ClusterConfig(num_workers=2, wait_s=wait_s), "here")
     assert str(caught.value).endswith(f"\n  {waited}set cluster.wait_s to the seconds to wait for it")

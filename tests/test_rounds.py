@@ -23,6 +23,7 @@ from toposampler.records import read_records
 from toposampler.training import conclusion
 from toposampler.training.checkpoint import checkpoint_name, read_checkpoint
 from toposampler.training.config import load_config
+from toposampler.training.model import load_model
 from toposampler.tuning import driver as driver_module
 from toposampler.tuning import programs as programs_module
 from toposampler.tuning import report as report_module
@@ -163,7 +164,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(search: str, make_sweep:
         assert (mine.outcome, mine.steps, mine.values) == (whole.outcome, whole.steps, whole.values)
         assert mine.objectives == pytest.approx(whole.objectives, rel=1e-9)
     assert local.steps == steps, "nothing is trained twice"
-    assert found.judgement == expected.judgement
+    assert found.judgment == expected.judgment
     local.programs.clear()
     again = play(killed)
     assert [e.outcome for e in again.entries] == [e.outcome for e in found.entries]
@@ -302,10 +303,10 @@ def test_a_race_ends_in_a_winner_that_is_better_beyond_doubt(way: str, make_swee
     assert found.best.number > 0
     assert found.entries[0].outcome == "finished", "the base comes to the end, last though it is"
     assert [(p.until, len(p.members)) for p in local.programs[:2]] == [(1, 2), (1, 2)]
-    assert found.judgement is not None
-    assert found.judgement.better
+    assert found.judgment is not None
+    assert found.judgment.better
     # Fresh seeds 1000, 1001, 1002: 1000 % 2 = 0, so that the differences are -2, -1.9, -2.
-    assert found.judgement.difference.mean == pytest.approx(-5.9 / 3)
+    assert found.judgment.difference.mean == pytest.approx(-5.9 / 3)
     said = "\n".join(told(found))
     assert (
         "over fresh seeds the best is better than the base in score by 1.9667 (0.95 interval: 1.8232 to 2.1101)" in said
@@ -318,11 +319,11 @@ def test_a_race_that_shows_nothing_says_so_and_what_it_may_have_missed(make_swee
     found = raced(make_sweep, local, gain=0.1, way="minimize")
     assert found.best is not None
     assert found.best.number == 0, "the base is what is left"
-    assert found.judgement is not None
+    assert found.judgment is not None
     said = "\n".join(told(found))
     assert "nothing better found: over fresh seeds the best other setting is better in score by 0.0667" in said
-    assert f"an improvement of up to {found.judgement.missed:.4f} could have been missed" in said
-    assert found.judgement.missed == pytest.approx(0.0667 + 4.3027 * 0.03333, abs=1e-3)
+    assert f"an improvement of up to {found.judgment.missed:.4f} could have been missed" in said
+    assert found.judgment.missed == pytest.approx(0.0667 + 4.3027 * 0.03333, abs=1e-3)
     assert load_config(found.sweep.folder / "best.yaml").system.model_dump()["penalty"]["weight"] == 1.0
 
 
@@ -368,3 +369,36 @@ def test_more_trials_than_memory_has_room_for_are_refused_with_how_many_fit(
     assert room.trials_at_once(make_sweep(trials=100, trials_per_worker="auto", repeats=2), 2) == 30
     assert room.trials_at_once(make_sweep(trials=20, trials_per_worker="auto", repeats=2), 2) == 10, "one round for all"
     assert room.trials_at_once(make_sweep(trials=20, trials_per_worker=3, repeats=2), 2) == 3
+
+
+def test_trials_of_other_numbers_of_generators_are_one_program_and_keep_their_own(
+    make_sweep: MakeSweep, local: Local
+) -> None:
+    """What a member leaves behind is what its trial alone leaves: configuration, checkpoint, result, samples."""
+    sweep = make_sweep(
+        {"system": {"name": "dmgan_pl"}},
+        space={"system.n_generators": {"int": [2, 6]}},
+        trials=3,
+        scheduler={"name": "none"},
+        trials_per_worker=3,
+    )
+    plan = sweep_plan(sweep)
+    orders = [Order(trial_name(i), {"system.n_generators": K}) for i, K in enumerate((2, 5, 3))]
+    assert [len(part) for part in grouped(plan, orders, 3, 1)] == [3]
+    outcomes = train_program(plan, Program(0, STEPS, tuple(orders)), runs(plan, "any", {})[0].data.load)
+    for order in orders:
+        K, (config,) = order.values["system.n_generators"], runs(plan, order.name, order.values)
+        lone = replace(plan, folder=plan.folder / "alone")
+        (expected,) = runs(lone, order.name, order.values)
+        (lone.folder / order.name).mkdir(parents=True)
+        list(reports(lone.folder / order.name, lone, [expected], {}))
+        found, alone = (Path(c.output) / c.name for c in (config, expected))
+        assert load_config(found / "config.yaml").system.K == K
+        model, other = (load_model(folder) for folder in (found, alone))
+        assert model.system.K == K
+        assert torch.allclose(model.sample(200, seed=1)[0], other.sample(200, seed=1)[0], rtol=0, atol=1e-6)
+        result, own = (json.loads((folder / "result.json").read_text()) for folder in (found, alone))
+        assert result["prior"] == pytest.approx(own["prior"], abs=1e-10)
+        assert outcomes[order.name]["objectives"][METRIC] == pytest.approx(own["metrics"][METRIC], abs=1e-8)
+        masses = [name for name in read_records(found / "metrics.jsonl")[-1].metrics if name.startswith("mass/")]
+        assert len(masses) == K

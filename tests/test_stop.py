@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ray.exceptions import RaySystemError
 
 from toposampler.distributed import stop, worker
 from toposampler.distributed.cluster import _OneLineEach
@@ -82,19 +83,22 @@ def test_an_interruption_that_comes_by_way_of_ray(tmp_path: Path) -> None:
         raise RunInterruptedError("stopped after generator step 5", "stop")
 
 
-def test_compiled_code_that_loses_the_exception_of_a_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [SystemError, RaySystemError])
+def test_ray_that_loses_the_exception_of_a_handler(
+    kind: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def sleep(seconds: float) -> None:
         try:
             threading.Event().wait(seconds)
         except StoppedBySignalError:
-            raise SystemError("<built-in method> returned a result with an exception set") from None
+            raise kind("<built-in method> returned a result with an exception set") from None
 
     monkeypatch.setattr(time, "sleep", sleep)
     threading.Timer(0.2, answer, (tmp_path, "stopped after generator step 7")).start()
     with pytest.raises(StoppedBySignalError, match="step 7"):
         stopped(tmp_path)
-    with pytest.raises(SystemError, match="another"), stoppable(tmp_path, lambda: True):
-        raise SystemError("another")
+    with pytest.raises(kind, match="another"), stoppable(tmp_path, lambda: True):
+        raise kind("another")
 
 
 @pytest.fixture
@@ -167,7 +171,7 @@ def test_an_announced_preemption_saves_once_and_training_goes_on(
     context, saved = SimpleNamespace(preemption_info=None), []
 
     def train(
-        config: RunConfig, on_checkpoint: object, should_stop: Callable[[], str | None], progress: bool
+        config: RunConfig, on_checkpoint: object, should_stop: Callable[[], str | None], **_: object
     ) -> dict[str, int]:
         for step in range(6):
             context.preemption_info = "node 7" if step >= 2 else context.preemption_info

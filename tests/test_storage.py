@@ -269,7 +269,7 @@ def test_storage_that_cannot_be_used_is_refused_before_anything_starts(
     assert "loading the data" not in said
     assert said.count("error: ") == 1
     right = {
-        "no pyarrow": "needs pyarrow, which is not installed: pip install 'toposampler[tables]'",
+        "no pyarrow": "needs pyarrow, which is not installed: pip install '.[tables]' in the checkout",
         "scheme": "output: abfs:/ cannot be written to: give s3://BUCKET",
     }
     assert right.get(fault, "output: s3://absent-bucket/runs/run cannot be written to: ") in said

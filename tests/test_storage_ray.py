@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from processes import (
     CONFIG,
     ROOT,
     assert_nothing_left,
+    free_port,
     kill_all,
     marked_environment,
     processes,
@@ -24,7 +28,7 @@ from processes import (
 )
 from ranks import on_ranks
 from s3 import s3_server
-from test_faults import assert_as_if_undisturbed, options
+from test_faults import STEPS, assert_as_if_undisturbed, options, ray_start
 
 from toposampler.storage import Store
 from toposampler.training import load_config
@@ -92,3 +96,53 @@ def test_a_run_in_a_bucket_survives_what_one_in_a_folder_does(
     on_ranks(2, train_here, load_config(ROOT / CONFIG, options(tmp_path, 2, "sharded")))
     assert_as_if_undisturbed(folder, tmp_path / "run")
     assert json.loads((folder / "result.json").read_text())["model"].startswith(f"{place.address}/checkpoints/")
+
+
+@pytest.fixture
+def cluster_with_token(store: tuple[Store, dict[str, str]]) -> Iterator[tuple[str, dict[str, str], Path]]:
+    """A cluster that asks for a token: its dashboard, the environment that has it, its folder for temporary files."""
+    disk, port, token = Path(tempfile.mkdtemp(prefix="t")), free_port(), uuid4().hex
+    environment = marked_environment() | store[1] | {"TMPDIR": str(disk)}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    head = ["--head", "--port", free_port(), "--temp-dir", disk / "ray", "--num-cpus", 2]
+    head += ["--ray-client-server-port", free_port(), "--dashboard-host", "127.0.0.1", "--dashboard-port", port]
+    ray_start(head, environment)
+    yield f"http://127.0.0.1:{port}", environment, disk
+    kill_all(environment)
+    shutil.rmtree(disk, ignore_errors=True)
+
+
+def test_a_job_with_a_token_is_killed_and_submitted_again(
+    store: tuple[Store, dict[str, str]], cluster_with_token: tuple[str, dict[str, str], Path], tmp_path: Path
+) -> None:
+    """Its driver and its workers are killed; the cluster stays, and the same command goes on, at the address."""
+    (place, _), (dashboard, environment, disk) = store, cluster_with_token
+    command = [*train(*options(f"s3://{BUCKET}/runs", tracking__enabled=False)), "--submit", dashboard]
+
+    wrong = start(command, environment | {"RAY_AUTH_TOKEN": "another"})
+    said, _ = wrong.communicate()
+    assert wrong.returncode == 2, said
+    assert f"--submit: the Ray cluster at {dashboard} asks for a token, and the one in RAY_AUTH_TOKEN is not" in said
+    assert environment["RAY_AUTH_TOKEN"] not in said
+    assert not place.stamps()
+
+    job = start(command, environment)
+    wait_until(lambda: len(steps(place)) > 12, job)
+    for pid in [*processes(environment, "ray_jobs/train.py"), *processes(environment, "RayTrainWorker")]:
+        if pid != job.pid:
+            with suppress(ProcessLookupError):  # it ends with another of them
+                os.kill(pid, signal.SIGKILL)
+    said, _ = job.communicate()
+    assert job.returncode != 0, said
+    assert not place.has("result.json")
+
+    again = start(command, environment)
+    said, _ = again.communicate()
+    assert again.returncode == 0, said
+    assert re.search(rf"at step [1-9]\d* of {STEPS}", said)
+    assert not list(disk.glob("toposampler-*"))
+    folder = tmp_path / "copy"
+    for name in place.stamps():
+        place.get(name, folder / name)
+    train_here(load_config(ROOT / CONFIG, options(tmp_path)), progress=False)
+    assert_as_if_undisturbed(folder, tmp_path / "run")

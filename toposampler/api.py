@@ -31,7 +31,7 @@ POINTS_STEPS, IMAGES_STEPS = 4000, 8000
 LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
-"""least and most samples that a fit is judged by; between, as many as there are data"""
+"""least and most samples that a fit is evaluated by; between, as many as there are data"""
 
 
 def fit(
@@ -46,7 +46,7 @@ def fit(
 ) -> Fitted:
     """Train a generative model of `data` in this process, and return it. Progress is shown on stderr.
 
-    Points are standardised on the way in, and samples come back in the units of the data. Nothing is overwritten: each
+    Points are standardized on the way in, and samples come back in the units of the data. Nothing is overwritten: each
     call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
     short resumes when it is called again with the same data and configuration, and other ones are refused.
 
@@ -54,12 +54,12 @@ def fit(
         data: points (N, d) or images, as a NumPy array, a torch tensor, a list of lists, a pandas or Arrow table with
             columns of numbers, or a dict of x and labels; or the path of a .npy, .npz, .csv, .parquet or .pt file, or
             of a folder of images. Objects are kept in the run's folder, up to a GiB.
-        system: the method, by the name of its page.
+        system: the method, by its name.
         generator: the network in place of the system's own: a module or a function (shape, latent_dim) to a module, of
             which each generator is a fresh copy; the name of a family; or `module:function`.
         critic: the same for the critic's trunk: a module, a function (shape) to a module, or a name.
         output: the folder that holds runs; default: `runs`.
-        seed: of the initialisation, the noise and the order of the data.
+        seed: of the initialization, the noise and the order of the data.
         init_from: a trained model of the same networks to begin with: the folder of a run or of another fit, a
             checkpoint, a model directory, or its address on MLflow.
         overrides: any key of a configuration, with `__` for each dot (`training__generator_steps=2000`), or in a dict
@@ -137,8 +137,8 @@ def _load(config: RunConfig, arrays: Arrays | None, data: Any) -> Dataset:
     """The data set of `config`, whose objects are `arrays`."""
     if arrays is None:
         return config.data.load()
-    standardise: bool = getattr(config.data, "standardise", False)
-    return dataset_of(f"data of type {type(data).__name__}", arrays.x, arrays.labels, "labels", standardise)
+    standardize: bool = getattr(config.data, "standardize", False)
+    return dataset_of(f"data of type {type(data).__name__}", arrays.x, arrays.labels, "labels", standardize)
 
 
 def _constants(config: RunConfig, dataset: Dataset) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """What a configuration is made of: frozen sections, YAML plus dotted overrides, and exact error messages.
 
 The sections every run has (`training`, `cluster`, `tracking`) are declared here. Each data set and each system
-declares its own section on its own page; `toposampler.training.config.RunConfig` puts them together.
+declares its own section in its own module; `toposampler.training.config.RunConfig` puts them together.
 """
 
 from __future__ import annotations
@@ -36,11 +36,13 @@ from pydantic_core import ErrorDetails
 from toposampler.conversion import convert
 from toposampler.errors import UserError
 from toposampler.files import local_path
-from toposampler.keys import may
+from toposampler.keys import OLD_NAMES, may, with_new_names
 from toposampler.reader import Scalar, read_argument
 from toposampler.registry import OneOf, name_of
 from toposampler.schedules import Schedule
 
+LABEL = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
+"""a label of a node: a key or a value, by Ray's rules, which are those of Kubernetes"""
 MAX_FAULTS = 20
 """lines of one message"""
 EXAMPLES = {
@@ -74,11 +76,15 @@ class Section(BaseModel):
         content = opened(content)
         if not isinstance(content, Mapping):
             return content
-        fields = cls.model_fields
+        fields, content = cls.model_fields, with_new_names(content, cls.model_fields)
         content = {k: convert(value, fields[k].annotation) if k in fields else value for k, value in content.items()}
         defaults = {key: field.default for key, field in fields.items() if isinstance(field.default, Section)}
         given = {key: content[key] for key in defaults.keys() & content.keys() if isinstance(content[key], Mapping)}
-        return {**content, **{key: _merged(defaults[key].model_dump(), value) for key, value in given.items()}}
+        whole = {
+            key: _merged(defaults[key].model_dump(), with_new_names(value, type(defaults[key]).model_fields))
+            for key, value in given.items()
+        }
+        return {**content, **whole}
 
     def schedules(self, steps: int) -> Iterator[Schedule]:
         """The constants of this section itself that change over a run of `steps` generator steps; here none.
@@ -143,7 +149,7 @@ Folder = Annotated[str, AfterValidator(local_path)]
 """a folder that all machines see"""
 
 
-class OptimiserConfig(Section):
+class OptimizerConfig(Section):
     """Adam (Kingma and Ba 2015) for one group of parameters."""
 
     learning_rate: float = Field(2e-4, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-4, 1e-2]}))
@@ -187,9 +193,16 @@ class AugmentationConfig(Section):
     """of adaptive: images of a run within which p can go from 0 to 1"""
     every: int = Field(4, ge=1, le=10**6)
     """of adaptive: generator steps between two looks at the critic"""
-    kinds: tuple[Literal["flip", "translation", "colour", "cutout"], ...] = ("flip", "translation", "colour", "cutout")
+    kinds: tuple[Literal["flip", "translation", "color", "cutout"], ...] = ("flip", "translation", "color", "cutout")
     """the transformations: horizontal flips; translations by up to an eighth of the side; brightness, saturation and
     contrast; a square of half the side, cut out"""
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _kinds_by_their_names(cls, kinds: Any) -> Any:
+        if not isinstance(kinds, list | tuple):
+            return kinds
+        return ["color" if kind == "colour" else kind for kind in kinds]  # old spelling
 
 
 class TrainingConfig(Section):
@@ -265,12 +278,17 @@ class ClusterConfig(Section):
     """CPUs reserved for each worker, and the threads it computes with"""
     resources_per_worker: dict[str, float] = {}
     """further resources reserved for each worker, by their names in Ray, such as {"memory": 8e9}"""
+    label_selector: dict[str, str] = {}
+    """labels that a node must have for workers to be placed on it, as Ray writes them: {"zone": "a"}, or the values
+    "!a", "in(a,b)", "!in(a,b)"; a cluster's nodes have theirs from `ray start --labels zone=a`"""
     placement_strategy: Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"] = "PACK"
     """workers on few nodes or on many (Ray's names); the strict ones fail where the others do their best"""
     wait_s: float = Field(0.0, ge=0, le=10**7)
     """seconds to wait for resources that are missing before the run is refused"""
     max_failures: int = Field(3, ge=0, le=10**6)
     """times a lost worker group is started again from the newest checkpoint"""
+    evaluate_beside: bool = False
+    """evaluate during training in a process beside it, on cpus_per_worker CPUs more; false: training waits meanwhile"""
     profile: bool = False
     """record a few iterations of each worker: a trace for a browser, and a table of where the time goes"""
 
@@ -283,6 +301,16 @@ class ClusterConfig(Section):
             if not amount > 0:
                 raise ValueError(f"{name} must be positive, got {amount:g}")
         return resources
+
+    @field_validator("label_selector")
+    @classmethod
+    def _labels_as_ray_writes_them(cls, labels: dict[str, str]) -> dict[str, str]:
+        for key, value in labels.items():
+            if not re.fullmatch(rf"({LABEL}(\.{LABEL})*/)?{LABEL}", key):
+                raise ValueError(f"{key!r} is no key of a label: letters, digits, '-', '_' and '.', 63 at most")
+            if not re.fullmatch(rf"!?({LABEL}|in\({LABEL}(, ?{LABEL})*\))", value):
+                raise ValueError(f"{key}: {value!r} is not VALUE, !VALUE, in(VALUE,VALUE) or !in(VALUE,VALUE)")
+        return labels
 
     @model_validator(mode="after")
     def _whole_gpus_or_a_share(self) -> Self:
@@ -354,6 +382,10 @@ def merge_overrides(content: Mapping[str, Any], overrides: Mapping[str, Any]) ->
             child = opened(place.get(parent))
             place[parent] = dict(child) if isinstance(child, Mapping) else {}
             place = place[parent]
+        for old, new in OLD_NAMES.items():
+            if leaf in (old, new):
+                place.pop(old, None)
+                place.pop(new, None)
         place[leaf] = value
     return merged
 
@@ -387,7 +419,7 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: a value is required"
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        known = [name_of(page) for page in _sections_of(section.model_fields[path[-1]])]
+        known = [name_of(section_) for section_ in _sections_of(section.model_fields[path[-1]])]
         close = difflib.get_close_matches(str(context["tag"]), known, n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         tag = shortened(repr(str(context["tag"])))

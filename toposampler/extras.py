@@ -12,6 +12,11 @@ def installed(package: str) -> bool:
     return find_spec(package) is not None
 
 
+def how_to_install(extra: str) -> str:
+    """The command that installs the extra; the package is not in an index, so it is of the checkout."""
+    return f"pip install '.[{extra}]' in the checkout"
+
+
 def require(package: str, extra: str, need: str = "this", instead: str = "") -> None:
     """Raises UserError, naming the command that installs it, unless `package` of the extra `extra` is installed.
 
@@ -23,4 +28,4 @@ def require(package: str, extra: str, need: str = "this", instead: str = "") -> 
     """
     if not installed(package):
         way_out = f", or {instead}" if instead else ""
-        raise UserError(f"{need} needs {package}, which is not installed: pip install 'toposampler[{extra}]'{way_out}")
+        raise UserError(f"{need} needs {package}, which is not installed: {how_to_install(extra)}{way_out}")

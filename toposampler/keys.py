@@ -18,12 +18,19 @@ the keys that may be searched and branched.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 _PLACE = "may"
+
+OLD_NAMES = {  # old spelling: new
+    "initialisation": "initialization",  # old spelling
+    "neighbours": "neighbors",  # old spelling
+    "standardise": "standardize",  # old spelling
+}
+"""keys by the names that they had until 2026; files and commands that have these stay valid"""
 
 Range = Mapping[str, Any]
 """a range as it is written in a SWEEP.yaml: {"loguniform": [1e-4, 1e-2]}"""
@@ -60,6 +67,24 @@ def may_branch(config: BaseModel, key: str) -> bool:
 def may_search(config: BaseModel, key: str) -> bool:
     """Whether a sweep may search the dotted `key` of `config`."""
     return bool(_stated(config, key).get("search"))
+
+
+def new_name(key: str, known: Container[str]) -> str:
+    """The dotted `key`, or the name that it has today if only that is `known`."""
+    today = ".".join(OLD_NAMES.get(part, part) for part in key.split("."))
+    return today if key not in known and today in known else key
+
+
+def with_new_names(content: Mapping[str, Any], known: Container[str]) -> dict[str, Any]:
+    """`content` with the names that its keys have today, if these are `known`.
+
+    Raises ValueError if a key is given by both names.
+    """
+    for old in content:
+        today = new_name(old, known)
+        if today != old and today in content:
+            raise ValueError(f"{today} is given twice: {old} is its old name; give one of them")
+    return {new_name(key, known): value for key, value in content.items()}
 
 
 def has_key(config: BaseModel, key: str) -> bool:

@@ -95,10 +95,13 @@ class RecordWriter:
         self._file = path.open("ab")
         self._file.truncate(lines[-1][1] if lines else 0)
 
-    def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record `metrics` at `step`, unless that step is recorded. Steps must not fall."""
+    def write(self, step: int, metrics: Mapping[str, float], measured: float | None = None) -> None:
+        """Record `metrics` at `step`, unless that step is recorded. Steps must not fall.
+
+        `measured` is when, in seconds since 1970; default: now.
+        """
         if step > self.last_step:
-            line = {"step": step, "time": time.time(), "metrics": dict(metrics)}
+            line = {"step": step, "time": time.time() if measured is None else measured, "metrics": dict(metrics)}
             self._file.write(json.dumps(line).encode() + b"\n")
             self._file.flush()
             os.fsync(self._file.fileno())

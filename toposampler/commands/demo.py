@@ -8,7 +8,7 @@ they train in turns of equal time in this process: samples, masses of the genera
 move along. A closed page stops its training. Ctrl-C ends the server.
 
 Nobody else can reach the page, unless --host is another address than 127.0.0.1: then whoever
-reaches this machine can have it train. Needs the extra `demo`: pip install 'toposampler[demo]'.
+reaches this machine can have it train. Needs the extra `demo`: pip install '.[demo]'.
 Exit codes: 130 and 143 stopped by a signal, 2 bad input.
 """
 

@@ -1,6 +1,6 @@
 """Write a trained model as a directory for others: weights, card, and ONNX where asked.
 
-    toposampler export MODEL DIR [--onnx] [--licence SPDX] [--evaluation evaluation.json]
+    toposampler export MODEL DIR [--onnx] [--license SPDX] [--evaluation evaluation.json]
 
 MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on
 MLflow: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. DIR must not exist. It gets:
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     line.add_argument("model", metavar="MODEL", help="run folder, checkpoint, model directory or models:/")
     line.add_argument("out", type=Path, metavar="DIR", help="the directory to write, a new one")
     line.add_argument("--onnx", action="store_true", help="write the generators as ONNX, too")
-    line.add_argument("--licence", "--license", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [the model's]")
+    line.add_argument("--license", "--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [the model's]")
     line.add_argument("--evaluation", type=Path, metavar="FILE", help="of `toposampler evaluate`, for the card")
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
     add_networks(line)
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
         from toposampler.exporting import export  # here, so that --help is there at once
         from toposampler.files import out_path
         from toposampler.lookup import local
-        from toposampler.training.manifest import check_licence
+        from toposampler.training.manifest import check_license
 
-        licence = None if options.licence is None else check_licence(options.licence)
+        license = None if options.license is None else check_license(options.license)
         out = out_path(options.out, "DIR")
         with local(options.model, options.tracking_uri) as place:
-            export(place, out, licence, options.networks, options.onnx, options.evaluation)
+            export(place, out, license, options.networks, options.onnx, options.evaluation)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     line.add_argument("--force", action="store_true", help="make it the champion even if it loses")
     line.add_argument("--metric", default="score", help="to compare by, of those in result.json [score]")
     line.add_argument("--maximize", action="store_true", help="more is better [less is better]")
-    line.add_argument("--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
+    line.add_argument("--license", "--licence", metavar="SPDX", help="of the weights, such as CC-BY-4.0 [not stated]")
     line.add_argument("--list", action="store_true", help="show versions and aliases, and change nothing")
     line.add_argument("--experiment", help="of the run that a model gets which has none [the configuration's]")
     line.add_argument("--tracking-uri", metavar="URI", help="MLflow to ask [MLFLOW_TRACKING_URI, or runs/mlflow.db]")
@@ -62,7 +62,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
     from toposampler.config import validate, without_password
     from toposampler.lookup import local
     from toposampler.tracking.address import registered_names, resolve
-    from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
+    from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, measure
     from toposampler.tracking.registry import Registry, check_name
     from toposampler.tracking.runs import run_of
     from toposampler.tracking.server import check_server
@@ -75,8 +75,8 @@ def promote(options: argparse.Namespace, uri: str) -> int:
         registry, version = resolve(options.model, uri)
         if options.name not in (None, registry.name):
             raise UserError(f"--name {options.name}: {options.model} is a version of {registry.name}")
-        if options.licence:
-            raise UserError("--licence is given when a model is registered; a version is not changed")
+        if options.license:
+            raise UserError("--license is given when a model is registered; a version is not changed")
     else:
         if options.name is None:
             raise UserError("--name is needed: what is the registered model to be called?")
@@ -94,7 +94,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             weights.data,
         )
         if registered:
-            score = judge(place, dataset, protocol, options.networks)
+            score = measure(place, dataset, protocol, options.networks)
             registry.set_alias(CANDIDATE, version)
         else:
             if sqlite_file(uri):
@@ -102,7 +102,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             registered_names(uri)  # a server that does not answer is reported before anything is evaluated
             run_id = run_of(Path(place), config, uri, options.experiment)
             version, score = enter(
-                registry, run_id, Path(place), dataset, protocol, {}, options.licence, options.networks
+                registry, run_id, Path(place), dataset, protocol, {}, options.license, options.networks
             )
     print(f"registry  {without_password(uri)}")
     if options.alias == CANDIDATE:

@@ -1,7 +1,7 @@
 """List the systems, data sets and networks there are, with their papers and their keys.
 
 toposampler systems         all of them, a line each
-toposampler systems NAME    its page: the paper, and its keys with default and meaning
+toposampler systems NAME    describe one: the paper, and its keys with default and meaning
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from toposampler.errors import UserError
 if TYPE_CHECKING:
     from toposampler.config import Section
 
-Pages = dict[str, "type[Section]"]
+Classes = dict[str, "type[Section]"]
 """sections by their names in a configuration"""
 
 
 @command
 def main(arguments: list[str]) -> int:
-    """Run the command line `arguments` and return its exit code: 0 done, 2 no such page."""
+    """Run the command line `arguments` and return its exit code: 0 done, 2 no such system or data set."""
     line = parser(__doc__, "systems")
     line.add_argument("name", metavar="NAME", nargs="?", help="of a system or of a data set [a line of each]")
     name = line.parse_args(arguments).name
     try:
-        print("\n".join(overview() if name is None else page(name)))
+        print("\n".join(overview() if name is None else describe(name)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def known() -> dict[str, Pages]:
-    """The pages of each kind, by the key of a configuration that chooses among them; of other packages, too."""
+def known() -> dict[str, Classes]:
+    """The classes of each kind, by the key of a configuration that chooses among them; of other packages, too."""
     from toposampler.plugins import datasets, systems
 
     return {
@@ -53,17 +53,17 @@ def list_systems() -> dict[str, str]:
 
 
 def text(section: type[Section]) -> list[str]:
-    """The paragraphs of the page that declares `section`: the docstring of its module, the title first."""
+    """The paragraphs of the docstring of the module that declares `section`, the title first."""
     module = inspect.getmodule(section)
     return ((module and inspect.getdoc(module)) or section.__name__).split("\n\n")
 
 
 def overview() -> Iterator[str]:
-    """A line for each page: name and title."""
-    for key, pages in known().items():
+    """A line for each of them: name and title."""
+    for key, classes in known().items():
         yield f"{key}.name"
-        column = 4 + max(map(len, pages))
-        for name, section in sorted(pages.items()):
+        column = 4 + max(map(len, classes))
+        for name, section in sorted(classes.items()):
             title = " ".join(text(section)[0].split())
             yield from textwrap.wrap(
                 f"  {name:<{column - 2}}{title}", WIDTH, subsequent_indent=" " * column, break_on_hyphens=False
@@ -80,13 +80,13 @@ def overview() -> Iterator[str]:
     yield "`toposampler systems NAME` shows the keys of one"
 
 
-def page(name: str) -> Iterator[str]:
-    """Title and paper of the page `name`, and its keys. Raises UserError if there is none."""
+def describe(name: str) -> Iterator[str]:
+    """Title and paper of the system or data set `name`, and its keys. Raises UserError if there is none."""
     from toposampler.config import describe
 
-    found = [(key, pages[name]) for key, pages in known().items() if name in pages]
+    found = [(key, classes[name]) for key, classes in known().items() if name in classes]
     if not found:
-        names = [other for pages in known().values() for other in pages]
+        names = [other for classes in known().values() for other in classes]
         close = difflib.get_close_matches(name, names, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
         raise UserError(f"there is no system and no data set {name!r}: {hint}")

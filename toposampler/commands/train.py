@@ -50,7 +50,7 @@ from typing import TYPE_CHECKING
 from toposampler.commands.usage import WIDTH, called, command, described, usage
 from toposampler.distributed.stop import StoppedBySignalError
 from toposampler.errors import TimeUsedError, TrainingStoppedError, UserError
-from toposampler.extras import installed, require
+from toposampler.extras import how_to_install, installed, require
 from toposampler.files import REGISTERED
 from toposampler.packaged import find, packaged
 
@@ -307,8 +307,7 @@ def in_this_process(command: Command, config: RunConfig) -> bool:
     if workers > 1 or "RAY_ADDRESS" in os.environ:
         need = f"cluster.num_workers {workers}" if workers > 1 else "training on the cluster at RAY_ADDRESS"
         require("ray", "ray", need, way_out + (", with cluster.num_workers 1" if workers > 1 else ""))
-    how = "pip install 'toposampler[ray]'"
-    print(f"Ray is not installed ({how}): as with --local, this process trains", file=sys.stderr)
+    print(f"Ray is not installed ({how_to_install('ray')}): as with --local, this process trains", file=sys.stderr)
     return True
 
 

@@ -11,13 +11,13 @@ from toposampler.data.components import label_frequencies
 
 
 class DigitsConfig(DataConfig):
-    """1,797 grey images of 8 x 8 pixels; the components are the ten digits."""
+    """1,797 gray images of 8 x 8 pixels; the components are the ten digits."""
 
     name: Literal["digits"] = "digits"
 
     def load(self) -> Dataset:
         """Read the images (1797, 1, 8, 8)."""
-        from sklearn.datasets import load_digits  # seconds to import, needed by this page only
+        from sklearn.datasets import load_digits  # seconds to import, needed by this data set only
 
         digits = load_digits()
         x = torch.from_numpy(digits.images).float().unsqueeze(1) / 8 - 1  # ink runs from 0 to 16

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import ray
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.ray_private import free_by_node
-from toposampler.distributed.resources import Node, least_workers, per_worker, shortage
+from toposampler.distributed.resources import Node, least_workers, of_evaluator, per_worker, shortage
 from toposampler.errors import UserError
 
 LOOK_EVERY_S, TELL_EVERY_S = 1.0, 10.0
@@ -27,7 +28,7 @@ def nodes() -> list[Node]:
     """The nodes of the connected cluster that are alive."""
     free = free_by_node()
     return [
-        Node(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}))
+        Node(node["NodeManagerAddress"], node["Resources"], free.get(node["NodeID"], {}), node["Labels"])
         for node in ray.nodes()
         if node["Alive"]
     ]
@@ -42,10 +43,12 @@ def wait_for_resources(config: ClusterConfig, place: str) -> None:
     short = shortage(config, there, place)
     if short is None:
         return
-    in_use_only = shortage(config, [Node(node.name, node.total, node.total) for node in there], place) is None
+    in_use_only = shortage(config, [replace(node, free=node.total) for node in there], place) is None
     seconds = max(config.wait_s, SETTLE_S if in_use_only else 0.0)
     if config.wait_s:
-        request_resources(bundles=[per_worker(config)] * least_workers(config))  # an autoscaler, if there is one, obeys
+        bundles = [per_worker(config)] * least_workers(config) + ([of_evaluator(config)] * config.evaluate_beside)
+        selectors = [dict(config.label_selector)] * len(bundles) if config.label_selector else None
+        request_resources(bundles=bundles, bundle_label_selectors=selectors)  # an autoscaler, if there is one, obeys
     try:
         short = _wait(config, place, seconds)
     finally:
@@ -84,7 +87,7 @@ class Watch:
         if time.time() - max(written, self._begun) < STILL_S:
             return
         try:
-            there = [Node(node.name, node.total, node.total) for node in nodes()]  # the run itself may use them
+            there = [replace(node, free=node.total) for node in nodes()]  # the run itself may use them
         except RaySystemError:  # all that these raise: not connected, or no longer. Others tell of that
             return
         short = shortage(self._config, there, "the cluster") or ""

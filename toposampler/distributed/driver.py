@@ -23,7 +23,7 @@ from toposampler.distributed.events import Events, log_events
 from toposampler.distributed.resources import shortage, this_machine
 from toposampler.distributed.stop import STOP, answer, is_asked, stoppable
 from toposampler.errors import RunInterruptedError, UserError
-from toposampler.extras import installed, require
+from toposampler.extras import how_to_install, installed, require
 from toposampler.lookup import fetch_initial
 from toposampler.storage import address_of, is_address
 from toposampler.tracking.uri import VARIABLE, how_to_look, tracking_uri
@@ -178,7 +178,7 @@ def check_tracking(config: RunConfig) -> None:
         without = "--tracking.enabled false trains without it"
         if config.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI"):
             require("mlflow", "mlflow", "recording the run on MLflow", without)
-        say(f"not recorded on MLflow, which is not installed: pip install 'toposampler[mlflow]' ({without})")
+        say(f"not recorded on MLflow, which is not installed: {how_to_install('mlflow')} ({without})")
     if config.tracking.enabled and not _has_mlflow(config):
         place = address_of(config.output)
         say(f"not recorded on MLflow: none is named, and no SQLite file can lie at {place}; set tracking.uri")

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from toposampler.config import ClusterConfig
 from toposampler.distributed.capacity import nodes
-from toposampler.distributed.resources import per_worker, workers_on, workers_that_fit
+from toposampler.distributed.resources import chosen, per_worker, workers_on, workers_that_fit
 from toposampler.distributed.stop import RESIZE
 from toposampler.files import write_atomically
 
@@ -66,7 +66,7 @@ class Growth:
 
     def _possible(self, now: int) -> int:
         """Workers that the machines have room for, beside what others use."""
-        bundle, found = per_worker(self._config), nodes()
+        bundle, found = per_worker(self._config), chosen(self._config, nodes())
         in_all = workers_that_fit(self._config, [workers_on(bundle, node.total) for node in found])
         more = sum(workers_on(bundle, node.free) for node in found)
         return min(in_all, now + more, self._config.num_workers)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from math import ceil
 
 import torch
 
 from toposampler.config import ClusterConfig
+from toposampler.distributed.labels import has_labels, told_labels
 
 UNITS = 10_000
 """Ray counts every resource in whole ten-thousandths."""
@@ -29,12 +30,24 @@ class Node:
     total: Mapping[str, float]
     free: Mapping[str, float]
     """what nobody uses now"""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """that Ray has of it"""
 
 
 def per_worker(config: ClusterConfig) -> dict[str, float]:
     """What one worker asks for, by Ray's names."""
     gpus = {"GPU": config.gpus_per_worker} if config.use_gpu else {}
     return {"CPU": float(config.cpus_per_worker), **gpus, **config.resources_per_worker}
+
+
+def of_evaluator(config: ClusterConfig) -> dict[str, float]:
+    """What the process of `cluster.evaluate_beside` asks for; nothing, where there is none."""
+    return {"CPU": float(config.cpus_per_worker)} if config.evaluate_beside else {}
+
+
+def chosen(config: ClusterConfig, nodes: Sequence[Node]) -> list[Node]:
+    """Those of `nodes` that have the labels asked for."""
+    return [node for node in nodes if has_labels(node.labels, config.label_selector)]
 
 
 def least_workers(config: ClusterConfig) -> int:
@@ -46,7 +59,9 @@ def description(config: ClusterConfig) -> str:
     """What is asked for in a few words, such as `2 to 4 (each 2 CPU, 0.25 GPU), SPREAD`."""
     number = f"{config.min_workers} to {config.num_workers}" if config.min_workers else f"{config.num_workers}"
     placement = "" if config.placement_strategy == "PACK" else f", {config.placement_strategy}"
-    return f"{number} (each {amounts(per_worker(config))}){placement}"
+    labels = f", on nodes with {told_labels(config.label_selector)}" if config.label_selector else ""
+    beside = f", and {amounts(of_evaluator(config))} to evaluate" if config.evaluate_beside else ""
+    return f"{number} (each {amounts(per_worker(config))}){placement}{labels}{beside}"
 
 
 def amounts(resources: Mapping[str, float]) -> str:
@@ -87,21 +102,51 @@ def workers_that_fit(config: ClusterConfig, counts: Sequence[int]) -> int:
 
 def on_this_machine(config: ClusterConfig) -> dict[str, float]:
     """What a Ray of its own must have on this machine for as many of the workers as fit there."""
-    bundle = per_worker(config)
-    workers = min(config.num_workers, workers_on(bundle, this_machine().total))
-    whole = {kind: workers * amount for kind, amount in bundle.items()}
+    bundle, beside = per_worker(config), of_evaluator(config)
+    workers = min(config.num_workers, workers_on(bundle, _less(this_machine().total, beside)))
+    whole = {kind: workers * amount + beside.get(kind, 0.0) for kind, amount in bundle.items()}
     if "GPU" in bundle:
         whole["GPU"] = ceil(workers / _times("GPU", bundle["GPU"], 1.0)) if bundle["GPU"] < 1 else whole["GPU"]
     return whole
 
 
+def _less(has: Mapping[str, float], used: Mapping[str, float]) -> dict[str, float]:
+    """What is left of what a node `has`."""
+    return {kind: amount - used.get(kind, 0.0) for kind, amount in has.items()}
+
+
+def _fit(config: ClusterConfig, nodes: Sequence[Node]) -> int:
+    """The number of workers that fit on the free part of `nodes`."""
+    return workers_that_fit(config, [workers_on(per_worker(config), node.free) for node in nodes])
+
+
+def _evaluator_fits(config: ClusterConfig, nodes: Sequence[Node]) -> bool:
+    """Whether one of `nodes` has room for the process that evaluates, beside as many workers as are needed."""
+    beside = of_evaluator(config)
+    return any(
+        workers_on(beside, node.free)
+        and _fit(config, [*nodes[:i], replace(node, free=_less(node.free, beside)), *nodes[i + 1 :]])
+        >= least_workers(config)
+        for i, node in enumerate(nodes)
+    )
+
+
 def shortage(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str | None:
     """Why the run does not fit on the free part of `nodes`, which make up `place`; None if it does."""
+    every, nodes = nodes, chosen(config, nodes)
+    if every and not nodes:
+        return _without_labels(config, every, place)
     bundle, least = per_worker(config), least_workers(config)
     counts = [workers_on(bundle, node.free) for node in nodes]
     fit = workers_that_fit(config, counts)
     if fit >= least:
-        return None
+        if not config.evaluate_beside or _evaluator_fits(config, nodes):
+            return None
+        return (
+            f"{place} has room for {least} workers (each {amounts(bundle)}), but not for the process that evaluates "
+            f"beside them, on {amounts(of_evaluator(config))} more: set cluster.evaluate_beside false, or "
+            "cluster.num_workers or cluster.cpus_per_worker to less"
+        )
     short = []
     for kind, amount in bundle.items():
         required = least * amount
@@ -118,6 +163,7 @@ def shortage(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str | 
     keys += f", cluster.min_workers {config.min_workers}" if config.min_workers else ""
     keys += f", cluster.gpus_per_worker {config.gpus_per_worker:g}" if config.use_gpu else ""
     keys += f", cluster.resources_per_worker {config.resources_per_worker}" if config.resources_per_worker else ""
+    keys += f", cluster.label_selector {told_labels(config.label_selector)}" if config.label_selector else ""
     keys += f", cluster.placement_strategy {config.placement_strategy} ({placement})" if placement else ""
     lines = [
         f"{place} has room for {fit} of {least} workers (each {amounts(bundle)}): {'; '.join(short)}",
@@ -126,6 +172,22 @@ def shortage(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str | 
         f"  asked for by {keys}",
     ]
     return "\n".join(lines)
+
+
+def _without_labels(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str:
+    """What is said where none of `nodes` has the labels asked for: what they have instead, but for Ray's own."""
+    lines = []
+    for node in nodes[:NODES_TOLD]:
+        own = {key: value for key, value in node.labels.items() if not key.startswith("ray.io/")}
+        lines.append(f"  {node.name}: {told_labels(own) or 'no labels but those Ray gives'}")
+    return "\n".join(
+        [
+            f"cluster.label_selector {told_labels(config.label_selector)}: no node of {place} has these labels",
+            *lines,
+            *([f"  and {len(nodes) - NODES_TOLD} nodes more"] if len(nodes) > NODES_TOLD else []),
+            "  labels are given where a node is started: ray start --labels KEY=VALUE",
+        ]
+    )
 
 
 def _sides(nodes: Sequence[Node]) -> tuple[list[Mapping[str, float]], list[Mapping[str, float]]]:

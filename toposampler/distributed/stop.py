@@ -84,8 +84,8 @@ def stoppable(folder: Path, has_begun: Callable[[], bool]) -> Iterator[None]:
         raise
     except RunInterruptedError as error:  # by way of Ray, which was faster, or somebody else wrote `stop`
         raise StoppedBySignalError(str(error), stop.number) from None
-    except SystemError:  # where an exception of a handler comes in Ray's compiled code at a bad moment
-        if stop.raised is None:
+    except Exception:  # what Ray makes of an exception that a handler raises amid its own work: SystemError from
+        if stop.raised is None:  # compiled code, RaySystemError where a message is being unpickled
             raise
         raise stop.raised from None
     finally:

@@ -110,6 +110,7 @@ def scaling(config: ClusterConfig) -> ScalingConfig:
         use_gpu=config.use_gpu,
         resources_per_worker=resources,
         placement_strategy=config.placement_strategy,
+        label_selector=dict(config.label_selector) or None,
         elastic_resize_monitor_interval_s=NEVER_S,
     )
 

@@ -12,7 +12,9 @@ import torch
 from ray.train import Checkpoint, CheckpointUploadMode
 
 from toposampler.config import validate
+from toposampler.distributed.evaluator import RayEvaluator
 from toposampler.distributed.events import log_events
+from toposampler.distributed.gauges import gauges
 from toposampler.distributed.growth import note_workers
 from toposampler.distributed.stop import RESIZE, STOP, answer, is_asked, request
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
@@ -42,7 +44,7 @@ def train_worker(content: dict[str, Any]) -> Outcome:
     try:
         config = validate(RunConfig, content["run"])
         torch.set_num_threads(config.cluster.cpus_per_worker)
-        with mirrored(config, rank) as here:
+        with mirrored(config, rank) as here, gauges(here.name, {"": run_folder(here)} if rank == 0 else {}):
             return _train_and_answer(here, rank == 0)
     except (UserError, TrainingStoppedError, RunInterruptedError) as error:
         return error
@@ -70,6 +72,7 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
     """
     if config.seeds is not None:  # workers are not in step, and none can wait for the others at a checkpoint
         return train(config, should_stop=lambda: STOP if is_asked(folder) else None, progress=False)
+    evaluator = partial(RayEvaluator, cluster=config.cluster)
     preemption = _Preemption()
 
     def should_stop() -> str | None:
@@ -78,7 +81,8 @@ def _train_through_preemptions(config: RunConfig, folder: Path) -> dict[str, Any
 
     while True:
         try:
-            return train(config, partial(report_checkpoint, config), should_stop, progress=False)
+            saved = partial(report_checkpoint, config)
+            return train(config, saved, should_stop, progress=False, make_evaluator=evaluator)
         except RunInterruptedError as error:
             if error.reason in (STOP, RESIZE, MINUTES):  # as rank 0 saw it: the file may not be on another node yet
                 raise

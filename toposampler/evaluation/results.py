@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from toposampler.evaluation.suite import Findings
 from toposampler.metrics.catalog import direction, kind_of
@@ -37,7 +37,7 @@ class Estimate:
 
     def _half_width_of(self, n: int) -> float:
         """Half of the interval of `n` values that scatter as these do."""
-        return float(student.ppf((1 + LEVEL) / 2, n - 1)) * stdev(self.values) / math.sqrt(n)
+        return float(stdtrit(n - 1, (1 + LEVEL) / 2)) * stdev(self.values) / math.sqrt(n)
 
     def needed(self, most: int) -> int:
         """How many values that scatter as these do make half of the interval no larger than the mean; at most `most`,

@@ -17,10 +17,17 @@ def information(logits: Tensor, c: Tensor, weights: Tensor | None = None) -> Ten
     return expectation(losses, weights)
 
 
-def prior_expectation(values: Tensor, c: Tensor, log_prior: Tensor, weights: Tensor | None = None) -> Tensor:
-    """E values over c ~ r(c), with gradient by ln r (K,) too; values (n,) are of samples whose c (n,) is uniform."""
+def prior_expectation(
+    values: Tensor,
+    c: Tensor,
+    log_prior: Tensor,
+    weights: Tensor | None = None,
+    n_generators: float | Tensor | None = None,
+) -> Tensor:
+    """E values over c ~ r(c), with gradient by ln r (K,) too; values (n,) are of samples whose c (n,) is uniform on
+    `n_generators` ids: by default on all K."""
     r = log_prior.exp()[c.to(values.device, non_blocking=True)]
-    return expectation(len(log_prior) * r * values, weights)
+    return expectation((len(log_prior) if n_generators is None else n_generators) * r * values, weights)
 
 
 def cross_entropy(posterior: Tensor, log_prior: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.neighbors import nearest_neighbors
 
 NEAREST = 5
 """nearest neighbors of a point that are looked at"""
@@ -29,7 +29,7 @@ def triangular_discrimination(x: Tensor, y: Tensor) -> tuple[float, float]:
         raise ValueError(f"the samples have {n} and {len(y)} points, and must have as many")
     if 2 * n < NEAREST + 2:
         return 0.0, 1.0
-    near = nearest_neighbours(both, both, NEAREST + 1)[1]
+    near = nearest_neighbors(both, both, NEAREST + 1)[1]
     own = torch.arange(2 * n)[:, None]
     near = torch.where(near == own, near[:, -1:], near)[:, :NEAREST]  # of duplicates a point need not be its own first
 

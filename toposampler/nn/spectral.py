@@ -2,7 +2,7 @@
 
 `nn.isometric` takes the norm from singular values, which has no state; for the wide convolutions of a critic that would
 cost more than the critic. `torch.nn.utils.parametrizations.spectral_norm` iterates whenever a weight is read, in the
-generator's step and in evaluation too, twice in a pass that also takes the input's gradient. Here the page says when.
+generator's step and in evaluation too, twice in a pass that also takes the input's gradient. Here the system says when.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SpectralNorm(nn.Module):
         self.v.copy_(F.normalize((W.mT * self.u).sum(dim=1), dim=0))
 
 
-def spectrally_normalised(network: Network) -> Network:
+def spectrally_normalized(network: Network) -> Network:
     """`network` with the weight of every linear layer and convolution divided by its spectral norm, biases free.
 
     A weight that is parametrized already stays as it is.
@@ -54,7 +54,7 @@ def spectrally_normalised(network: Network) -> Network:
 
 
 def advance(network: nn.Module) -> None:
-    """One power iteration of every layer of `network` that is spectrally normalised; nothing, if none is."""
+    """One power iteration of every layer of `network` that is spectrally normalized; nothing, if none is."""
     for layer in network.modules():
         if isinstance(layer, parametrize.ParametrizationList) and isinstance(layer[0], SpectralNorm):
             layer[0].advance(layer.original)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from toposampler import __version__
 from toposampler.config import as_text
+from toposampler.reporting.definitions import listed
 from toposampler.reporting.page_data import of_run
 from toposampler.reporting.runs import FinishedRun, Table, differences, results
 from toposampler.reporting.tables import generators, metrics, spread, trials
@@ -59,6 +60,8 @@ def _body(title: str, runs: Sequence[FinishedRun]) -> Iterator[str]:
         yield from _section("Results", _table(results(runs), runs))
         yield from _section("Configurations: what differs", _table(differences(runs), runs))
         yield from _section("Masses of the generators", _masses(runs))
+    if measured := [name for run in runs for name in {**run.metrics, **run.result.get("spread", {})}]:
+        yield from _section("What the metrics mean", listed(measured))
     if figures := list(_figures(runs)):
         yield from _section("Figures", figures)
     yield from _section("To repeat it", _repeat(runs))

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import rankdata
 
 LEAST = 5
 """trials with a value of the key, at least: with fewer any key explains much"""
@@ -24,6 +23,8 @@ def importance(values: Sequence[Mapping[str, Any]], objective: Sequence[float]) 
         values: of each trial, by key.
         objective: of each trial, finite.
     """
+    from scipy.stats import rankdata  # seconds to import, and needed for sweeps only
+
     found = {}
     for key in dict.fromkeys(key for trial in values for key in trial):
         having = [
@@ -38,6 +39,8 @@ def importance(values: Sequence[Mapping[str, Any]], objective: Sequence[float]) 
 
 
 def _of_numbers(given: Sequence[float], goals: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
     return float(np.corrcoef(rankdata(given), goals)[0, 1] ** 2)
 
 

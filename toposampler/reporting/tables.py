@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 
 from toposampler.metrics.catalog import by_block, kind_of
+from toposampler.reporting.definitions import anchors
 from toposampler.reporting.importance import importance
 from toposampler.reporting.intervals import interval
 from toposampler.reporting.runs import FinishedRun
@@ -15,10 +16,15 @@ TRIALS = 10
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[str]], hints: Mapping[str, str] | None = None, words: bool = False
+    heads: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    hints: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+    words: bool = False,
 ) -> Iterator[str]:
-    """A table of text; the first cell of a row is its head, with what `hints` says of it shown on hover. A row of one
-    cell heads those below it; with `words` the last column is text."""
+    """A table of text; the first cell of a row is its head, with what `hints` says of it shown on hover, and a link to
+    the place in the report that `links` has for it. A row of one cell heads those below it; with `words` the last
+    column is text."""
     cells = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     kind = ' class="words"' if words else ""
     yield f'<div class="wide"><table{kind}>\n<thead><tr>{cells}</tr></thead>\n<tbody>'
@@ -28,13 +34,14 @@ def table(
         if not values:
             attribute = f' class="block" colspan="{len(heads)}"'
         rest = "".join(f"<td>{escape(value)}</td>" for value in values)
-        yield f'<tr><th scope="row"{attribute}>{escape(first)}</th>{rest}</tr>'
+        head = f'<a href="#{links[first]}">{escape(first)}</a>' if links and first in links else escape(first)
+        yield f'<tr><th scope="row"{attribute}>{head}</th>{rest}</tr>'
     yield "</tbody></table></div>"
 
 
 def metrics(run: FinishedRun) -> Iterator[str]:
     """Every metric with its interval, its direction, and what real points have."""
-    real, judged = run.result.get("real") or {"n": 0, "metrics": {}}, int(run.result.get("judged", 0))
+    real, evaluated = run.result.get("real") or {"n": 0, "metrics": {}}, int(run.result.get("evaluated", 0))
     hints: dict[str, str] = {}
     rows: list[Sequence[str]] = []
     for block, names in by_block(run.metrics).items():
@@ -43,7 +50,7 @@ def metrics(run: FinishedRun) -> Iterator[str]:
             kind = kind_of(name)
             meaning, better = ("", "") if kind is None else (kind.meaning, kind.direction)
             hints[name] = "" if kind is None else f"{meaning}; better: {better}"
-            ends = interval(name, run.metrics[name], judged)
+            ends = interval(name, run.metrics[name], evaluated)
             sure = "" if ends is None else f"{ends[0]:.3g} to {ends[1]:.3g}"
             against = real["metrics"].get(name)
             if name == "components_found":
@@ -51,7 +58,7 @@ def metrics(run: FinishedRun) -> Iterator[str]:
             shown = "" if against is None else f"{against:.4g}"
             rows.append((name, f"{run.metrics[name]:.4g}", sure, better, shown, meaning))
     heads = ("", "value", "95 % interval", "better", f"{real['n']:,} real" if real["n"] else "real", "meaning")
-    yield from table(heads, rows, hints, words=True)
+    yield from table(heads, rows, hints, anchors(run.metrics), words=True)
     if real["n"]:
         yield (
             f'<p class="note">“{real["n"]:,} real”: real points in the place of samples, against as many others. Of '
@@ -108,7 +115,7 @@ def spread(run: FinishedRun) -> Iterator[str]:
         for name in names
     ]
     heads = (f"{len(run.result['members'])} members", "mean", "standard deviation", "least", "greatest")
-    yield from table(heads, rows, {name: k.meaning for name, *_ in rows if (k := kind_of(name))})
+    yield from table(heads, rows, {name: k.meaning for name, *_ in rows if (k := kind_of(name))}, anchors(of))
     for seed, reason in run.result.get("failed", {}).items():
         yield f'<p class="warning">Seed {escape(str(seed))} has no result: {escape(str(reason))}</p>'
 

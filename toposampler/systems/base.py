@@ -11,13 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, Section, flatten, merge_overrides, validate
+from toposampler.config import OptimizerConfig, Section, flatten, merge_overrides, validate
 from toposampler.data.base import Dataset
 from toposampler.keys import may, may_branch
 from toposampler.losses.reduction import Terms
@@ -28,24 +28,24 @@ from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.batch import Batch, Noise
-from toposampler.systems.building import GeneratorNorm, initialised, make_generator, make_trunk, shared_generators
+from toposampler.systems.building import GeneratorNorm, initialized, make_generator, make_trunk, shared_generators
 from toposampler.systems.burn_in import BurnInConfig
 
 
 @dataclass(frozen=True)
 class Player:
-    """One side of the game: modules that descend one loss together, each with an optimiser of its own."""
+    """One side of the game: modules that descend one loss together, each with an optimizer of its own."""
 
     modules: Mapping[str, nn.Module]
     """what this player trains, by the name of the `System` attribute that holds it"""
-    optimisers: Mapping[str, OptimiserConfig]
+    optimizers: Mapping[str, OptimizerConfig]
     """how, by the same names"""
     loss: Callable[[Batch], Terms]
     """scalar terms by name; their sum is descended, each is logged as `player/term`"""
 
-    def joined_by(self, modules: Mapping[str, nn.Module], optimiser: OptimiserConfig) -> Player:
-        """This player with `modules` too, each stepped as `optimiser` says."""
-        return Player({**self.modules, **modules}, {**self.optimisers, **dict.fromkeys(modules, optimiser)}, self.loss)
+    def joined_by(self, modules: Mapping[str, nn.Module], optimizer: OptimizerConfig) -> Player:
+        """This player with `modules` too, each stepped as `optimizer` says."""
+        return Player({**self.modules, **modules}, {**self.optimizers, **dict.fromkeys(modules, optimizer)}, self.loss)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Prepared:
 
 
 class SystemConfig(BurnInConfig):
-    """Base of every system's section: `name` picks the page, `build()` makes the system."""
+    """Base of every system's section: `name` picks the system, `build()` makes the system."""
 
     name: str = Field(json_schema_extra=may(search=False))
     """which system"""
@@ -117,16 +117,16 @@ class SystemConfig(BurnInConfig):
     """the critic's trunk, samples to features: default, the name of a family, or module:function of your own, called
     with (shape)"""
     generator_norm: GeneratorNorm = "none"
-    """layer: each sample's hidden maps in an image generator are normalised, where papers have batch norm, which would
+    """layer: each sample's hidden maps in an image generator are normalized, where papers have batch norm, which would
     mix samples; without it a generator under a logistic loss may go black for good (MNIST). Points: unused. The family
     resnet has none, nor has mlp"""
     generator_output: Literal["tanh", "linear"] | None = None
     """how images leave generators of the family resnet: tanh: within (-1, 1); linear: without a bound, as R3GAN's;
     default: tanh; of other families: refused"""
-    initialisation: Literal["torch", "xavier"] = "torch"
+    initialization: Literal["torch", "xavier"] = "torch"
     """torch: the layers' own, with biases that spread a critic's kinks over the data; xavier: TensorFlow's, without"""
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.0, 0.9))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.0, 0.9))
 
     @model_validator(mode="before")
     @classmethod
@@ -157,13 +157,19 @@ class SystemConfig(BurnInConfig):
         return False
 
     @property
+    def masks_generators(self) -> bool:
+        """Whether runs with other `n_generators`, of which this holds too, can be trained with it as one program: see
+        `EnsembleConfig.masked`."""
+        return False
+
+    @property
     def couples_samples(self) -> bool:
         """Whether a sample's terms depend on the others of its batch, so that workers cannot share a batch."""
         return False
 
     @property
     def pack_size(self) -> int:
-        """The samples that the critic judges together: every worker's share of a batch is a multiple of it."""
+        """The samples that the critic scores together: every worker's share of a batch is a multiple of it."""
         return 1
 
     @property
@@ -185,7 +191,7 @@ class SystemConfig(BurnInConfig):
         """Raise UserError if this system cannot be trained on `dataset`."""
 
     def prepare(self, dataset: Dataset) -> Prepared:
-        """What this system takes from `dataset` before it is built: nothing but the labels, unless a page says more.
+        """What this system takes from `dataset` before it is built: nothing but the labels, unless a system says more.
 
         It follows from the data and this section alone. Raises UserError if the data do not allow what is asked.
         """
@@ -194,8 +200,8 @@ class SystemConfig(BurnInConfig):
     def constants(self, step: int, total_steps: int) -> dict[str, float]:
         """The numbers that the losses take after `step` of `total_steps` generator steps, by their dotted keys.
 
-        They may differ between the runs of a population: all keys of floating point that a run may branch with. A page
-        whose losses take another number at another step overrides this.
+        They may differ between the runs of a population: all keys of floating point that a run may branch with. A
+        system whose losses take another number at another step overrides this.
         """
         return dict(self._constants)
 
@@ -215,7 +221,7 @@ class SystemConfig(BurnInConfig):
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> System:
-        """A freshly initialised system for samples of `shape`, drawing on torch's global random state.
+        """A freshly initialized system for samples of `shape`, drawing on torch's global random state.
 
         `networks` are the caller's own, in place of those that the configuration names; `shard` is the part of the
         generators that it holds.
@@ -228,10 +234,25 @@ class EnsembleConfig(SystemConfig):
     n_generators: int = Field(10, ge=1, le=10_000, json_schema_extra=may(search={"int": [2, 20]}))
     """K, the number of generators"""
 
+    masked: ClassVar[bool] = False
+    """whether runs of this very class with different K can be members of one population. Then nothing but
+    `Batch.constant("n_generators", K)` tells its losses K, they do not change if a generator is added that is never
+    drawn and has probability 0, and `System.logits` names the logits. Not inherited: each page has to state it"""
+
     @property
     def K(self) -> int:
         """The number of generators."""
         return self.n_generators
+
+    @property
+    def masks_generators(self) -> bool:
+        """See `SystemConfig.masks_generators`. A single generator has a network of another size, and draws nothing."""
+        return self.K > 1 and bool(vars(type(self)).get("masked"))
+
+    def constants(self, step: int, total_steps: int) -> dict[str, float]:
+        """See `SystemConfig.constants`: with K, where it may differ."""
+        numbers = super().constants(step, total_steps)
+        return numbers | {"n_generators": float(self.K)} if self.masks_generators else numbers
 
 
 class SeparateGeneratorsConfig(EnsembleConfig):
@@ -257,7 +278,7 @@ class SeparateGeneratorsConfig(EnsembleConfig):
 
 
 class System(nn.Module, ABC):
-    """Base of every system: generators {G_c} on one latent z against a critic D. Pages add losses, and more players."""
+    """Base of every system: generators {G_c} on one latent z against a critic D. Systems add losses and players."""
 
     config: SystemConfig
     averaged: tuple[str, ...] = ("generators",)
@@ -266,14 +287,17 @@ class System(nn.Module, ABC):
     """whether losses are given the labels of the data, as `Batch.labels`"""
     augments: bool = True
     """whether its images may be augmented in training: all that it generates comes from `generate`"""
-    judges_samples: bool = True
-    """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
+    scores_samples: bool = True
+    """whether the critic's input is one sample: others can then be scored by it, whatever made them"""
 
     capturable: bool = True
     """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
-    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A page of another package has to state it"""
+    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. Other packages have to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
+    logits: tuple[str, ...] = ()
+    """parameters with an entry for each generator that a softmax is taken of, or that is added to what it is taken of;
+    by their names"""
 
     def __init__(
         self, config: SystemConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
@@ -286,11 +310,11 @@ class System(nn.Module, ABC):
         self.latent = config.latent
         self._checked = False
         self.generators = self.build_generators(shape)
-        self.critic = self.initialised(self.build_critic(shape))
+        self.critic = self.initialized(self.build_critic(shape))
 
-    def initialised(self, network: Network) -> Network:
+    def initialized(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
-        return initialised(self.config, network)
+        return initialized(self.config, network)
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""
@@ -311,7 +335,7 @@ class System(nn.Module, ABC):
         return make_trunk(self.config, self.networks.critic, shape)
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
-        """D: a critic of samples, or of what `judge` gives it."""
+        """D: a critic of samples, or of what `score_noise` gives it."""
         return Critic(*self.build_trunk(shape))
 
     def players(self) -> dict[str, Player]:
@@ -331,7 +355,7 @@ class System(nn.Module, ABC):
         """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
 
         By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
-        all on one more batch. A page may declare another schedule; every worker must get the same. Where it is empty
+        all on one more batch. A system may declare another schedule; every worker must get the same. Where it is empty
         nothing is drawn and no player moves.
         """
         critic, *others = self._player_names
@@ -380,7 +404,7 @@ class System(nn.Module, ABC):
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""
         return self.generators(noise["z"], noise["c"])
 
-    def judge(self, noise: Noise) -> Tensor:
+    def score_noise(self, noise: Noise) -> Tensor:
         """The critic's scores (n,) of the samples made from one batch of noise, tensors (n, ...): high for real."""
         return self.critic(self.generate(noise))
 

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
@@ -54,9 +54,9 @@ class BiGANConfig(LogisticConfig):
     encoder_noise: float = Field(0.0, ge=0, json_schema_extra=may(search={"uniform": [0, 1]}))
     """s, standard deviation of the latents around E(x) in training; 0: they are E(x), as in BiGAN"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    encoder: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    encoder: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> BiGAN:
         """See `SystemConfig.build`."""
@@ -66,7 +66,7 @@ class BiGANConfig(LogisticConfig):
 class BiGAN(System):
     """A generator G, an encoder E from samples to latents, and a critic D of pairs (x, z)."""
 
-    judges_samples = False
+    scores_samples = False
 
     config: BiGANConfig
 
@@ -74,7 +74,7 @@ class BiGAN(System):
         self, config: BiGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.encoder = self.initialised(latent_encoder(*self.build_trunk(shape), config.latent.dim))
+        self.encoder = self.initialized(latent_encoder(*self.build_trunk(shape), config.latent.dim))
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D(x, z): for points a critic of d + latent.dim dimensions."""
@@ -104,8 +104,8 @@ class BiGAN(System):
         """D(x, z), high for real x: samples (n, *shape) and latents (n, d) to (n,)."""
         return self.critic(pairs(x, z))
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`."""
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`."""
         return self.score(self.generate(noise), noise["z"])
 
     def critic_loss(self, batch: Batch) -> Terms:
@@ -117,6 +117,6 @@ class BiGAN(System):
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, z)), for generator and encoder."""
         return {
-            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
+            "adversarial": gan.generator_loss(self.score_noise(batch.noise), batch.fake_weights),
             "encoder": batch.mean(F.softplus(self.score(batch.real, self.infer(batch)))),
         }

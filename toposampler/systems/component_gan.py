@@ -34,7 +34,7 @@ is, with an interval for each mass.
 Deviations
 ----------
 - `n_generators` asks for another number: then the longest gaps alone count, or the widest parts are cut by k-means.
-- Images, and points of more than 256 dimensions, are judged as they are, images with c as constant maps, and f_c adds
+- Images, and points of more than 256 dimensions, are scored as they are, images with c as constant maps, and f_c adds
   to x instead of y: a convolution needs pixels in their order.
 - Points have as many latents as dimensions at least, so that q_c(z) fills all directions.
 - `fitted_start: false`, of images: x = f_c(z), from the networks' own start, without m_c, V_c and q_c. With R3GAN's
@@ -55,7 +55,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.data.base import Dataset
 from toposampler.errors import UserError
 from toposampler.keys import may
@@ -76,7 +76,7 @@ from toposampler.systems.game import GameConfig, PenaltyConfig
 SPAN = 2.0
 """of what f_c adds to an image: its tanh reaches to 1, and pixels are up to 2 apart"""
 MOST_AXES = 256
-"""most dimensions of points that are judged in the coordinates of their component"""
+"""most dimensions of points that are scored in the coordinates of their component"""
 
 
 class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
@@ -103,7 +103,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     tolerance: float = Field(0.05, ge=0, le=1)
     """of game auto: largest triangular discrimination of a start and held-out samples, of which 1 is disjoint"""
     latent: LatentConfig = LatentConfig(kind="normal")
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
     @model_validator(mode="after")
     def _the_critic_is_given_the_component(self) -> Self:
@@ -131,7 +131,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         return 1 if self.n_generators == "auto" else self.n_generators
 
     def check_data(self, dataset: Dataset) -> None:
-        """See `SystemConfig.check_data`: the critic judges points from where they start."""
+        """See `SystemConfig.check_data`: the critic scores points from where they start."""
         if len(dataset.shape) == 1 and not self.fitted_start:
             raise UserError(
                 f"system.fitted_start false is for images, and these samples have the shape {dataset.shape}: "
@@ -201,7 +201,7 @@ class ComponentGAN(System):
     """K generators, which start as the probabilistic PCA of a component each, and a critic that is given which."""
 
     uses_labels = True
-    judges_samples = False
+    scores_samples = False
     config: ComponentGANConfig
 
     def __init__(
@@ -287,9 +287,9 @@ class ComponentGAN(System):
         bent = self.bends[c].view(-1, *(1,) * (bent.dim() - 1)) * bent
         start = noise["start"] if "start" in noise else self.filled(z, c)
         if self.is_whitened:
-            return self.frames.colour(start + bent, c)
+            return self.frames.color(start + bent, c)
         stretch = SPAN if bent.dim() > 2 else self.frames.scales[c, :1]
-        return self.frames.colour(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
+        return self.frames.color(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
 
     def seen(self, x: Tensor, c: Tensor) -> Tensor:
         """What the critic is given of x (n, *shape) of components c (n,): y beside the one-hot c, or maps of it."""
@@ -300,8 +300,8 @@ class ComponentGAN(System):
         code = F.one_hot(c, self.K).to(y.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
         return torch.cat([y, code.expand(-1, -1, *x.shape[2:])], dim=1)
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`."""
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`."""
         return self.critic(self.seen(self.generate(noise), noise["c"]))
 
     def critic_loss(self, batch: Batch) -> Terms:
@@ -313,6 +313,6 @@ class ComponentGAN(System):
     def generator_loss(self, batch: Batch) -> Terms:
         """E softplus(D(real) - D(fake)), or -E D(fake)."""
         assert batch.labels is not None
-        scores = self.judge(batch.noise)
+        scores = self.score_noise(batch.noise)
         seen = replace(batch, real=self.seen(batch.real, batch.labels))
         return {"adversarial": batch.expectation(game.generator_losses(self.critic, scores, seen, self.config))}

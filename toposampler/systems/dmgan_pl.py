@@ -31,13 +31,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
@@ -57,7 +57,7 @@ FADE = 0.2
 """share of a run within which the bonus is spent, after its hold, where its decay is chosen for the run's length"""
 
 
-class PriorConfig(OptimiserConfig):
+class PriorConfig(OptimizerConfig):
     """How r(c) is learned: Adam on zeta, and the entropy bonus that fades."""
 
     learning_rate: float = Field(2e-2, gt=0, json_schema_extra=may(search={"loguniform": [2e-3, 1e-1]}))
@@ -153,6 +153,7 @@ class DMGANPLConfig(DMGANConfig):
     """DMGAN-PL (Khayatkhoei et al. 2018): DMGAN with a learned prior and a fading entropy bonus."""
 
     name: Literal["dmgan_pl"] = "dmgan_pl"  # type: ignore[assignment]
+    masked: ClassVar[bool] = True
     prior: PriorConfig = PriorConfig()
 
     def constants(self, step: int, total_steps: int) -> dict[str, float]:
@@ -184,6 +185,7 @@ class DMGANPL(DMGAN):
     ) -> None:
         super().__init__(config, shape, networks, shard)
         self.mixture = MixturePrior(self.K)
+        self.logits = (*self.logits, "mixture.zeta")
         if config.prior.entropy_schedule == "encoder":
             self.register_buffer("accurate_steps", torch.zeros(()))  # t: on the device, and part of a checkpoint
         self.accurate_steps: Tensor
@@ -226,15 +228,15 @@ class DMGANPL(DMGAN):
             return
         found = self.encode(self.generate(batch.noise)).argmax(dim=1)
         hits = (found == batch.noise["c"].to(found.device, non_blocking=True)).to(self.accurate_steps.dtype)
-        accuracy = batch.gather(batch.weighted(hits)).mean()
-        self.accurate_steps += counts * ((accuracy - 1 / self.K) / (1 - 1 / self.K)).clamp(min=0)
+        accuracy, chance = batch.gather(batch.weighted(hits)).mean(), 1 / batch.constant("n_generators", self.K)
+        self.accurate_steps += counts * ((accuracy - chance) / (1 - chance)).clamp(min=0)
 
     def prior_loss(self, batch: Batch) -> Terms:
         """L(zeta) = E_real H(q(c|x), r) - a^t w H(r), with q detached."""
         with torch.no_grad():
             weight, posterior = self._weight(batch), self.encode(batch.real)
         log_prior = self.mixture.log_probabilities()
-        classes = self.K if self.config.prior.author_exact else 1
+        classes = batch.constant("n_generators", self.K) if self.config.prior.author_exact else 1
         return {
             "cross_entropy": mixture.cross_entropy(posterior, log_prior, batch.weights) / classes,
             "entropy_bonus": -weight * mixture.entropy(log_prior),

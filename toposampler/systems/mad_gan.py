@@ -27,13 +27,13 @@ Deviations
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import ClassCritic
@@ -49,13 +49,14 @@ class MADGANConfig(SeparateGeneratorsConfig):
     """MAD-GAN (Ghosh et al. 2018): K generators that the critic tells apart."""
 
     name: Literal["mad_gan"] = "mad_gan"
+    masked: ClassVar[bool] = True
     critic_weight: Literal["mean", "sum"] = "mean"
     """over generators, of the critic's term of their samples; sum (the paper's) weighs K times as much"""
     generator_loss: Literal["non-saturating", "minimax"] = "non-saturating"
     """of "real" D_{K+1} at generated samples: -ln D_{K+1}, or ln(1 - D_{K+1}) (the paper's)"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MADGAN:
         """See `SystemConfig.build`."""
@@ -68,6 +69,7 @@ class MADGAN(UniformSystem):
     critic: ClassCritic
 
     config: MADGANConfig
+    logits = ("critic.head.bias",)
 
     def build_critic(self, shape: tuple[int, ...]) -> ClassCritic:
         """D, with a logit for each generator and one for "real"."""
@@ -76,7 +78,7 @@ class MADGAN(UniformSystem):
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E_real ln D_{K+1} - sum_c E ln D_c(G_c) / K, or the sum itself."""
-        weight = self.K if self.config.critic_weight == "sum" else 1
+        weight = batch.constant("n_generators", self.K) if self.config.critic_weight == "sum" else 1
         real, fake = self.critic.features(torch.cat([batch.real, batch.fakes()])).chunk(2)
         return {
             "real": batch.mean(F.softplus(-self.critic.score(real))),

@@ -13,14 +13,14 @@ manifold, then the mass of G(z) is spread over that of G(E(x)).
 | G: -E ln D2(G(z)) | `generator_loss` | `generator/adversarial` |
 
 D1 and D2 are s(critic), s the logistic function. They share nothing, and their losses add up to that of one player, as
-do those of G and E. `critic`, which judges samples, is D2.
+do those of G and E. `critic`, which scores samples, is D2.
 
 Deviations
 ----------
 - All terms of an iteration go down together: one step of both critics, then one of G and E. The paper's algorithm
   alternates manifold and diffusion steps.
 - Networks and latents are those of DMGAN's experiments at the single generator's full width; E has the critic's layers.
-- l1, l2 and the optimisers' constants are ours.
+- l1, l2 and the optimizers' constants are ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import gan, reconstruction
 from toposampler.losses.reduction import Terms
@@ -44,7 +44,7 @@ from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
 from toposampler.systems.labels import LogisticConfig
 
-_ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+_ADAM = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
 
 class MDGANConfig(LogisticConfig):
@@ -58,9 +58,9 @@ class MDGANConfig(LogisticConfig):
     manifold_weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """l2, weight of the manifold critic's term for generator and encoder"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = _ADAM
-    critic: OptimiserConfig = _ADAM
-    encoder: OptimiserConfig = _ADAM
+    generator: OptimizerConfig = _ADAM
+    critic: OptimizerConfig = _ADAM
+    encoder: OptimizerConfig = _ADAM
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MDGAN:
         """See `SystemConfig.build`."""
@@ -77,8 +77,8 @@ class MDGAN(System):
         self, config: MDGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.manifold_critic = self.initialised(self.build_critic(shape))
-        self.encoder = self.initialised(latent_encoder(*self.build_trunk(shape), config.latent.dim))
+        self.manifold_critic = self.initialized(self.build_critic(shape))
+        self.encoder = self.initialized(latent_encoder(*self.build_trunk(shape), config.latent.dim))
 
     def players(self) -> dict[str, Player]:
         """Both critics together, then generator and encoder together."""
@@ -112,7 +112,7 @@ class MDGAN(System):
         manifold = gan.generator_loss(self.manifold_critic(reconstructed), batch.fake_weights)
         error = reconstruction.squared_error(reconstructed, batch.real, batch.weights)
         return {
-            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
+            "adversarial": gan.generator_loss(self.score_noise(batch.noise), batch.fake_weights),
             "manifold": batch.constant("manifold_weight", self.config.manifold_weight) * manifold,
             "reconstruction": batch.constant("reconstruction_weight", self.config.reconstruction_weight) * error,
         }

@@ -1,6 +1,6 @@
 """R3GAN: The GAN is dead; long live the GAN! A Modern Baseline GAN.
 
-Huang, Gokaslan, Kuleshov, Tompkin, NeurIPS 2024, arXiv 2501.05441. One generator and a critic that judges pairs of a
+Huang, Gokaslan, Kuleshov, Tompkin, NeurIPS 2024, arXiv 2501.05441. One generator and a critic that scores pairs of a
 real and a generated sample, with gradient penalties at both; no other trick.
 
 | equation | here | logged term |
@@ -14,7 +14,7 @@ real and a generated sample, with gradient penalties at both; no other trick.
 
 The penalties are exact and are taken at every step: lazy ones fail on stacked MNIST. The formulas are in
 `losses.relativistic`. Several generators behind one critic are `dmgan_pl` and `component_gan` with `adversarial:
-relativistic` and the same networks; with one generator `dmgan_pl` is this page, to the last bit.
+relativistic` and the same networks; with one generator `dmgan_pl` equals this system, to the last bit.
 
 Deviations
 ----------
@@ -32,13 +32,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.game import PenaltyConfig
 from toposampler.systems.wgan_gp import WGANGP, WGANGPConfig
 
-ADAM = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9), final_learning_rate=5e-5, final_beta2=0.99)
+ADAM = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9), final_learning_rate=5e-5, final_beta2=0.99)
 
 
 class R3GANConfig(WGANGPConfig):
@@ -47,8 +47,8 @@ class R3GANConfig(WGANGPConfig):
     name: Literal["r3gan"] = "r3gan"  # type: ignore[assignment]
     adversarial: Literal["relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
-    generator: OptimiserConfig = ADAM
-    critic: OptimiserConfig = ADAM
+    generator: OptimizerConfig = ADAM
+    critic: OptimizerConfig = ADAM
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> R3GAN:
         """See `SystemConfig.build`."""

@@ -18,7 +18,7 @@ Deviations
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -34,6 +34,7 @@ class TopoDMGANConfig(TopologyConfig, DMGANPLConfig):
     """DMGAN-PL behind a noise module with the data's topology."""
 
     name: Literal["topo_dmgan"] = "topo_dmgan"  # type: ignore[assignment]
+    masked: ClassVar[bool] = True
 
     @field_validator("noise")
     @classmethod

@@ -10,6 +10,7 @@ from toposampler.errors import UserError
 from toposampler.files import write_atomically
 from toposampler.keys import may_branch
 from toposampler.records import drop_records_after
+from toposampler.training.beside import UNFINISHED
 from toposampler.training.checkpoint import checkpoint_name, checkpoints, read_checkpoint, save_checkpoint
 from toposampler.training.config import RunConfig, of_earlier_version, run_folder
 
@@ -48,4 +49,5 @@ def continued(config: RunConfig, state: dict[str, Any], donor: object) -> dict[s
     if fixed:
         lines = "\n".join(f"  {line}" for line in fixed)
         raise UserError(f"{donor} cannot be continued under other values of these keys:\n{lines}")
-    return {**state, "config": config.model_dump(mode="json")}
+    kept = {key: value for key, value in state.items() if key != UNFINISHED}  # a record of the other run's
+    return {**kept, "config": config.model_dump(mode="json")}

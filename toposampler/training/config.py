@@ -32,18 +32,18 @@ from toposampler.config import (
 from toposampler.data import SETS, DataConfig
 from toposampler.errors import UserError
 from toposampler.files import REGISTERED, local_path
-from toposampler.keys import may, may_lengthen, may_resume
+from toposampler.keys import may, may_lengthen, may_resume, with_new_names
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.storage import WorkedOn, address_of, is_address, output_place
-from toposampler.systems import PAGES, SystemConfig
+from toposampler.systems import SYSTEM_CLASSES, SystemConfig
 
 if TYPE_CHECKING:
     AnyData = DataConfig
     AnySystem = SystemConfig
 else:
     AnyData = Annotated[DataConfig, OneOf(SETS)]
-    AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
+    AnySystem = Annotated[SystemConfig, OneOf(SYSTEM_CLASSES)]
 
 
 def _model_place(place: str) -> str:
@@ -71,8 +71,8 @@ def _how_many_or_which(seeds: Any) -> Any:
 MAX_SEEDS = 10_000
 Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 
-STANDARDISED = ("npy",)
-"""names of the data that were there before `data.standardise`, and are standardised since unless set otherwise"""
+STANDARDIZED = ("npy",)
+"""names of the data that were there before `data.standardize`, and are standardized since unless set otherwise"""
 
 
 class RunConfig(Section):
@@ -83,7 +83,7 @@ class RunConfig(Section):
     output: Output = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds the runs: one that all machines see, or s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, file:///FOLDER"""
     seed: Seed = Field(0, json_schema_extra=may(branch=True))
-    """seed of the initialisation, the noise and the order of the data"""
+    """seed of the initialization, the noise and the order of the data"""
     seeds: Seeds | None = Field(None, json_schema_extra=may(resume=True))
     """train with several seeds at once, a run for each, in a folder seed-N: so many from `seed` on, or those of a list;
     default: `seed` alone"""
@@ -145,8 +145,9 @@ class RunConfig(Section):
                 f"output {self.output}: with `seeds` several workers see each other's results in a folder only; set "
                 "cluster.num_workers 1, or give a folder that all machines see"
             )
-        if self.cluster.profile:
-            raise ValueError("cluster.profile is of one run: leave it out, or `seeds`")
+        for key in ("profile", "evaluate_beside"):
+            if getattr(self.cluster, key):
+                raise ValueError(f"cluster.{key} is of one run: leave it out, or `seeds`")
         return self
 
     @model_validator(mode="after")
@@ -183,12 +184,12 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
             "" if workers == 1 else f", and {workers} workers share them whole (cluster.min_workers to num_workers)"
         )
         return (
-            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic judges packs of {pack} "
+            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic scores packs of {pack} "
             f"samples (system.n_packed){shared}"
         )
     if config.system.couples_samples and workers > 1:
         return (
-            f"this system normalises over its batch, which {workers} workers would cut apart: "
+            f"this system normalizes over its batch, which {workers} workers would cut apart: "
             "set cluster.num_workers 1, or system.encoder_norm none"
         )
     if config.cluster.placement == "sharded" and not config.system.asks_the_data and workers > config.system.K:
@@ -253,12 +254,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def of_earlier_version(content: Mapping[str, Any]) -> dict[str, Any]:
     """The stored `content` of a RunConfig with what a key says that was not there when it was stored.
 
-    Points of one's own were not standardised before `data.standardise` was.
+    Points of one's own were not standardized before `data.standardize` was.
     """
     data = content.get("data")
-    if not isinstance(data, Mapping) or data.get("name") not in STANDARDISED:
+    if not isinstance(data, Mapping) or data.get("name") not in STANDARDIZED:
         return dict(content)
-    return {**content, "data": {"standardise": False, **data}}
+    return {**content, "data": {"standardize": False, **with_new_names(data, ["standardize"])}}
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -279,12 +280,12 @@ def with_init(config: RunConfig, init_from: str | Path | None, init_state: str |
 
 
 def as_begun(config: RunConfig) -> RunConfig:
-    """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
+    """`config`; where it leaves `data.standardize` open, and its run was begun before there was that key, without it.
 
     So the command that a run was begun with still resumes it.
     """
-    key = "standardise"
-    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or is_address(config.output):
+    key = "standardize"
+    if config.data.name not in STANDARDIZED or key in config.data.model_fields_set or is_address(config.output):
         return config  # a run at an address was begun when there was that key
     path = run_folder(config) / "config.yaml"
     try:
@@ -293,7 +294,7 @@ def as_begun(config: RunConfig) -> RunConfig:
         raise UserError(f"output: {path} cannot be read: {error.strerror}") from None
     if not begun:
         return config
-    if key in (read_yaml(path).get("data") or {}):
+    if key in with_new_names(read_yaml(path).get("data") or {}, [key]):
         return config
     return config.model_copy(update={"data": config.data.model_copy(update={key: False})})
 

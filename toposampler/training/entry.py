@@ -10,8 +10,10 @@ from toposampler.data import Dataset
 from toposampler.errors import RunInterruptedError, TimeUsedError
 from toposampler.nn.custom import Networks
 from toposampler.storage import is_address
+from toposampler.training.beside import MakeEvaluator
 from toposampler.training.config import RunConfig, with_init
 from toposampler.training.console import shown, telling_the_end
+from toposampler.training.evaluator import SpawnedEvaluator
 from toposampler.training.mirror import mirrored
 from toposampler.training.process_group import ProcessGroup
 from toposampler.training.run import OnCheckpoint, begin
@@ -28,10 +30,11 @@ def train(
     init_from: str | Path | None = None,
     init_state: Literal["weights", "full"] | None = None,
     progress: bool = True,
+    make_evaluator: MakeEvaluator = SpawnedEvaluator,
 ) -> dict[str, Any] | None:
     """Train to the end, from the newest good checkpoint of the run if there is one; with `config.seeds` all of them.
 
-    Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
+    Works with neither Ray nor MLflow. Where a torch.distributed group is initialized, every process of it calls this
     with the same configuration and sees the same folder and the same data; rank 0 writes to it.
 
     Args:
@@ -44,6 +47,7 @@ def train(
         init_from: the trained model to begin with, in place of what `config.init_from` names.
         init_state: what of it, in place of `config.init_state`.
         progress: show on stderr, on rank 0, how far the run has come, and first what it is too short for.
+        make_evaluator: makes the process of `cluster.evaluate_beside`.
 
     Returns the content of `result.json` on rank 0, None on others; with several seeds it is as of `seeds.summary`, and
     `on_checkpoint` is not called. Raises on every rank alike (but for what happens on
@@ -55,9 +59,12 @@ def train(
     config, telling = with_init(config, init_from, init_state), progress and ProcessGroup.current().rank == 0
     if is_address(config.output):
         with mirrored(config, ProcessGroup.current().rank) as here:
-            return train(here, on_checkpoint, should_stop, dataset, networks, progress=progress)
+            return train(
+                here, on_checkpoint, should_stop, dataset, networks, progress=progress, make_evaluator=make_evaluator
+            )
     try:
-        return _train(config, on_checkpoint, limited(should_stop, config.training.minutes), dataset, networks, telling)
+        limit = limited(should_stop, config.training.minutes)
+        return _train(config, on_checkpoint, limit, dataset, networks, telling, make_evaluator)
     except RunInterruptedError as error:
         if error.reason != MINUTES:
             raise
@@ -71,6 +78,7 @@ def _train(
     dataset: Dataset | None,
     networks: Networks | None,
     telling: bool,
+    make_evaluator: MakeEvaluator,
 ) -> dict[str, Any] | None:
     """As `train`, of a run in a folder; with `telling` progress is shown."""
     if config.seeds is not None:
@@ -81,4 +89,4 @@ def _train(
         begin(config, on_checkpoint, should_stop, dataset, networks) as run,
         shown(run.config, run.dataset) if telling else nullcontext(),
     ):
-        return run.train()
+        return run.train(make_evaluator)

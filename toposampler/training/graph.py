@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, TrainingConfig
+from toposampler.config import OptimizerConfig, TrainingConfig
 from toposampler.errors import UserError
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
@@ -63,7 +63,7 @@ class Graphs(ABC):
     """Takes iterations by replaying them. See the module.
 
     Args:
-        system: whose page says what is computed.
+        system: which says what is computed.
         capture: how to record; None: programs are made anew at each iteration, from the numbers of the moment and on
             tensors of their own, which is what a replay must equal (for tests).
         asked: `training.graph`.
@@ -95,7 +95,7 @@ class Graphs(ABC):
         """Log the loss terms, as `Program.outputs` gives them; count the step."""
 
     def obstacle(self) -> str | None:
-        """What in the run, beside its page, keeps it from being captured; None: nothing."""
+        """What in the run, beside its system, keeps it from being captured; None: nothing."""
         return None
 
     @property
@@ -165,7 +165,8 @@ class Graphs(ABC):
                 f"training.graph true: an iteration of {self.system.config.name} with these networks cannot be "
                 f"captured: {reasons[0]}; set training.graph to auto or false"
             )
-        log.warning("training.graph auto: runs without CUDA graphs: %s", reasons[0])
+        if self.device.type == "cuda":
+            log.warning("training.graph auto: runs without CUDA graphs: %s", reasons[0])
         self._refused = True
         self.forget()
         return None
@@ -195,7 +196,7 @@ class Graphs(ABC):
 
 
 def why_not(system: System) -> str | None:
-    """Why the steps of a system's page cannot be captured; None if they can, as far as the page says."""
+    """Why the steps of a system cannot be captured; None if they can, as far as it says."""
     page = type(system)
     if page.__module__.startswith("toposampler.systems.") or vars(page).get("capturable"):
         return None
@@ -205,15 +206,15 @@ def why_not(system: System) -> str | None:
     )
 
 
-def changing_constants(optimisers: Iterable[OptimiserConfig], training: TrainingConfig, rates_too: bool) -> str | None:
+def changing_constants(optimizers: Iterable[OptimizerConfig], training: TrainingConfig, rates_too: bool) -> str | None:
     """Which constants of a run change from step to step and are no inputs of a captured iteration; None: none do.
 
     `rates_too`: learning rates that go to final ones are none either.
     """
-    for optimiser in optimisers:
-        if optimiser.final_beta2 is not None:
+    for optimizer in optimizers:
+        if optimizer.final_beta2 is not None:
             return "final_beta2: Adam's kernel takes its decays as numbers, and not from the device"
-        if rates_too and optimiser.final_learning_rate is not None:
+        if rates_too and optimizer.final_learning_rate is not None:
             return "final_learning_rate: the learning rates of several runs are part of the captured program"
     return (
         "training.augmentation.adaptive looks at the critic between iterations"

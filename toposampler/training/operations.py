@@ -30,7 +30,7 @@ def operations(system: System, critic_steps: int = 1) -> float:
     with torch.no_grad(), torch.random.fork_rng(devices=()):
         noise = {key: x[0] for key, x in system.draw(1, 2, torch.Generator().manual_seed(0)).items()}
         generator = _counted(lambda: system.generate(noise))
-        critic = _counted(lambda: system.judge(noise)) - generator
+        critic = _counted(lambda: system.score_noise(noise)) - generator
     critic_step = generator + 2 * critic * (3 + 3)
     generator_step = 3 * generator + (1 + 3) * critic
     return critic_step + generator_step / critic_steps
@@ -43,7 +43,7 @@ def share_of_peak(system: System, samples_per_s: float, hardware: str) -> float 
 
 
 def _counted(action: Callable[[], Tensor]) -> float:
-    """Operations of `action`, which makes or judges two samples, for one."""
+    """Operations of `action`, which makes or evaluates two samples, for one."""
     with FlopCounterMode(display=False) as counter:
         action()
     return counter.get_total_flops() / 2

@@ -3,10 +3,11 @@
 A small network leaves a machine idle: what is paid for are the calls, and P runs that are stacked along a first axis
 need no more calls than one. Each member keeps its own `Loop`, with its own noise, order of the data, checkpoints and
 result, on rows of the stacked tensors; only the iteration is done for all at once, by `torch.func.vmap` of the losses
-that the system's page writes down for one run. A member equals its run alone, up to rounding.
+that the system declares for one run. A member equals its run alone, up to rounding.
 
 Members may differ in their seed and in the numbers that a run may branch with (`toposampler.keys`): learning rates and
-the weights of losses (`SystemConfig.constants`). All else makes another program, and is refused.
+the weights of losses (`SystemConfig.constants`); and in their number of generators, where a page says so
+(`EnsembleConfig.masked`, `stacked.py`). All else makes another program, and is refused.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.augmentation import NAME, pair_sign, real_augmented
+from toposampler.training.capture import Capture
 from toposampler.training.config import RunConfig
 from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
-from toposampler.training.optimisation import EPSILON, FlatPlayer
+from toposampler.training.recorded import Recorded
+from toposampler.training.stacked import stacked, stacked_buffers
 
 Tensors = dict[str, Tensor]
 
@@ -48,11 +51,13 @@ def check_alike(configs: Sequence[RunConfig]) -> None:
         for key in own.keys() | other.keys():
             if key in ("name", "output") or own.get(key) == other.get(key):
                 continue
+            if key == "system.n_generators" and first.system.masks_generators and config.system.masks_generators:
+                continue
             if not (key in own and key in other and may_branch(first, key)):
                 raise UserError(
                     f"{key} is {own.get(key, '(absent)')} in {first.name} and {other.get(key, '(absent)')} in "
-                    f"{config.name}: members of one population may differ in their seed, in learning rates and in "
-                    "weights of losses"
+                    f"{config.name}: members of one population may differ in their seed, in learning rates, in "
+                    "weights of losses, and in system.n_generators where a system's page says so and it is above 1"
                 )
         if odd := first.system.left_out() ^ config.system.left_out():
             key = f"system.{min(odd)}"
@@ -73,27 +78,33 @@ class Population:
     def __init__(self, loops: Sequence[Loop]) -> None:
         first = loops[0]
         assert all(loop.step == first.step and loop.group.size == 1 for loop in loops)
-        self.loops, self.step, self.config, self.system = list(loops), first.step, first.config, first.system
+        self.loops, self.step, self.config = list(loops), first.step, first.config
+        systems = [loop.system for loop in loops]
+        widest = max(loops, key=lambda loop: loop.system.K)
+        self.system = widest.system
+        """whose shapes the program has: of a member with the most generators"""
         for loop in loops[1:]:
             loop.data, loop.labels = first.data, first.labels  # one copy of the same data
-        self.players = {name: _Players([loop.players[name] for loop in loops]) for name in first.players}
-        self.average = torch.stack([loop.average for loop in loops])
-        for loop, row in zip(loops, self.average, strict=True):
-            loop.average = row
+        self.players = {name: stacked([loop.players[name] for loop in loops], systems) for name in first.players}
+        self.average, averages = self.players["generator"].joined([loop.average for loop in loops])
+        for loop, own in zip(loops, averages, strict=True):
+            loop.average = own
         self._called = _Called(self.system)
         self._modules = [module for module in self.system.modules() if isinstance(module, GeneratorEnsemble | Critic)]
         names = {id(p): name for name, p in self._called.named_parameters()}
         self.state = {
-            names[id(p)]: stacked
-            for name, players in self.players.items()
-            for p, stacked in zip(first.players[name].parameters, players.parameters, strict=True)
+            names[id(p)]: rows
+            for name, player in widest.players.items()
+            for p, rows in zip(player.parameters, self.players[name].parameters, strict=True)
         }
-        self.buffers = _stacked_buffers([loop.system for loop in loops])
-        self.state |= {f"system.{name}": stacked for name, stacked in self.buffers.items()}
+        self.buffers = stacked_buffers(systems)
+        self.state |= {f"system.{name}": rows for name, rows in self.buffers.items()}
         for loop in loops:
             if loop.graphs is not None:
                 loop.graphs.forget()  # what they write to lies elsewhere now
-        capture = capture_for(self.config, first.device, isinstance(first.data, Feed))
+        capture: Capture | None = capture_for(self.config, first.device, isinstance(first.data, Feed))
+        if first.device.type == "cpu":
+            capture = Recorded()  # members equal their runs alone up to rounding, with and without it
         self.graphs: Graphs | None = None if capture is None else PopulationGraphs(self, capture)
         """see `Loop.graphs`"""
 
@@ -127,6 +138,8 @@ class Population:
     ) -> list[Rows]:
         """The batches of an iteration, by default of this one: what each member draws, stacked (P, batches, n, ...)."""
         first = self.loops[0]
+        for players in self.players.values():
+            players.refresh()
         real = first.data[indices]
         if NAME in noise:
             parameters = {NAME: noise[NAME].flatten(0, 2)}
@@ -233,8 +246,7 @@ class Population:
     def move_average(self, weight: float | Tensor) -> None:
         """As `Loop.move_average`."""
         generator = self.players["generator"]
-        values = torch.cat([generator.module_values(name) for name in self.system.averaged], dim=1)
-        self.average.lerp_(values, weight)
+        self.average.lerp_(generator.of_modules(self.system.averaged), weight)
 
     def advance(self) -> None:
         """Count the step."""
@@ -282,84 +294,3 @@ class _Called(nn.Module):
     def forward(self, function: Callable[[System, Batch], Any], batch: Batch) -> Any:
         """`function` of the system and the batch."""
         return function(self.system, batch)
-
-
-class _Players:
-    """One player of every member: parameters, gradients and Adam's moments as rows of stacked tensors.
-
-    Args:
-        players: of the members; their tensors become these rows.
-    """
-
-    def __init__(self, players: Sequence[FlatPlayer]) -> None:
-        first = players[0]
-        self.ranges = first.ranges
-        self.values = torch.stack([player.values for player in players])
-        for player, row in zip(players, self.values, strict=True):
-            player.move_to(row)
-        self.parameters, position = [], 0
-        for p in first.parameters:
-            part = self.values[:, position : position + p.numel()]
-            self.parameters.append(part.view(len(players), *p.shape).detach())
-            position += p.numel()
-        self._moments = {name: self._stacked_moments(players, name) for name in self.ranges}
-        self.remaining = 1.0
-        """see `FlatPlayer.remaining`"""
-        self._optimisers = first.optimisers
-        rates = {name: [player.optimisers[name].learning_rate for player in players] for name in self.ranges}
-        self._rates = {name: self.values.new_tensor(rate).unsqueeze(1) for name, rate in rates.items()}
-
-    def _stacked_moments(self, players: Sequence[FlatPlayer], name: str) -> Tensors:
-        like = self.module_values(name)
-        zero = {
-            "step": like.new_zeros(len(like)),
-            "exp_avg": torch.zeros_like(like),
-            "exp_avg_sq": torch.zeros_like(like),
-        }
-        for i, player in enumerate(players):
-            for key, value in dict(player.moments())[name].items():
-                zero[key][i] = value
-            player.set_moments(name, {key: value[i] for key, value in zero.items()})
-        return zero
-
-    def freeze(self, frozen: bool) -> None:
-        """As `FlatPlayer.freeze`."""
-        for p in self.parameters:
-            p.requires_grad_(not frozen)
-
-    def module_values(self, name: str) -> Tensor:
-        """The flat parameters (P, n) of one module, a view."""
-        return self.values[:, slice(*self.ranges[name])]
-
-    def state(self) -> list[Tensor]:
-        """All tensors that a step writes to."""
-        return [self.values, *(x for moments in self._moments.values() for x in moments.values())]
-
-    def descend(self, loss: Tensor, scale: float | Tensor) -> None:
-        """One step of Adam (Kingma and Ba 2015, algorithm 1) down the gradient of a loss, the sum of the members'."""
-        found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-        gradients = torch.cat([g.flatten(1) for g in found], dim=1)
-        for name, (start, end) in self.ranges.items():
-            gradient, optimiser = gradients[:, start:end], self._optimisers[name]
-            (one, two), rate = optimiser.betas_at(self.remaining), self._rates[name]
-            if (final := optimiser.final_learning_rate) is not None:
-                rate = final + (rate - final) * self.remaining
-            step, mean, square = self._moments[name].values()
-            step += 1
-            mean.lerp_(gradient, 1 - one)
-            square.mul_(two).addcmul_(gradient, gradient, value=1 - two)
-            t = step.unsqueeze(1).to(mean.dtype)
-            root = square.sqrt().div_((1 - two**t).sqrt_()).add_(EPSILON)
-            self.module_values(name).sub_(mean / root * (scale * rate / (1 - one**t)))
-
-
-def _stacked_buffers(systems: Sequence[System]) -> Tensors:
-    """The buffers of all systems by name, stacked; those of each become rows of them."""
-    stacked = {}
-    for name, _ in systems[0].named_buffers():
-        place, _, attribute = name.rpartition(".")
-        modules = [system.get_submodule(place) for system in systems]
-        stacked[name] = torch.stack([module.get_buffer(attribute) for module in modules])
-        for module, row in zip(modules, stacked[name], strict=True):
-            module._buffers[attribute] = row
-    return stacked

@@ -116,11 +116,16 @@ def speed(first: Record, last: Record) -> float | None:
     return (last.step - first.step) / seconds if seconds > 0 else None
 
 
+def active_of_all(record: Record) -> tuple[int, int] | None:
+    """How many generators are active by the prior, and how many there are; None where there is no prior."""
+    masses = [value for name, value in record.metrics.items() if name.startswith("mass/")]
+    return (sum(mass > ACTIVE for mass in masses), len(masses)) if masses else None
+
+
 def generators_at_work(record: Record) -> str:
     """How many generators are active by the prior, such as `4 of 10 generators active`; empty where there is none."""
-    masses = [value for name, value in record.metrics.items() if name.startswith("mass/")]
-    active = sum(mass > ACTIVE for mass in masses)
-    return f"{active} of {len(masses)} generators active" if masses else ""
+    counts = active_of_all(record)
+    return "" if counts is None else f"{counts[0]} of {counts[1]} generators active"
 
 
 def main_metric(record: Record) -> str:

@@ -6,7 +6,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -20,13 +20,13 @@ from toposampler.config import to_yaml
 from toposampler.data import Dataset
 from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
-from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter, read_records
 from toposampler.storage import Store, fetched
 from toposampler.systems import Prepared
 from toposampler.training.augmentation import check_augmentation
+from toposampler.training.beside import UNFINISHED, Beside, Drawn, Entry, Judge, MakeEvaluator
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -45,6 +45,7 @@ from toposampler.training.config import (
     run_folder,
     stored_config,
 )
+from toposampler.training.evaluator import SpawnedEvaluator
 from toposampler.training.figures import draw_figures, generator_images
 from toposampler.training.initial import initial_state
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
@@ -244,6 +245,11 @@ class Run:
         self.profiles = config.cluster.profile
         self.snapshot_steps: frozenset[int] = frozenset()
         """generator steps after which samples are kept; only of a run that is trained alone, from here to its end"""
+        self.score_noise = Judge(self.dataset, config.seed, self.loop.system.least_active)
+        self.beside: Beside | None = None
+        """of rank 0, where another process evaluates; only of a run that is trained alone, from here to its end"""
+        self._unfinished: dict[str, float] | None = None
+        """what the checkpoint resumed from has of the record of its step, whose evaluation was in flight"""
         self._first: dict[str, Any] | None = None
         if group.rank == 0 and config.init_from is not None and not checkpoints(self.folder / "checkpoints"):
             self._first = initial_state(config, self.dataset, system.networks)  # or refused, before the folder is taken
@@ -260,7 +266,9 @@ class Run:
         self.close()
 
     def close(self) -> None:
-        """Let other processes work on the run's folder."""
+        """Let other processes work on the run's folder, and end the one that evaluates."""
+        if self.beside is not None:
+            self.beside.close()
         self.lock.close()
 
     def newest_or_first(self) -> tuple[Path, dict[str, Any]] | None:
@@ -299,6 +307,7 @@ class Run:
         self.loop.load_state_dict(state["loop"])
         self.seconds_before = state["seconds"]
         self.origin = state.get("origin")
+        self._unfinished = state.get(UNFINISHED)
         self.newest = path
         if self.group.rank == 0:
             keep_shorter_result(self.folder, self.config.training.generator_steps)
@@ -308,8 +317,9 @@ class Run:
         """Time spent training, over all the processes that worked on the run one after the other."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def train(self) -> dict[str, Any] | None:
+    def train(self, make_evaluator: MakeEvaluator = SpawnedEvaluator) -> dict[str, Any] | None:
         """Step to the end, and evaluate; see `train`."""
+        self._begin_evaluations(make_evaluator)
         self.snapshot_steps = snapshot_steps(self.config.training.generator_steps, self.config.training.snapshots)
         if self.group.rank == 0:
             drop_snapshots_after(self.folder, self.loop.step)
@@ -317,6 +327,19 @@ class Run:
             self._snapshot()
         self.advance(self.config.training.generator_steps)
         return self.finish()
+
+    def _begin_evaluations(self, make: MakeEvaluator) -> None:
+        """Have the process that evaluates beside training, if it is asked for, and repeat what it was at (every rank).
+
+        Raises UserError, on every rank, if there can be none.
+        """
+        training = self.config.training
+        newest_due = (training.generator_steps - 1) // training.evaluate_every * training.evaluate_every
+        if self.config.cluster.evaluate_beside and newest_due >= max(self.loop.step, 1):
+            self.beside = alike(self.group, lambda: Beside(self.score_noise, make) if self.group.rank == 0 else None)
+        metrics, self._unfinished = self._unfinished, None
+        if metrics is not None and self.group.first(self.group.rank == 0 and self.records.last_step < self.loop.step):
+            self._write(metrics, evaluates=True)
 
     def advance(self, step: int) -> None:
         """Train until `step` generator steps are done; what is due after that step is recorded and saved."""
@@ -331,6 +354,7 @@ class Run:
                     iteration_ends()
                     self.look_up()
         except TrainingStoppedError as error:
+            self._write_what_is_held()
             raise TrainingStoppedError(
                 f"{error}; last good checkpoint: {self._newest_as_known() or 'none yet'}"
             ) from None
@@ -361,12 +385,34 @@ class Run:
         prior = self.loop.system.prior()
         if prior is not None:
             metrics |= {f"mass/{k}": mass for k, mass in enumerate(prior.tolist())}
-        if evaluates:
-            samples = self._samples(self.config.training.evaluation_samples // 5)
-            if self.group.rank == 0:
-                metrics |= {f"eval/{name}": value for name, value in self._evaluated(*samples).metrics.items()}
-        self._on_disk("metrics.jsonl", lambda: self.records.write(self.loop.step, metrics))
+        return self._write(metrics, evaluates)
+
+    def _write(self, metrics: dict[str, float], evaluates: bool) -> dict[str, float]:
+        """Write `metrics` and, with `evaluates`, those of an evaluation as the record of this step; every rank calls
+        it. Returns the record; without the evaluation, where that is done beside training."""
+        measured = None if self.beside is None else time.time()
+        drawn = self._draw(self.config.training.evaluation_samples // 5) if evaluates else None
+        if drawn is not None and self.beside is None and self.group.rank == 0:
+            metrics = metrics | {f"eval/{name}": value for name, value in self.score_noise.metrics(drawn).items()}
+        entry = Entry(self.loop.step, metrics, measured)
+        self._append([entry] if self.beside is None else self.beside.add(entry, drawn))
         return metrics
+
+    def _append(self, entries: Sequence[Entry]) -> None:
+        """Have rank 0 append `entries` to metrics.jsonl; every rank calls it."""
+
+        def write() -> None:
+            for entry in entries:
+                self.records.write(*entry)
+
+        self._on_disk("metrics.jsonl", write)
+
+    def _write_what_is_held(self) -> None:
+        """Write, where training has failed, the records that wait for an evaluation: as far as they can be."""
+        if self.beside is not None:
+            with suppress(OSError):  # a full disk may be what it failed of
+                for entry in self.beside.ready(wait=True):
+                    self.records.write(*entry)
 
     def _snapshot(self) -> None:
         """Keep samples of this step, if it is one of those: before its checkpoint, which a resumed run begins after."""
@@ -378,26 +424,23 @@ class Run:
             with suppress(OSError):  # a full disk stops the run where it loses something, at the next record
                 write_snapshot(self.folder, self.loop.step, content)
 
-    def _samples(self, n: int) -> tuple[Tensor, Tensor]:
-        """n samples of the averaged generators in the user's units, and their makers: on the CPU, of rank 0; every rank
-        calls it."""
+    def _draw(self, n: int) -> Drawn:
+        """n samples of the averaged generators in the user's units, their makers, and the prior: on the CPU, of rank 0;
+        every rank calls it."""
         with self.loop.averaged() as system:
             samples, ids = draw_samples(system, n, self.config.seed, shards=self.shards)
         samples = self.dataset.to_units(samples.float().cpu())
         if not self.group.first(bool(torch.isfinite(samples).all())):
             raise TrainingStoppedError(f"samples are not finite after generator step {self.loop.step}")
-        return samples, ids
-
-    def _evaluated(self, samples: Tensor, ids: Tensor) -> Evaluation:
-        """What samples show against as many real ones."""
         prior = self.loop.system.prior()
-        prior = None if prior is None else prior.cpu()
-        least = self.loop.system.least_active
-        return evaluation(self.dataset, samples, ids, prior, self.config.seed, len(samples), least)
+        return Drawn(samples, ids.cpu(), None if prior is None else prior.detach().cpu())
 
     def save(self) -> None:
         """Save everything (rank 0), after a look that replicas agree; then tell `on_checkpoint`, on every rank."""
         self.loop.check_replicas()
+        unfinished = None if self.beside is None else self.beside.waiting(self.loop.step)
+        if self.config.cluster.evaluate_beside:  # records of earlier steps are on disk before a checkpoint follows them
+            self._append([] if self.beside is None else self.beside.ready(wait=unfinished is None))
         state = {
             "config": self.config.model_dump(mode="json"),
             "decided": dict(self.prepared.decided),
@@ -410,6 +453,8 @@ class Run:
             "networks": {role: network.model_dump() for role, network in self.networks.items()},
             "loop": self.loop.state_dict(),
         } | ({} if self.origin is None else {"origin": self.origin})
+        if unfinished is not None:
+            state[UNFINISHED] = dict(unfinished)
         path = self._checkpoint_path()
         self._on_disk(path.name, lambda: save_checkpoint(path, state, self.newest))
         self.newest = path
@@ -437,24 +482,23 @@ class Run:
         """Evaluate, draw the figures unless asked not to, and write samples.npz and, last of all, result.json: rank 0,
         from all samples."""
         log.info("evaluating %d samples", self.config.training.evaluation_samples)
-        samples, ids = self._samples(self.config.training.evaluation_samples)
+        drawn = self._draw(self.config.training.evaluation_samples)
         with self.loop.averaged() as system:
             images = generator_images(system, self.shards) if figures and len(self.dataset.shape) == 3 else []
         if self.group.rank > 0:
             return None
         try:
-            return self._write_results(samples, ids, images, figures)
+            return self._write_results(drawn, images, figures)
         except OSError as error:
             raise TrainingStoppedError(
                 f"training is complete, but its results cannot be written to {self.folder}: {error}; the same command "
                 "writes them again"
             ) from None
 
-    def _write_results(
-        self, samples: Tensor, ids: Tensor, images: list[tuple[str, Tensor]], figures: bool
-    ) -> dict[str, Any]:
+    def _write_results(self, drawn: Drawn, images: list[tuple[str, Tensor]], figures: bool) -> dict[str, Any]:
         self.records.close()
-        found = self._evaluated(samples, ids)
+        samples, ids = drawn.samples, drawn.ids
+        found = self.score_noise.evaluation(drawn)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
         if figures:
             records, name = read_records(self.folder / "metrics.jsonl"), self.config.name

@@ -133,7 +133,7 @@ class SweepConfig(Section):
     repeats: int = Field(1, ge=1, le=1000)
     """seeds that every trial is trained with: the base's and those after it"""
     aggregate: Literal["mean", "median", "worst"] = "mean"
-    """what of the seeds' metrics a trial is judged by"""
+    """what of the seeds' metrics a trial is evaluated by"""
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=_the_score)
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
     search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
@@ -269,8 +269,10 @@ def _metric_names(dataset: Dataset, base: RunConfig, n: int) -> set[str]:
 def _base(config: SweepConfig, folder: Path) -> RunConfig:
     """The configuration that all trials share."""
     path = folder / config.base
+    at_once = {"cluster.evaluate_beside": False}  # a search needs the scores of one report before any trial goes on
     try:
-        return validate(RunConfig, merge_overrides({"output": config.output, **read_yaml(path)}, config.overrides))
+        content = merge_overrides({"output": config.output, **read_yaml(path)}, {**config.overrides, **at_once})
+        return validate(RunConfig, content)
     except UserError as error:
         raise UserError(f"base {path}: {error}") from None
 

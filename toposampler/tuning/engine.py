@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,6 +26,7 @@ from toposampler.config import ClusterConfig
 from toposampler.distributed.capacity import nodes as connected_nodes
 from toposampler.distributed.resources import (
     Node,
+    chosen,
     per_worker,
     shortage,
     this_machine,
@@ -57,10 +59,10 @@ def concurrent_trials(nodes: Sequence[Node], cluster: ClusterConfig, most: int |
 
     Raises UserError, saying what is missing, if there is room for none.
     """
-    whole = [Node(node.name, node.total, node.total) for node in nodes]
+    whole = [replace(node, free=node.total) for node in nodes]
     if short := shortage(cluster, whole, "the cluster" if len(nodes) > 1 else nodes[0].name):
         raise UserError(f"no trial fits: {short}")
-    counts = [workers_on(per_worker(cluster), node.total) for node in nodes]
+    counts = [workers_on(per_worker(cluster), node.total) for node in chosen(cluster, nodes)]
     if cluster.placement_strategy == "STRICT_PACK":
         fit = sum(count // cluster.num_workers for count in counts)
     else:
@@ -80,7 +82,8 @@ def trial_resources(cluster: ClusterConfig) -> tune.PlacementGroupFactory:
     """
     if cluster.num_workers > 1:
         return tune.PlacementGroupFactory([{"memory": DRIVER_MEMORY}])
-    return tune.PlacementGroupFactory([per_worker(cluster)])
+    labels = {"bundle_label_selector": [dict(cluster.label_selector)]} if cluster.label_selector else {}
+    return tune.PlacementGroupFactory([per_worker(cluster)], **labels)
 
 
 class Unsaved:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from toposampler.config import flatten, shortened
 from toposampler.errors import UserError
-from toposampler.keys import ready_ranges
+from toposampler.keys import new_name, ready_ranges
 
 if TYPE_CHECKING:
     import optuna
@@ -127,7 +127,8 @@ def parse_space(written: Mapping[str, Any], config: BaseModel) -> Space:
     """
     base, ready = flatten(config.model_dump(mode="json")), ready_ranges(config)
     space: Space = {}
-    for key, content in written.items():
+    for asked, content in written.items():
+        key = new_name(asked, base)
         if content == READY:
             if key not in ready:
                 raise UserError(

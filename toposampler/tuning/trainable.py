@@ -18,6 +18,7 @@ import torch
 from ray import tune
 
 from toposampler.config import to_yaml, validate
+from toposampler.distributed.gauges import gauges
 from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.training.branch import branch
@@ -55,7 +56,8 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
             moved = config["order"]["values"] if plan.exchanges else {}
             newest: dict[Path, Path] = {}  # the checkpoints written here, by the folder of their run
             told = reports(folder, plan, configs, moved, lambda _, path: newest.update({path.parent.parent: path}))
-            with closing(told):  # a trial that is stopped leaves by an exception of Tune's
+            # A trial that is stopped leaves by an exception of Tune's.
+            with gauges(plan.folder.parent.name, {name: folder}), closing(told):
                 for step, metrics in told:
                     with _carried(configs if plan.exchanges else [], newest) as checkpoint:
                         tune.report({**metrics, STEP: step}, checkpoint=checkpoint)
@@ -76,7 +78,8 @@ def run_worker(config: dict[str, Any], plan: Plan) -> None:
     done = -1
     while (program := fetched(Path(config["post"]), config["worker"], done)) is not None:
         try:
-            outcomes = train_program(plan, program, load)
+            with gauges(plan.folder.parent.name, {order.name: plan.folder / order.name for order in program.members}):
+                outcomes = train_program(plan, program, load)
         except UserError as error:
             outcomes = {order.name: Outcome(objectives={}, failed=str(error)) for order in program.members}
         done = program.number

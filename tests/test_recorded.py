@@ -1,0 +1,105 @@
+"""Operations that are recorded once and called again on a CPU: the bits of the program, without its Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from test_population import make_loop, numbers
+from torch import Tensor
+from torch.func import vmap
+
+from toposampler.training import RunConfig
+from toposampler.training.capture import NotCapturableError
+from toposampler.training.graph_population import PopulationGraphs
+from toposampler.training.population import Population
+from toposampler.training.recorded import Recorded
+
+MakeConfig = Callable[..., RunConfig]
+
+
+class Descent:
+    """A program with all that recording has to get right: autograd, vmap, views, writes in place, several results."""
+
+    def __init__(self, given: Tensor) -> None:
+        self.given, self.weights, self.made = given, torch.ones(3, 4), torch.zeros(3)
+        self.python = 0
+        """how often Python has come here"""
+
+    def step(self) -> None:
+        """weights -= gradient of the mean square of what the given rows, sorted, make of them."""
+        self.python += 1
+        weights = self.weights.detach().requires_grad_()
+        first, second = vmap(lambda w, x: (w * x).sort().values.chunk(2))(weights, self.given)
+        loss = (first - second).square().mean(dim=1)
+        (gradient,) = torch.autograd.grad(loss.sum(), weights)
+        moment = torch.zeros_like(gradient)
+        moment[:, 1:] += gradient[:, 1:]
+        self.weights[:2].sub_(moment[:2])
+        self.made = loss.detach()
+
+    def outputs(self) -> Tensor:
+        return torch.cat([self.made, self.weights.sum(dim=1)])
+
+
+def test_a_replay_has_the_bits_of_the_program_and_none_of_its_python() -> None:
+    recorded, called = (Descent(torch.zeros(3, 4)) for _ in range(2))
+    recorded.given.copy_(torch.rand(3, 4))
+    (replay,) = Recorded()([recorded.step], [recorded.weights], recorded.outputs)
+    assert recorded.python == 1
+    assert recorded.weights.eq(1).all(), "state is as it was before"
+    for i in range(3):
+        x = torch.rand(3, 4, generator=torch.Generator().manual_seed(i))
+        for program in (recorded, called):
+            program.given.copy_(x)
+        replay()
+        called.step()
+        assert torch.equal(recorded.weights, called.weights)
+        assert torch.equal(recorded.outputs(), called.outputs())
+    assert recorded.python == 1
+
+
+@pytest.mark.parametrize(
+    "reads", [lambda x: x.sum().item(), lambda x: x.nonzero(), lambda x: x[x > 0], lambda x: bool(x.sum() > 0)]
+)
+def test_what_python_reads_cannot_be_recorded(reads: Callable[[Tensor], Any]) -> None:
+    x = torch.ones(3)
+
+    def step() -> None:
+        x.add_(1)
+        reads(x)
+
+    with pytest.raises(NotCapturableError, match="Python wait for a value"):
+        Recorded()([step], [x], lambda: torch.cat([x]))
+    assert x.eq(1).all()
+
+
+def test_what_does_not_repeat_is_not_replayed() -> None:
+    x, calls = torch.zeros(2), []
+
+    def step() -> None:
+        calls.append(1)
+        x.copy_(torch.rand(2))
+
+    with pytest.raises(NotCapturableError, match="gives other numbers"):
+        Recorded()([step], [x], lambda: torch.cat([x]))
+
+
+def test_populations_on_a_cpu_replay(make_config: MakeConfig) -> None:
+    configs = [make_config("topo_dmgan", seed=seed, training__precision="fp64") for seed in range(2)]
+    replayed, anew = (Population([make_loop(config) for config in configs]) for _ in range(2))
+    anew.graphs = PopulationGraphs(anew, None)
+    seen: list[int] = []
+    move = replayed.move
+    replayed.move = lambda *arguments: seen.append(replayed.step) or move(*arguments)  # type: ignore[method-assign,func-returns-value]
+    for _ in range(12):
+        replayed.iteration()
+        anew.iteration()
+    assert replayed.graphs is not None
+    assert not replayed.graphs.refused
+    assert 0 < len(set(seen)) < 6, "once for each capacity"
+    for one, two in zip(replayed.loops, anew.loops, strict=True):
+        assert all(map(torch.equal, numbers(one.state_dict()), numbers(two.state_dict())))
+        assert one.drain_terms() == two.drain_terms()

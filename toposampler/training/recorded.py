@@ -1,0 +1,137 @@
+"""Replays on a CPU: the operations of torch that a program has made, called again without the Python that led to them.
+
+A population of small networks spends most of an iteration in Python: modules, `vmap`, autograd. What reaches the
+kernels is a list of operations on tensors, forwards, backwards and Adam alike. It is recorded once, below autograd, and
+written down as a function (`torch.fx`), which a replay calls: on the tensors that the program was recorded with, where
+these outlive it, and with new ones for all that is made on the way. Operations are those of the recorded run, so a
+replay has its bits.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from toposampler.training.capture import Action, Capture, NotCapturableError, restored
+
+READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
+"""operations that have a value decide what Python does next"""
+ALIASES = {torch.ops.aten.detach.default, torch.ops.aten.alias.default, torch.ops.aten.lift_fresh.default}
+"""operations that give what they are given, but for autograd"""
+
+
+class Recorded(Capture):
+    """Replays of the operations of a program, on a CPU."""
+
+    def __call__(
+        self, segments: Sequence[Action], state: Sequence[Tensor], outputs: Callable[[], Tensor]
+    ) -> list[Action]:
+        """See `Capture`."""
+        tapes = [_Tape() for _ in segments]
+        with restored(state):
+            for tape, segment in zip(tapes, segments, strict=True):
+                with tape:
+                    segment()
+            expected = [outputs().clone(), *(x.clone() for x in state)]
+        with _Reads() as reads:
+            outputs()
+        replays = [tape.replay(reads.tensors) for tape in tapes]
+        with restored(state):
+            for replay in replays:
+                replay()
+            found = [outputs(), *state]
+            for a, b in zip(found, expected, strict=True):
+                if not torch.allclose(a, b, rtol=0, atol=0, equal_nan=True):
+                    raise NotCapturableError("a replay gives other numbers than the program")
+        return replays
+
+
+class _Tape(TorchDispatchMode):
+    """Writes down the operations that are called within it, as a graph of `torch.fx`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._graph = fx.Graph()
+        self._nodes = WeakTensorKeyDictionary()
+        self._given: list[Tensor] = []
+        """the tensors that were there before: the inputs of the graph, the last one first"""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if READS & set(func.tags) and not (func is torch.ops.aten.index.Tensor and _by_numbers(args[1])):
+            raise NotCapturableError(f"{func} has Python wait for a value")
+        places = tree_map_only(Tensor, self._node, (tuple(args), dict(kwargs)))
+        found = func(*args, **kwargs)
+        if func in ALIASES:
+            self._nodes[found] = places[0][0]
+            return found
+        node = self._graph.call_function(func, *places)
+        if isinstance(found, Tensor):
+            self._made(found, node)
+        elif isinstance(found, (tuple, list)):
+            for i, part in enumerate(found):
+                if isinstance(part, Tensor):
+                    self._made(part, self._graph.call_function(operator.getitem, (node, i)))
+        return found
+
+    def _node(self, x: Tensor) -> fx.Node:
+        """What stands for x in the graph."""
+        if x not in self._nodes:
+            self._nodes[x] = self._input(x)
+        node: fx.Node = self._nodes[x]
+        return node
+
+    def _input(self, x: Tensor) -> fx.Node:
+        """A new input of the graph, which x is."""
+        self._given.append(x)
+        with self._graph.inserting_before(None):  # before all else
+            return self._graph.placeholder(f"given_{len(self._given)}")
+
+    def _made(self, x: Tensor, node: fx.Node) -> None:
+        """x was made by `node`; what an operation in place gives back was there before."""
+        if x not in self._nodes:
+            self._nodes[x] = node
+
+    def replay(self, made: Sequence[Tensor]) -> Action:
+        """Calls the operations again; those of the tensors `made` that they have made are then as of that call."""
+        for x in made:
+            if x in self._nodes:
+                self._graph.call_function(torch.ops.aten.copy_.default, (self._input(x), self._nodes[x]))
+        self._graph.output(None)
+        self._graph.eliminate_dead_code()
+        function = fx.GraphModule(nn.Module(), self._graph).forward
+        given = tuple(reversed(self._given))
+
+        @torch.no_grad()
+        def call() -> None:
+            function(*given)
+
+        return call
+
+
+def _by_numbers(indices: Sequence[Tensor | None]) -> bool:
+    """Whether these are places, of which as many come out, and no masks."""
+    return all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in indices)
+
+
+class _Reads(TorchDispatchMode):
+    """Keeps the tensors that operations within it are given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        tree_map_only(Tensor, self.tensors.append, args)
+        return func(*args, **(kwargs or {}))

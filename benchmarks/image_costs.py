@@ -4,8 +4,7 @@
 
 Each figure is what `toposampler train CONFIG --dry-run` prints for such a configuration on color images (one residual
 block a stage, exact R1 and R2, one critic step a generator step): a batch of 32, from the quickest of three iterations
-on batches of 4 and 16, or of 4 alone where those are long. A
-table is printed.
+on batches of 4 and 16, or of 4 alone where those are long. A table is printed.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from table_text import markdown
 
 from runs import write_results
 from toposampler.config import validate
@@ -39,6 +39,13 @@ def images_per_s(side: int, width: int) -> float:
     return measured(config, data, config.system.prepare(data)).images_per_s
 
 
+def table(results: dict[str, Any]) -> list[str]:
+    """The lines of the Markdown table: images a second by side and width."""
+    speeds: dict[str, dict[str, float]] = results["images_per_s"]
+    head = ["pixels", *(f"width {width}" for width in next(iter(speeds.values())))]
+    return markdown(head, ([f"{side} x {side}", *(f"{x:.3g}" for x in row.values())] for side, row in speeds.items()))
+
+
 def main() -> None:
     """Measure, print and keep."""
     line = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,11 +55,9 @@ def main() -> None:
     given = line.parse_args()
     torch.set_num_threads(1)
     found = {f"{side}": {f"{width}": images_per_s(side, width) for width in given.widths} for side in given.sides}
-    write_results(given.out, {"batch": BATCH, "depth": DEPTH, "images_per_s": found})
-    print("| pixels | " + " | ".join(f"width {width}" for width in given.widths) + " |")
-    print("|---" * (1 + len(given.widths)) + "|")
-    for side, speeds in found.items():
-        print(f"| {side} x {side} | " + " | ".join(f"{speed:.3g}" for speed in speeds.values()) + " |")
+    results = {"batch": BATCH, "depth": DEPTH, "images_per_s": found}
+    write_results(given.out, results)
+    print("\n".join(table(results)))
 
 
 if __name__ == "__main__":

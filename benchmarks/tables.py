@@ -66,6 +66,7 @@ TABLES = {
     "topology": Table("topology", "loss_table", "topology.json"),
     "topology_large": Table("topology", "large_table", "topology.json"),
     "topology_components": Table("topology", "components_table", "topology.json"),
+    "image_costs": Table("image_costs", "table", "image_costs.json"),
     "ablation_counting": Table("ablation", "table", "ablation.json", ("counting",)),
     "ablation_weights": Table("ablation", "table", "ablation.json", ("weights",)),
     "family": Table("family_report", "scores_table", "family", ("../benchmarks/results/family/",)),
@@ -91,8 +92,10 @@ OUTSIDE = (
     Outside("docs/lines.md", "| authors' program", "the authors' program, run once outside this repository"),
     Outside("docs/mnist.md", "| reported", "reported by the paper"),
     Outside("docs/r3gan.md", "| data |", "constants and costs reported by the authors"),
+    Outside("docs/r3gan.md", "| pixels |", "operations, counted by `toposampler train --dry-run`"),
     Outside("docs/r3gan.md", "| gamma |", "printed by benchmarks/gamma.py, which keeps runs and no results"),
     Outside("docs/r3gan.md", "| start |", "two single runs, not committed"),
+    Outside("docs/versions.md", "| package | lowest |", "versions that .ci/lowest installed and its tests ran with"),
     Outside("docs/sweeps.md", "| trial |", "one run of `make sweep`, which prints such a table at its end"),
 )
 """each must still be there: the list grows and shrinks with the documents"""

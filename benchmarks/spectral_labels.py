@@ -8,7 +8,7 @@ rows), of two architectures, `mlp` and `conv`, times labels: plain, smoothed by 
 (`system.adversarial`). The seeds of a setting are trained at once. Ten times a run, of 500 samples of latents that
 stay the same: the critic's mean sigmoid of samples and of real images, the share of the most frequent class, and the
 classes' entropy in nats, by the classifier of the data. `--data mnist --root data` does the same on MNIST; it has not
-been run. Writes DATA.json, DATA.md and DATA.png, and resumes where it was stopped.
+been run. Writes DATA.json, DATA.md and DATA.png, of all settings so far, and resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from damage import load
 from matplotlib.figure import Figure
-from populations import Row, go_on, loops_of, of_latents, stepped
+from populations import Row, go_on, kept, loops_of, of_latents, stepped
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -160,7 +160,9 @@ def main() -> None:
         for network, spectral, labels in itertools.product(options.networks.split(","), (False, True), LABELS)
     ]
     rows_of = partial(trial_rows, root=options.root, classifiers=options.classifiers)
-    done = go_on(options.out / f"{options.data}.json", asked, rows_of)
+    path = options.out / f"{options.data}.json"
+    go_on(path, asked, rows_of)
+    done = kept(path)
     text = table(done)
     head = f"# Labels and generators of spectral norm 1, {options.data}\n\n`python benchmarks/spectral_labels.py`\n\n"
     (options.out / f"{options.data}.md").write_text(f"{head}{text}\n")

@@ -34,7 +34,7 @@ from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
-from toposampler.training.optimisation import EPSILON, FlatPlayer
+from toposampler.training.optimization import EPSILON, FlatPlayer
 
 Tensors = dict[str, Tensor]
 
@@ -302,8 +302,8 @@ class _Players:
         self._moments = {name: self._stacked_moments(players, name) for name in self.ranges}
         self.remaining = 1.0
         """see `FlatPlayer.remaining`"""
-        self._optimisers = first.optimisers
-        rates = {name: [player.optimisers[name].learning_rate for player in players] for name in self.ranges}
+        self._optimizers = first.optimizers
+        rates = {name: [player.optimizers[name].learning_rate for player in players] for name in self.ranges}
         self._rates = {name: self.values.new_tensor(rate).unsqueeze(1) for name, rate in rates.items()}
 
     def _stacked_moments(self, players: Sequence[FlatPlayer], name: str) -> Tensors:
@@ -337,9 +337,9 @@ class _Players:
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradients = torch.cat([g.flatten(1) for g in found], dim=1)
         for name, (start, end) in self.ranges.items():
-            gradient, optimiser = gradients[:, start:end], self._optimisers[name]
-            (one, two), rate = optimiser.betas_at(self.remaining), self._rates[name]
-            if (final := optimiser.final_learning_rate) is not None:
+            gradient, optimizer = gradients[:, start:end], self._optimizers[name]
+            (one, two), rate = optimizer.betas_at(self.remaining), self._rates[name]
+            if (final := optimizer.final_learning_rate) is not None:
                 rate = final + (rate - final) * self.remaining
             step, mean, square = self._moments[name].values()
             step += 1

@@ -49,14 +49,14 @@ def drawn(run: Run) -> Drawn:
 
 def measured(run: Run, rounds: int) -> dict[str, list[float]]:
     """CPU seconds of each iteration and of each evaluation, by its kind."""
-    beside = Beside(run.judge, SpawnedEvaluator)
+    beside = Beside(run.evaluate, SpawnedEvaluator)
 
     def handed_over() -> None:
         beside.add(Entry(run.loop.step, {}, None), drawn(run))
         beside.ready(wait=True)  # so that iterations are not measured meanwhile
 
     kinds: dict[str, Callable[[], object]] = {
-        "in the loop": lambda: run.judge.metrics(drawn(run)),
+        "in the loop": lambda: run.evaluate.metrics(drawn(run)),
         "beside": handed_over,
     }
     for work in (run.loop.iteration, *kinds.values()):

@@ -42,14 +42,14 @@ class Late:
     seconds = 0.1
     made: list[Late] = []  # noqa: RUF012  # emptied by each test
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge, self.begun, self.closed = judge, 0, False
+    def __init__(self, evaluate: Judge) -> None:
+        self.score_noise, self.begun, self.closed = evaluate, 0, False
         Late.made.append(self)
 
     def start(self, drawn: Drawn) -> Future[dict[str, float]]:
         self.begun += 1
         result: Future[dict[str, float]] = Future()
-        Timer(self.seconds, lambda: result.set_result(self.judge.metrics(drawn))).start()
+        Timer(self.seconds, lambda: result.set_result(self.score_noise.metrics(drawn))).start()
         return result
 
     def close(self) -> None:
@@ -88,8 +88,8 @@ class KilledOnce(SpawnedEvaluator):
 
     made = 0
 
-    def __init__(self, judge: Judge) -> None:
-        super().__init__(judge)
+    def __init__(self, evaluate: Judge) -> None:
+        super().__init__(evaluate)
         KilledOnce.made += 1
 
     def start(self, drawn: Drawn) -> Future[dict[str, float]]:
@@ -319,10 +319,10 @@ def test_errors_come_back_as_they_are_or_in_words(monkeypatch: pytest.MonkeyPatc
         raise errors.pop(0)
 
     monkeypatch.setattr(Judge, "metrics", fails)
-    judge = Judge.__new__(Judge)
+    evaluate = Judge.__new__(Judge)
     drawn = Drawn(None, None, None)  # type: ignore[arg-type]
-    assert repr(judge.outcome(drawn)) == "UserError('no')"
-    assert repr(judge.outcome(drawn)) == "RuntimeError('OddError: 1 and 2')"
+    assert repr(evaluate.outcome(drawn)) == "UserError('no')"
+    assert repr(evaluate.outcome(drawn)) == "RuntimeError('OddError: 1 and 2')"
 
 
 def test_seeds_have_no_process_beside_them(make_config: MakeConfig) -> None:

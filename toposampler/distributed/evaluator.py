@@ -28,7 +28,7 @@ START_S = 20.0
 class RayEvaluator:
     """An actor of Ray for `Judge.metrics`, with the CPUs and the threads of one worker. It ends with this process."""
 
-    def __init__(self, judge: Judge, cluster: ClusterConfig) -> None:
+    def __init__(self, evaluate: Judge, cluster: ClusterConfig) -> None:
         has = of_evaluator(cluster)
         self._asks = amounts(has)
         actor = ray.remote(_Evaluator).options(
@@ -37,7 +37,7 @@ class RayEvaluator:
             scheduling_strategy="DEFAULT",  # not in the place that Ray Train has reserved for its workers
             label_selector=dict(cluster.label_selector) or None,
         )
-        self._actor = actor.remote(judge)
+        self._actor = actor.remote(evaluate)
         self._begun = self._actor.begun.remote()
         self._thread = ThreadPoolExecutor(1, "evaluator")
 
@@ -68,10 +68,10 @@ class RayEvaluator:
 class _Evaluator:
     """The actor."""
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, evaluate: Judge) -> None:
         os.nice(NICENESS)
-        torch.set_num_threads(judge.threads)
-        self._judge = judge
+        torch.set_num_threads(evaluate.threads)
+        self._judge = evaluate
 
     def begun(self) -> None:
         """Answers once the actor is there."""

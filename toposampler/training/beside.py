@@ -110,13 +110,13 @@ class Beside:
     """Holds records back until the evaluation before them is there. Of rank 0; see the module.
 
     Args:
-        judge: of the run.
+        evaluate: of the run.
         make: makes the process.
     """
 
-    def __init__(self, judge: Judge, make: MakeEvaluator) -> None:
-        self._judge, self._make = judge, make
-        self._evaluator: Evaluator | None = make(judge)
+    def __init__(self, evaluate: Judge, make: MakeEvaluator) -> None:
+        self._judge, self._make = evaluate, make
+        self._evaluator: Evaluator | None = make(evaluate)
         self._losses = 0
         self._drawn: Drawn | None = None
         self._result: Future[dict[str, float]] | None = None

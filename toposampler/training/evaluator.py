@@ -25,14 +25,14 @@ class SpawnedEvaluator:
     Raises UserError if the data, or a registered metric, cannot be given to another process, or none may be started.
     """
 
-    def __init__(self, judge: Judge) -> None:
+    def __init__(self, evaluate: Judge) -> None:
         if current_process().daemon:
             raise UserError(
                 "cluster.evaluate_beside: this process may start no other, as multiprocessing has made it a daemon (a "
                 "worker of multiprocessing.Pool, say): set it false, or use concurrent.futures.ProcessPoolExecutor"
             )
         try:
-            content = pickle.dumps(judge)
+            content = pickle.dumps(evaluate)
         except (pickle.PicklingError, AttributeError, TypeError) as error:  # what pickle raises of local functions
             raise UserError(
                 f"cluster.evaluate_beside: the data or a registered metric cannot be given to another process ({error})"
@@ -40,7 +40,7 @@ class SpawnedEvaluator:
             ) from None
         context = get_context("spawn")
         self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_serve, args=(there, judge.threads), daemon=True)
+        self._process = context.Process(target=_serve, args=(there, evaluate.threads), daemon=True)
         self._process.start()
         there.close()
         # A pipe takes 64 kB until the other side reads, and that imports torch first: only this thread waits.
@@ -81,13 +81,13 @@ class SpawnedEvaluator:
 
 
 def _serve(pipe: Connection, threads: int) -> None:
-    """Measure what comes through `pipe`: first the judge, then samples, until it is closed."""
+    """Measure what comes through `pipe`: first the evaluate, then samples, until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process, which ends this one
     os.nice(NICENESS)
     torch.set_num_threads(threads)
     try:
-        judge: Judge = pickle.loads(pipe.recv_bytes())
+        evaluate: Judge = pickle.loads(pipe.recv_bytes())
         while True:
-            pipe.send(judge.outcome(pickle.loads(pipe.recv_bytes())))
+            pipe.send(evaluate.outcome(pickle.loads(pipe.recv_bytes())))
     except (EOFError, ConnectionError):
         return

@@ -42,8 +42,8 @@ from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
 from toposampler.metrics.divergence import total_variation
 from toposampler.metrics.evaluate import evaluate
-from toposampler.metrics.memorisation import memorisation
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.memorization import memorization
+from toposampler.metrics.neighbors import nearest_neighbors
 from toposampler.priors.frames import KNOTS, REACH
 from toposampler.priors.mixture import draw_generators
 from toposampler.systems.base import Prepared
@@ -134,12 +134,12 @@ def measured(loop: Loop, dataset: Dataset, held_out: Tensor, seed: int) -> Row:
     x, ids = draw_samples(loop.system, SAMPLES, seed)
     metrics = evaluate(dataset, x, ids, loop.system.prior(), seed, max_real=SAMPLES)
     flat, train = x.flatten(1), dataset.x.flatten(1)
-    to_train, of_test = (nearest_neighbours(y, train, k=1)[0][:, 0] for y in (flat, held_out.flatten(1)))
+    to_train, of_test = (nearest_neighbors(y, train, k=1)[0][:, 0] for y in (flat, held_out.flatten(1)))
     kept = ("score", "off_manifold_0.05", "off_support_nn99", "coverage_k5", "sliced_wasserstein_2")
     return (
         {"K": loop.system.K, "step": loop.step}
         | {name: metrics[name] for name in kept if name in metrics}
-        | (memorisation(to_train, of_test))
+        | (memorization(to_train, of_test))
     )
 
 

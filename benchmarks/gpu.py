@@ -49,7 +49,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
     "lines, Topo-DMGAN K = 10": ("topo_dmgan", (2,), {"n_generators": 10}, 64),
     "MNIST 28x28, DMGAN-PL K = 20": ("dmgan_pl", (1, 28, 28), {"n_generators": 20}, 32),
     "MNIST 28x28, DMGAN-PL K = 20, batch 256": ("dmgan_pl", (1, 28, 28), {"n_generators": 20}, 256),
-    "64x64 colour, DMGAN-PL K = 5": ("dmgan_pl", (3, 64, 64), {"n_generators": 5}, 32),
+    "64x64 color, DMGAN-PL K = 5": ("dmgan_pl", (3, 64, 64), {"n_generators": 5}, 32),
 }
 """system, shape of a sample, its keys, and batch size"""
 POPULATIONS, TREES = (1, 8, 32, 100), (64, 256, 1024, 4096, 16384, 65536)

@@ -1,4 +1,4 @@
-"""Colour images with R3GAN's networks and game: one generator against several with a learned prior, in legs.
+"""Color images with R3GAN's networks and game: one generator against several with a learned prior, in legs.
 
     python benchmarks/images.py --minutes 8 [--data FOLDER] [--only stacked_mnist cifar10] [--device cuda|cpu]
     python benchmarks/images.py --device cpu --tiny                  the smallest sizes, in a minute or two

@@ -45,7 +45,7 @@ FORMS = [("folder", "host"), ("folder", "disk"), ("folder", "none"), ("tar", "no
 
 
 def jpegs(n: int) -> list[bytes]:
-    """`n` JPEG files of smooth colours, some 700 bytes each."""
+    """`n` JPEG files of smooth colors, some 700 bytes each."""
     rng, files = np.random.default_rng(0), []
     for small in rng.integers(0, 256, (n, 5, 5, 3), dtype=np.uint8):
         file = io.BytesIO()

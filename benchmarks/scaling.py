@@ -222,7 +222,7 @@ def drawn() -> list[dict[str, float]]:
     return rows
 
 
-def modelled(wire: Sequence[dict[str, Any]], work: dict[str, float]) -> list[dict[str, Any]]:
+def modeled(wire: Sequence[dict[str, Any]], work: dict[str, float]) -> list[dict[str, Any]]:
     """Weak scaling with 64 generators: what share of an iteration is neither all-reduce nor drawn for other workers."""
     row = next(row for row in wire if row["K"] == 64)
     compute = work["kernels"] * ASSUMED["kernel_us"] / 1e3 + work["gflop"] / ASSUMED["tflops"]
@@ -259,7 +259,7 @@ def main() -> None:
         "work": work,
         "draw": drawn(),
         "assumed": ASSUMED,
-        "model": modelled(wire, work),
+        "model": modeled(wire, work),
         "ray": ray_against_torchrun(options.rounds, options.steps),
     }
     for name, value in results.items():

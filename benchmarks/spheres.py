@@ -3,7 +3,7 @@
     python benchmarks/spheres.py [--seeds 5] [--processes 2] [--out benchmarks/results/spheres.json]
 
 (a) The noise module alone, trained by the signature loss on two spheres: a network stretches, a gate tears.
-(b) The table: every system on two 2-spheres and on two 100-spheres, their centres 4 radii apart, 10,000 samples each.
+(b) The table: every system on two 2-spheres and on two 100-spheres, their centers 4 radii apart, 10,000 samples each.
     A row is the mean over the seeds, with the worst seed in brackets. `configs/spheres_*.yaml` and
     `configs/spheres100_*.yaml` are the runs.
 (c) A generator of Lipschitz constant L between N(0, I) and two 2-spheres a gap D apart: the share of samples off both,
@@ -79,7 +79,7 @@ def noise_alone(task: tuple[str, int]) -> dict[str, Any]:
     torch.manual_seed(seed)
     x, rng = SpheresConfig().load().x, torch.Generator().manual_seed(seed)
     module = NoiseConfig(kind=kind).build(3)
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2, betas=(0.0, 0.9))
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2, betas=(0.0, 0.9))
 
     def draw(n: int) -> tuple[Tensor, Tensor]:
         return torch.randn(n, 3, generator=rng), torch.randint(2, (n,), generator=rng)
@@ -87,9 +87,9 @@ def noise_alone(task: tuple[str, int]) -> dict[str, Any]:
     for _ in range(1000):
         real = x[torch.randint(len(x), (128,), generator=rng)]
         loss = signature_loss(module(*draw(128)), real)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     with torch.no_grad():
         z, branches = draw(1000)
         latents = module(z, branches)
@@ -229,7 +229,7 @@ def homeomorphism(system: str) -> dict[str, Any]:
 
 
 def diagnostics(start: Tensor, x: Tensor) -> dict[str, float]:
-    """Whether the map from `start` (n, d) to x (n, D) keeps neighbours, and how it stretches."""
+    """Whether the map from `start` (n, d) to x (n, D) keeps neighbors, and how it stretches."""
     smallest, median, largest = bi_lipschitz(start, x)
     return {
         "trustworthiness_k5": trustworthiness(start, x),

@@ -26,9 +26,9 @@ def samples_off_the_manifold(runs: Mapping[str, tuple[Tensor, Tensor]], tau: flo
     for axes, (name, (x, distance)) in zip(figure.subplots(1, len(runs), sharey=True), runs.items(), strict=True):
         off = distance.min(dim=1).values > tau
         every = max(1, len(x) // POINTS)  # not the first ones: samples come in the order of their branches
-        for where, colour, size in ((~off, "0.6", 1), (off, VERMILION, 3)):
+        for where, color, size in ((~off, "0.6", 1), (off, VERMILION, 3)):
             some = x[::every][where[::every]]
-            axes.scatter(some[:, 0], some[:, 1], s=size, color=colour, alpha=0.6, linewidths=0)
+            axes.scatter(some[:, 0], some[:, 1], s=size, color=color, alpha=0.6, linewidths=0)
         axes.set_title(f"{name}\n{off.double().mean():.2%} off", fontsize=9)
         axes.set_aspect("equal", adjustable="box")
         axes.set_xlim(-3.6, 3.6)
@@ -43,24 +43,24 @@ def isoperimetry(rows: Sequence[dict[str, Any]], tau: float) -> Figure:
     gaps = sorted({row["gap"] for row in rows})
     figure = new_figure(10.5, 4.0, "A generator that cannot stretch loses: 3,000 generator steps")
     left, right = figure.subplots(1, 2)
-    for kind, colour in zip(kinds, OKABE_ITO, strict=False):
+    for kind, color in zip(kinds, OKABE_ITO, strict=False):
         mine = [row for row in rows if row["generator"] == kind]
         for row in mine:
             if row["gap"] == 2:
                 advantage = torch.tensor(row["critic_advantage"])
                 smooth = advantage.unfold(0, SMOOTHED, 1).mean(dim=1)
                 steps = torch.linspace(0, 1, len(smooth))
-                left.plot(steps, smooth, color=colour, linewidth=1, label=kind if row["seed"] == 0 else None)
+                left.plot(steps, smooth, color=color, linewidth=1, label=kind if row["seed"] == 0 else None)
         off = [[row["off_manifold_0.1R"] for row in mine if row["gap"] == gap] for gap in gaps]
         right.plot(
             [row["gap"] for row in mine],
             [row["off_manifold_0.1R"] for row in mine],
             "o",
-            color=colour,
+            color=color,
             markersize=4,
             alpha=0.7,
         )
-        right.plot(gaps, [sum(values) / len(values) for values in off], color=colour, linewidth=1, label=kind)
+        right.plot(gaps, [sum(values) / len(values) for values in off], color=color, linewidth=1, label=kind)
     d = torch.linspace(0, max(gaps), 200)
     least = (2 * torch.special.ndtr((d - 2 * tau).clamp(min=0) / 2) - 1).clamp(min=0)
     right.fill_between(

@@ -49,7 +49,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 def torch_topological_loss() -> Loss:
     """SignatureLoss of torch_topological on raw distances: the sum of two norms, each halved and not squared."""
     nn = importlib.import_module("torch_topological.nn")
-    complex_, loss = nn.VietorisRipsComplex(dim=0), nn.SignatureLoss(p=2, normalise=False)
+    complex_, loss = nn.VietorisRipsComplex(dim=0), nn.SignatureLoss(p=2, normalize=False)
     return lambda x, z: loss((x, complex_(x)), (z, complex_(z)))
 
 
@@ -199,7 +199,7 @@ def blob(kind: str, n: int, d: int, generator: np.random.Generator) -> np.ndarra
 def components(seeds: int) -> list[dict[str, float | str]]:
     """How often `estimate_components` finds the number: of blobs, and of k blobs with .5 % of uniform outliers.
 
-    Centres are 4 radii apart or more (normal in d dimensions: radius sqrt(d) + 2).
+    Centers are 4 radii apart or more (normal in d dimensions: radius sqrt(d) + 2).
     """
     rows: list[dict[str, float | str]] = []
     generator = np.random.default_rng(0)

@@ -63,8 +63,8 @@ def test_each_transformation(x: Tensor) -> None:
     assert (moved[..., :2, :] == 0).all()
     assert (moved[..., -1] == 0).all()
     torch.testing.assert_close(one(x, c3=0.25), x + 0.25)
-    grey = x.mean(dim=1, keepdim=True)
-    torch.testing.assert_close(one(x, c4=0), grey.expand_as(x))
+    gray = x.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(one(x, c4=0), gray.expand_as(x))
     for column in ("c4", "c5"):  # saturation and contrast keep the mean of an image
         torch.testing.assert_close(one(x, **{column: 1.5}).mean(dim=(1, 2, 3)), x.mean(dim=(1, 2, 3)))
     torch.testing.assert_close(one(x, c5=2).std(dim=(1, 2, 3)), 2 * x.std(dim=(1, 2, 3)))
@@ -83,7 +83,7 @@ def test_each_kind_is_applied_with_its_probability() -> None:
         # shifts are round(u) of u in [-2, 2]: 0 in a quarter of them
         expected = 0.3 if column == 1 else expected
         assert changed[column] == pytest.approx(expected, abs=5 * (expected * (1 - expected) / 2000) ** 0.5)
-    for kind, columns in (("flip", [0]), ("translation", [1, 2]), ("colour", [3, 4, 5]), ("cutout", [8])):
+    for kind, columns in (("flip", [0]), ("translation", [1, 2]), ("color", [3, 4, 5]), ("cutout", [8])):
         only = (drawn(0.9, kinds=(kind,)) != torch.tensor(NEUTRAL)).any(dim=0)
         assert only.nonzero().flatten().tolist() == sorted({*columns, 6, 7})
 

@@ -32,7 +32,7 @@ def test_the_authors_average_the_cross_entropy_over_classes_and_leave_the_bonus(
 @pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
 def test_xavier_weights_keep_to_their_bounds_and_biases_are_0(shape: tuple[int, ...], make_config: MakeConfig) -> None:
     torch.manual_seed(0)
-    system = make_config("dmgan", system__n_generators=3, system__initialisation="xavier").system.build(shape)
+    system = make_config("dmgan", system__n_generators=3, system__initialization="xavier").system.build(shape)
     networks = [system.critic, system.encoder, *(_unstacked(system.generators.stacked, k) for k in range(3))]  # type: ignore[union-attr]
     for parameters in (list(network.parameters()) for network in networks):
         for weight, bias in zip(parameters[::2], parameters[1::2], strict=True):

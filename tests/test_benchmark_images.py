@@ -1,4 +1,4 @@
-"""The benchmark of colour images, on a CPU with the smallest sizes: legs, its table, and data that are not there."""
+"""The benchmark of color images, on a CPU with the smallest sizes: legs, its table, and data that are not there."""
 
 from __future__ import annotations
 

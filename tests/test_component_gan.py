@@ -33,7 +33,7 @@ NAME = "component_gan"
 
 def own(folder: Path) -> dict[str, Any]:
     """The section for the points in x.npy, as they are."""
-    return {"name": "npy", "path": str(folder / "x.npy"), "standardise": False}
+    return {"name": "npy", "path": str(folder / "x.npy"), "standardize": False}
 
 
 def test_the_number_of_generators_and_their_masses_are_the_data_s(make_config: MakeConfig) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from toposampler.config import OptimiserConfig, describe, merge_overrides, parse_overrides, to_yaml
+from toposampler.config import OptimizerConfig, describe, merge_overrides, parse_overrides, to_yaml
 from toposampler.errors import UserError
 from toposampler.systems.toposampler import TopoSamplerConfig
 from toposampler.training.config import RunConfig, differences, load_config, run_folder
@@ -184,7 +184,7 @@ def test_a_message_names_twenty_faults_and_counts_the_others() -> None:
 def test_batch_norm_needs_one_worker() -> None:
     author = ROOT / "configs" / "lines_dmgan_pl_author.yaml"
     assert load_config(author).system.couples_samples
-    with pytest.raises(UserError, match="normalises over its batch, which 2 workers would cut apart"):
+    with pytest.raises(UserError, match="normalizes over its batch, which 2 workers would cut apart"):
         load_config(author, ["--cluster.num_workers", "2"])
 
 
@@ -233,7 +233,7 @@ def test_merging_leaves_the_original_alone() -> None:
 
 def test_a_section_given_in_part_keeps_the_rest_of_its_default() -> None:
     config = load_config(LINES, ["--system.critic.learning_rate", "0.5"])
-    assert config.system.critic == OptimiserConfig(learning_rate=0.5, betas=(0.0, 0.9))  # not the class's (.5, .9)
+    assert config.system.critic == OptimizerConfig(learning_rate=0.5, betas=(0.0, 0.9))  # not the class's (.5, .9)
     gated = load_config(LINES, ["--system", "{name: toposampler, noise: {branches: 3}}"])
     assert isinstance(gated.system, TopoSamplerConfig)
     assert (gated.system.noise.kind, gated.system.noise.branches) == ("gate", 3)

@@ -31,16 +31,16 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three faces, which the list has in another order than their names, and three bedrooms, one of them deeper."""
     faces = tmp_path / "celeba" / "img_align_celeba"
     faces.mkdir(parents=True)
-    for name, grey in (("000001", 50), ("000002", 100), ("000003", 150)):
+    for name, gray in (("000001", 50), ("000002", 100), ("000003", 150)):
         image = Image.new("RGB", (178, 218), (255, 255, 255))
-        image.paste((grey, grey, grey), (0, 8, 178, 208))  # by blocks of JPEG, beyond what is kept
+        image.paste((gray, gray, gray), (0, 8, 178, 208))  # by blocks of JPEG, beyond what is kept
         image.save(faces / f"{name}.jpg", quality=100)
     rows = ["3", "Bald Young", *(f"{name}.jpg -1  1" for name in ("000003", "000001", "000002"))]
     (tmp_path / "celeba" / "list_attr_celeba.txt").write_text("\n".join(rows))
-    for name, grey in (("a/b/ab", 10), ("a/c/ac", 20), ("b", 30)):
+    for name, gray in (("a/b/ab", 10), ("a/c/ac", 20), ("b", 30)):
         path = tmp_path / "bedrooms" / f"{name}.webp"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (340, 256), (grey, grey, grey)).save(path, lossless=True)
+        Image.new("RGB", (340, 256), (gray, gray, gray)).save(path, lossless=True)
     monkeypatch.setitem(face_bed.MD5, face_bed.LIST, md5(tmp_path / "celeba" / face_bed.LIST))
     return tmp_path
 
@@ -58,8 +58,8 @@ def pack(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return archive
 
 
-def greys(config: FaceBedConfig) -> list[int]:
-    """The grey of each image, of one grey each."""
+def grays(config: FaceBedConfig) -> list[int]:
+    """The gray of each image, of one gray each."""
     x = config.load().x
     assert (x.amax((1, 2, 3)) - x.amin((1, 2, 3))).max() < 0.05
     return ((x.mean((1, 2, 3)) + 1) * 127.5).round().int().tolist()
@@ -72,8 +72,8 @@ def test_faces_come_first_in_the_order_of_the_list_and_are_cropped(root: Path) -
     assert data.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert data.weights is not None
     assert data.weights.tolist() == [0.5, 0.5]
-    assert greys(FaceBedConfig(root=root, n_each=3)) == [150, 50, 100, 10, 20, 30]
-    assert greys(FaceBedConfig(root=root, n_each=2)) == [150, 50, 10, 20]
+    assert grays(FaceBedConfig(root=root, n_each=3)) == [150, 50, 100, 10, 20, 30]
+    assert grays(FaceBedConfig(root=root, n_each=2)) == [150, 50, 10, 20]
 
 
 def test_the_archive_holds_the_same_as_the_folder(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

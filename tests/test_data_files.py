@@ -27,7 +27,7 @@ def saved(folder: Path, array: object, name: str = "x.npy") -> Path:
 
 def test_npy_points(tmp_path: Path) -> None:
     points = RNG.normal(size=(7, 3)).astype(">f8")  # as another machine might have written them
-    data = NpyConfig(path=saved(tmp_path, points), standardise=False).load()
+    data = NpyConfig(path=saved(tmp_path, points), standardize=False).load()
     assert data.x.dtype == torch.float32
     assert torch.equal(data.x, torch.from_numpy(points.astype(np.float32)))
     assert data.labels is None
@@ -107,9 +107,9 @@ def test_npy_refuses_labels_that_do_not_fit(tmp_path: Path, labels: list[object]
         config.load()
 
 
-def paint(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (20, 12)) -> None:
+def paint(path: Path, color: tuple[int, int, int], size: tuple[int, int] = (20, 12)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path)
+    Image.new("RGB", size, color).save(path)
 
 
 def test_folder_of_classes(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_folder_turns_photographs_upright(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_folder_keeps_the_contrast_of_greys_of_16_bits(tmp_path: Path, channels: Literal[1, 3]) -> None:
+def test_folder_keeps_the_contrast_of_grays_of_16_bits(tmp_path: Path, channels: Literal[1, 3]) -> None:
     ramp = np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
     exif = Image.Exif()
     exif[0x0112] = 3  # taken upside down
@@ -163,9 +163,9 @@ def test_folder_keeps_the_contrast_of_greys_of_16_bits(tmp_path: Path, channels:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_folder_refuses_greys_of_32_bits(tmp_path: Path, mode: str) -> None:
+def test_folder_refuses_grays_of_32_bits(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (8, 8), 1).save(tmp_path / "a.png", format="TIFF")
-    message = rf"a\.png cannot be read: .* \(Pillow's mode {mode}\), .* PNG with greys of 8 or 16 bits, or in colour"
+    message = rf"a\.png cannot be read: .* \(Pillow's mode {mode}\), .* PNG with grays of 8 or 16 bits, or in color"
     with pytest.raises(UserError, match=message):
         FolderConfig(path=tmp_path).load()
 
@@ -190,9 +190,9 @@ def test_folder_blends_half_transparent_pixels_with_white(tmp_path: Path) -> Non
 
 
 def test_folder_follows_links_that_do_not_lead_back(tmp_path: Path) -> None:
-    for name, grey in (("a", 0), ("b", 255)):
+    for name, gray in (("a", 0), ("b", 255)):
         (tmp_path / "elsewhere" / name).mkdir(parents=True)
-        Image.new("L", (8, 8), grey).save(tmp_path / "elsewhere" / name / "x.png")
+        Image.new("L", (8, 8), gray).save(tmp_path / "elsewhere" / name / "x.png")
     data = tmp_path / "data"
     data.mkdir()
     for name in "ab":

@@ -30,7 +30,7 @@ def idx(array: np.ndarray) -> bytes:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Forty training and twenty test images, each of one grey, 25 times its label; the training files are packed."""
+    """Forty training and twenty test images, each of one gray, 25 times its label; the training files are packed."""
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for part, n in (("train", 40), ("t10k", 20)):
@@ -45,7 +45,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def digits_of(x: torch.Tensor) -> torch.Tensor:
-    """The labels that the greys of images (n, C, 28, 28) stand for: (n, C)."""
+    """The labels that the grays of images (n, C, 28, 28) stand for: (n, C)."""
     return ((x[:, :, 0, 0] + 1) * 127.5 / 25).round().long()
 
 

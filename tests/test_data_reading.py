@@ -32,7 +32,7 @@ FRAME = pd.DataFrame(POINTS, columns=["a", "b", "c"])
 
 
 def loaded(path: Path, **keys: Any) -> tuple[torch.Tensor, list[int] | None]:
-    data = NpyConfig(path=path, standardise=False, **keys).load()
+    data = NpyConfig(path=path, standardize=False, **keys).load()
     return data.x, None if data.labels is None else data.labels.tolist()
 
 
@@ -103,8 +103,8 @@ def test_labels_in_a_column_of_a_table(tmp_path: Path, name: str, texts: bool) -
     x, labels = loaded(tmp_path / name, labels="kind")
     assert torch.equal(x, torch.from_numpy(POINTS.astype(np.float32)))
     assert labels == [1, 0, 0, 1, 2, 1]
-    with pytest.raises(UserError, match=r"no single column 'colour' \(data\.labels\); its columns are a, kind, b, c"):
-        loaded(tmp_path / name, labels="colour")
+    with pytest.raises(UserError, match=r"no single column 'color' \(data\.labels\); its columns are a, kind, b, c"):
+        loaded(tmp_path / name, labels="color")
 
 
 def test_labels_in_a_file_of_their_own_beside_a_table(tmp_path: Path) -> None:
@@ -337,22 +337,22 @@ def test_a_picture_that_says_to_be_larger_than_its_file_can_be_is_refused_at_onc
 
 def test_numbers_near_the_largest_are_described() -> None:
     x = np.array([[1.7e308, 1e-300], [-1.7e308, 2e-300]])
-    lines = describe(dataset_of("it", x, standardise=True))
+    lines = describe(dataset_of("it", x, standardize=True))
     assert lines[1] == "column 0: -1.7e+308 to 1.7e+308, mean 0, standard deviation 1.7e+308"
     assert lines[2] == "column 1: 1e-300 to 2e-300, mean 1.5e-300, standard deviation 5e-301"
 
 
 def test_describe_says_count_range_labels_and_units() -> None:
     x = np.stack((np.linspace(0, 1e4, 10), np.full(10, 7.0)), axis=1)
-    lines = describe(dataset_of("it", x, np.array(["a"] * 8 + ["b"] * 2), standardise=True))
+    lines = describe(dataset_of("it", x, np.array(["a"] * 8 + ["b"] * 2), standardize=True))
     assert lines == [
         "10 points in 2 dimensions",
         "column 0: 0 to 10000, mean 5000, standard deviation 3.19e+03",
         "column 1: 7 to 7, mean 7, standard deviation 0",
-        "standardised: to mean 0 and standard deviation 1, samples come back in these units",
+        "standardized: to mean 0 and standard deviation 1, samples come back in these units",
         "labels: 2 components with masses 0: 0.8, 1: 0.2",
         "constant columns, which samples have exactly: 1 (7)",
     ]
     images = describe(dataset_of("it", np.full((2, 8, 9, 3), 255, dtype=np.uint8)))
-    assert images[0] == "2 images of 8 x 9 pixels, colour"
+    assert images[0] == "2 images of 8 x 9 pixels, color"
     assert images[1].startswith("values 1 to 1 (black -1, white 1)")

@@ -59,7 +59,7 @@ def test_all_forms_and_caches_give_the_same_images(tmp_path: Path, form: str, ca
     assert data.weights is not None
     assert data.weights.tolist() == [LABELS.count(k) / N for k in range(3)]
     assert (data.rows is None) == (cache == "device")
-    assert describe(data)[0] == "40 images of 8 x 8 pixels, colour"
+    assert describe(data)[0] == "40 images of 8 x 8 pixels, color"
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -227,7 +227,7 @@ def test_a_disk_that_is_full_is_named_and_what_was_decoded_is_kept(
 
 
 def test_sizes_modes_and_directions_may_be_mixed(tmp_path: Path) -> None:
-    """Each is what a folder of them is in memory: cropped, resized, on white, in colour or grey."""
+    """Each is what a folder of them is in memory: cropped, resized, on white, in color or gray."""
     rng, files = np.random.default_rng(0), []
     for k, mode in enumerate(["RGB", "L", "RGBA", "P", "CMYK", "LA", "1", "I;16"]):
         picture = Image.fromarray(rng.integers(0, 256, (9 + 3 * k, 30 - 2 * k, 3), dtype=np.uint8))

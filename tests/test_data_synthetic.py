@@ -70,19 +70,19 @@ def test_gaussians_have_their_layout_and_spread(layout: str, n_modes: int, sd: f
     data = GaussiansConfig(layout=layout).load()
     assert isinstance(data.manifold, Discs)
     assert data.labels is not None
-    offset = data.x - data.manifold.centres[data.labels]
-    assert len(data.manifold.centres) == n_modes
+    offset = data.x - data.manifold.centers[data.labels]
+    assert len(data.manifold.centers) == n_modes
     assert offset.std() == pytest.approx(sd, rel=0.02)
     assert data.manifold.radius == pytest.approx(3 * sd)
     inside = (data.manifold.distance(data.x).min(dim=1).values == 0).double().mean()
     assert inside == pytest.approx(1 - math.exp(-4.5), abs=0.002)
 
 
-def test_gaussian_centres() -> None:
-    ring = GaussiansConfig().centres()
+def test_gaussian_centers() -> None:
+    ring = GaussiansConfig().centers()
     assert torch.allclose(ring.norm(dim=1), torch.tensor(2.0))
     assert torch.allclose(ring[2], torch.tensor([0.0, 2.0]), atol=1e-6)
-    grid = GaussiansConfig(layout="grid").centres()
+    grid = GaussiansConfig(layout="grid").centers()
     assert sorted(map(tuple, grid.tolist())) == [(x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)]
 
 
@@ -126,14 +126,14 @@ def test_distance_to_spheres_in_space() -> None:
     spheres = Spheres(torch.tensor([[0.0, 0, 0], [10.0, 0, 0]]), torch.tensor([1.0, 2.0]))
     x = torch.tensor([[0.0, 3, 4], [0.0, 0, 0], [10.0, 0, 0], [8.0, 0, 0]])
     assert spheres.distance(x).T.tolist() == [[4.0, 1.0, 9.0, 7.0], [pytest.approx(125**0.5 - 2), 8.0, 2.0, 0.0]]
-    assert spheres.bins(x).min() >= 0  # a centre projects to no point, yet must have a bin
+    assert spheres.bins(x).min() >= 0  # a center projects to no point, yet must have a bin
     assert spheres.bins(x).max() < 50
 
 
 def test_a_line_of_spheres() -> None:
     data = SpheresConfig(number=3, distance=5, radius=2).load()
     assert isinstance(data.manifold, Spheres)
-    assert data.manifold.centres.tolist() == [[-5, 0, 0], [0, 0, 0], [5, 0, 0]]
+    assert data.manifold.centers.tolist() == [[-5, 0, 0], [0, 0, 0], [5, 0, 0]]
     assert data.manifold.radii.tolist() == [2, 2, 2]
     assert data.shape == (3,)
 
@@ -146,9 +146,9 @@ def test_moors_spheres() -> None:
     assert data.labels.bincount().tolist() == [500] * 10 + [5000]
     assert data.manifold.distance(data.x).gather(1, data.labels[:, None]).max() < 1e-4
     assert (data.manifold.distance(data.x) > 0.5).sum() == 10 * 10_000  # all the others are far
-    inner = data.manifold.centres[:-1]
+    inner = data.manifold.centers[:-1]
     assert inner.std() == pytest.approx(1, abs=0.1)
-    assert data.manifold.centres[-1].abs().max() == 0
+    assert data.manifold.centers[-1].abs().max() == 0
     assert data.manifold.radii.tolist() == [5] * 10 + [25]
 
 

@@ -35,8 +35,8 @@ def test_files_and_folders_of_a_run_are_absolute(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     points = absolute(load_config(ROOT / "configs" / "own_points.yaml", ["--output", "o", "--data.path", "p.npy"]))
     assert (points.output, points.data.path, points.data.labels) == (f"{tmp_path}/o", tmp_path / "p.npy", None)
-    labelled = absolute(points.model_copy(update={"data": points.data.model_copy(update={"labels": Path("l.npy")})}))
-    assert (labelled.data.path, labelled.data.labels) == (tmp_path / "p.npy", tmp_path / "l.npy")
+    labeled = absolute(points.model_copy(update={"data": points.data.model_copy(update={"labels": Path("l.npy")})}))
+    assert (labeled.data.path, labeled.data.labels) == (tmp_path / "p.npy", tmp_path / "l.npy")
     digits = absolute(load_config(ROOT / "configs" / "mnist_dmgan_pl.yaml", ["--data.root", "../d"]))
     assert digits.data.root == tmp_path / "../d"
 

@@ -101,7 +101,7 @@ class Skips(nn.Module):
 
 
 class Attentive(nn.Module):
-    """Self-attention among four tokens made from the latent, then a normalisation of each sample."""
+    """Self-attention among four tokens made from the latent, then a normalization of each sample."""
 
     def __init__(self) -> None:
         super().__init__()

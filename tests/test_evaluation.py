@@ -36,11 +36,11 @@ from toposampler.training import RunConfig, load_model, train
 
 LINES = LinesConfig(n=1200).load()
 LEVELS = torch.linspace(-0.9, 0.9, 10)
-"""grey of each class of `greys`"""
+"""gray of each class of `grays`"""
 
 
-def greys(classes: torch.Tensor, channels: int = 1) -> Dataset:
-    """Images (n, channels, 8, 8), each channel one of ten greys by its class, and a little noise."""
+def grays(classes: torch.Tensor, channels: int = 1) -> Dataset:
+    """Images (n, channels, 8, 8), each channel one of ten grays by its class, and a little noise."""
     noise = 0.01 * torch.randn(len(classes), channels, 8, 8, generator=torch.Generator().manual_seed(len(classes)))
     x = LEVELS[classes].view(len(classes), channels, 1, 1) + noise
     labels = classes.view(len(classes), channels) @ 10 ** torch.arange(channels - 1, -1, -1)
@@ -49,7 +49,7 @@ def greys(classes: torch.Tensor, channels: int = 1) -> Dataset:
 
 @pytest.fixture
 def classifier() -> Classifier:
-    """One that tells the ten greys apart by the nearest level."""
+    """One that tells the ten grays apart by the nearest level."""
     pixels, logits = nn.Linear(64, 64, bias=False), nn.Linear(64, 10)
     pixels.weight.data = torch.eye(64)
     logits.weight.data = (1000 * 2 * LEVELS / 64)[:, None].expand(10, 64).contiguous()
@@ -85,7 +85,7 @@ class TestSuite:
         real, others = halves(LINES, 600, seed=0)
         metrics = Suite(LINES, None).of_data(others, real, seed=0).metrics
         assert metrics["off_manifold_0.05"] == 0
-        assert metrics["memorised_q0.05"] == pytest.approx(0.05, abs=0.04), "they are no copies of themselves"
+        assert metrics["memorized_q0.05"] == pytest.approx(0.05, abs=0.04), "they are no copies of themselves"
         assert metrics["closer_than_test"] == pytest.approx(0.5, abs=0.05)
         assert metrics["precision_k3"] > 0.9
         assert metrics["recall_k3"] > 0.9
@@ -96,7 +96,7 @@ class TestSuite:
         real, others = halves(LINES, 600, seed=0)
         ids = torch.zeros(600, dtype=torch.long)
         metrics = Suite(LINES, None).of_samples(others.x, ids, None, real, seed=0).metrics
-        assert metrics["memorised_q0.05"] == 1
+        assert metrics["memorized_q0.05"] == 1
         assert metrics["closer_than_test"] > 0.95
 
     def test_copies_are_found_where_the_data_have_points_twice(self) -> None:
@@ -106,8 +106,8 @@ class TestSuite:
             Suite(twice, None).of_samples(x, torch.zeros(600, dtype=torch.long), None, real, seed=0).metrics
             for x in (others.x, LINES.x[600:])
         )
-        assert copies["memorised_q0.05"] == 1
-        assert fresh["memorised_q0.05"] == pytest.approx(0.05, abs=0.04)
+        assert copies["memorized_q0.05"] == 1
+        assert fresh["memorized_q0.05"] == pytest.approx(0.05, abs=0.04)
 
     def test_data_that_are_mostly_equal_have_finite_metrics(self) -> None:
         mostly = LINES.x[:300] * (torch.arange(300) % 5 == 0)[:, None]
@@ -140,8 +140,8 @@ class TestSuite:
         assert all(len(line) <= 120 for line in lines)
 
     def test_images_are_seen_by_class(self, classifier: Classifier) -> None:
-        real = greys(torch.arange(400) % 2)
-        samples = greys(torch.arange(200) // 150)  # three quarters of them of class 0
+        real = grays(torch.arange(400) % 2)
+        samples = grays(torch.arange(200) // 150)  # three quarters of them of class 0
         ids = torch.cat((torch.zeros(100, dtype=torch.long), torch.full((100,), 4)))  # 4 makes both
         metrics, seen = ImageMetrics(classifier).measure(samples.x, ids, halves(real, 200, seed=0)[0])
         assert metrics["confident_0.8"] == metrics["quality_0.9"] == 1
@@ -161,10 +161,10 @@ class TestSuite:
 
     def test_stacked_digits_are_counted_by_their_modes(self, classifier: Classifier) -> None:
         digits = torch.cartesian_prod(torch.arange(5), torch.arange(4), torch.arange(3))
-        real = greys(digits.repeat(2, 1), channels=3)
-        metrics, _ = StackedMetrics(classifier).measure(greys(digits, channels=3).x, None, real)
+        real = grays(digits.repeat(2, 1), channels=3)
+        metrics, _ = StackedMetrics(classifier).measure(grays(digits, channels=3).x, None, real)
         assert metrics["modes_of_1000"] == 60
-        few, _ = StackedMetrics(classifier).measure(greys(digits[:20].repeat(3, 1), channels=3).x, None, real)
+        few, _ = StackedMetrics(classifier).measure(grays(digits[:20].repeat(3, 1), channels=3).x, None, real)
         assert few["modes_of_1000"] == 20
         assert few["mode_kl_nats"] > metrics["mode_kl_nats"] + 1
         assert few["fd_classifier_60"] > metrics["fd_classifier_60"]
@@ -248,10 +248,10 @@ def test_every_metric_is_of_one_kind_and_every_kind_is_measured(classifier: Clas
     for data in (LinesConfig(n=60).load(), GaussiansConfig(n=60).load(), plain):
         half, _ = halves(data, 30, seed=0)
         names |= Suite(data, None).of_samples(half.x, ids, prior, half, seed=0).metrics.keys()
-    half, _ = halves(greys(labels), 30, seed=0)
+    half, _ = halves(grays(labels), 30, seed=0)
     names |= ImageMetrics(classifier).measure(half.x, ids, half)[0].keys()
     digits = torch.arange(60)[:, None] % 3 * torch.ones(3).long()
-    names |= StackedMetrics(classifier).measure(greys(digits, 3).x, None, greys(digits, 3))[0].keys()
+    names |= StackedMetrics(classifier).measure(grays(digits, 3).x, None, grays(digits, 3))[0].keys()
     for network in ("inception", "dinov2"):  # whose weights are the user's
         names |= feature_metrics(network, *torch.randn(2, 30, 4, generator=torch.Generator().manual_seed(0))).keys()
     kinds = {name: [kind.name for kind in KINDS if kind.pattern.fullmatch(name)] for name in names}
@@ -402,7 +402,7 @@ def test_bad_input_is_told_before_weights_are_trained(
 def test_a_missing_file_of_inception_is_told_at_once(load_job: Callable[[str], ModuleType], tmp_path: Path) -> None:
     options = Namespace(inception=[tmp_path / "w.pth", "00"], dinov2=None)
     with pytest.raises(UserError, match=r"w.pth cannot be read: No such file"):
-        load_job("evaluation").networks_of(options, greys(torch.arange(10)))
+        load_job("evaluation").networks_of(options, grays(torch.arange(10)))
 
 
 def test_each_cap_is_a_row(runs: dict[str, Path], tmp_path: Path, load_job: Callable[[str], ModuleType]) -> None:

@@ -39,10 +39,10 @@ def untrained(system: str, dataset: Dataset, networks: Networks | None = None, *
 
 
 def blobs(n: int = 200) -> Dataset:
-    """Two blobs, far from the origin and of other scales, standardised."""
+    """Two blobs, far from the origin and of other scales, standardized."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=(n, 2)) * 0.2 + (np.arange(n) % 2)[:, None] * 3
-    return dataset_of("blobs", x * (1, 50) + (300, -20), np.arange(n) % 2, standardise=True)
+    return dataset_of("blobs", x * (1, 50) + (300, -20), np.arange(n) % 2, standardize=True)
 
 
 def images(n: int = 60) -> Dataset:

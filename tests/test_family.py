@@ -48,7 +48,7 @@ def spectral_norms(module: nn.Module) -> list[float]:
 
 
 def power_iteration(module: nn.Module) -> list[Tensor]:
-    """The vectors u and v of every spectrally normalised layer after one power iteration, in float64."""
+    """The vectors u and v of every spectrally normalized layer after one power iteration, in float64."""
     vectors = []
     for norm in [layer for layer in module.modules() if isinstance(layer, parametrize.ParametrizationList)]:
         W = norm.original.detach().flatten(1).double()
@@ -113,8 +113,8 @@ def test_power_iteration_follows_the_weights_in_critic_steps_and_rests_at_all_ot
 
 def test_mad_gan_s_terms_with_a_critic_that_sees_nothing(make_config: MakeConfig) -> None:
     K, logits = 4, (0.0, 1.0, 2.0, 3.0, 5.0)  # of each generator, and of "real"
-    normaliser = math.log(sum(map(math.exp, logits)))
-    told = normaliser - sum(logits[:K]) / K
+    normalizer = math.log(sum(map(math.exp, logits)))
+    told = normalizer - sum(logits[:K]) / K
     values = {}
     for form, weight in (("non-saturating", "mean"), ("minimax", "sum")):
         keys = {"n_generators": K, "generator_loss": form, "critic_weight": weight}
@@ -124,11 +124,11 @@ def test_mad_gan_s_terms_with_a_critic_that_sees_nothing(make_config: MakeConfig
         batch = batch_of(system, 8)
         critic, generator = (player.loss(batch) for player in system.players().values())
         values[form] = generator["adversarial"].item()
-        assert critic["real"].item() == pytest.approx(normaliser - logits[-1])
+        assert critic["real"].item() == pytest.approx(normalizer - logits[-1])
         assert critic["fake"].item() == pytest.approx({"mean": 1, "sum": K}[weight] * told)
         assert torch.allclose(system.encode(batch.real), torch.tensor(logits[:K]).softmax(dim=0).expand(8, K))
     undecided = math.log(sum(map(math.exp, logits[:K])))
-    assert values == pytest.approx({"non-saturating": normaliser - logits[-1], "minimax": undecided - normaliser})
+    assert values == pytest.approx({"non-saturating": normalizer - logits[-1], "minimax": undecided - normalizer})
 
 
 def test_pacgan_packs_rows_that_one_worker_has(make_config: MakeConfig) -> None:
@@ -196,5 +196,5 @@ def test_vcgan_s_probabilities_follow_the_means_of_their_classes(make_config: Ma
 
 
 def test_vcgan_s_decoder_is_told_its_class_by_an_amplified_vector() -> None:
-    generator = CodedGenerator(nn.Identity(), 4, amplification=8.0, centred=True)
+    generator = CodedGenerator(nn.Identity(), 4, amplification=8.0, centered=True)
     assert generator(torch.ones(1, 2), torch.tensor([2])).tolist() == [[1, 1, -2, -2, 6, -2]]

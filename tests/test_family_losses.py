@@ -82,11 +82,11 @@ def test_infogan_terms(make_config: MakeConfig) -> None:
     assert values(system.critic_loss(batch(Z))) == pytest.approx(
         {"real": softplus(-3, -9), "fake": softplus(1.5, -1.5)}
     )
-    normaliser = math.log(sum(map(math.exp, bias)))
+    normalizer = math.log(sum(map(math.exp, bias)))
     assert values(system.generator_loss(batch())) == pytest.approx(
-        {"adversarial": softplus(-1.5, 1.5), "information": 2 * (normaliser - (bias[0] + bias[2]) / 2)}
+        {"adversarial": softplus(-1.5, 1.5), "information": 2 * (normalizer - (bias[0] + bias[2]) / 2)}
     )
-    assert system.encode(REAL)[0].tolist() == pytest.approx([math.exp(b - normaliser) for b in bias])
+    assert system.encode(REAL)[0].tolist() == pytest.approx([math.exp(b - normalizer) for b in bias])
 
 
 def test_infogan_s_generator_reads_the_category_beside_the_noise() -> None:
@@ -94,7 +94,7 @@ def test_infogan_s_generator_reads_the_category_beside_the_noise() -> None:
     assert x.tolist() == [[0.5, -1.0, 1.0, 0.0, 0.0], [-0.5, 2.0, 0.0, 0.0, 1.0]]
 
 
-def test_deligan_s_latents_and_the_regulariser_of_their_spread(make_config: MakeConfig) -> None:
+def test_deligan_s_latents_and_the_regularizer_of_their_spread(make_config: MakeConfig) -> None:
     system = build(make_config, "deligan", system__n_components=3, system__sigma=0.2)
     assert values(system.generator_loss(batch()))["spread"] == pytest.approx(0.1 * 0.8**2)
     latents = MixtureLatents(nn.Identity(), 3, 2, sigma=0.2)

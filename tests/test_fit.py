@@ -117,8 +117,8 @@ def test_tables_come_back_as_tables(fit: Fit) -> None:
     samples = fit(frame).sample(7)
     assert isinstance(samples, pd.DataFrame)
     assert list(samples.columns) == list("abcde")
-    labelled = frame.assign(kind=np.where(frame["a"] > 0, "high", "low"))
-    fitted = fit(pa.Table.from_pandas(labelled), data__labels="kind")
+    labeled = frame.assign(kind=np.where(frame["a"] > 0, "high", "low"))
+    fitted = fit(pa.Table.from_pandas(labeled), data__labels="kind")
     assert isinstance(fitted.sample(7), pa.Table)
     assert fitted.sample(7).column_names == list("abcde")
     assert "mass_tv_nn1" in fitted.metrics
@@ -141,7 +141,7 @@ def test_other_systems_and_images(fit: Fit, system: str) -> None:
     )
     assert fitted.sample(2).shape == (2, 1, 8, 8)
     assert (fitted.prior is None) == (system == "wgan_gp")
-    assert repr(fitted).startswith(f"{system} fitted to 20 images of 8 x 8 pixels, grey")
+    assert repr(fitted).startswith(f"{system} fitted to 20 images of 8 x 8 pixels, gray")
 
 
 def test_a_schedule_fits_the_length_of_the_run(fit: Fit) -> None:

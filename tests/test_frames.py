@@ -17,7 +17,7 @@ def drawn(frames: Frames, n: int, k: int = 0) -> Tensor:
     """n samples of component k, (n, D) float64."""
     z = torch.randn(n, frames.scales.shape[1], generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     c = torch.full((n,), k)
-    return frames.colour(frames.fill(z, c), c)
+    return frames.color(frames.fill(z, c), c)
 
 
 def half_circle(n: int) -> Tensor:
@@ -38,7 +38,7 @@ def test_frames_are_mean_covariance_and_marginals() -> None:
         part = y[labels == k]
         torch.testing.assert_close(part.T @ part / len(part), torch.eye(2).double(), atol=1e-6, rtol=0)
         assert frames.mean[k].tolist() == pytest.approx(x[labels == k].mean(dim=0).tolist(), abs=1e-5)
-    torch.testing.assert_close(frames.colour(y, labels), x.double(), atol=1e-6, rtol=0)
+    torch.testing.assert_close(frames.color(y, labels), x.double(), atol=1e-6, rtol=0)
     z = torch.randn(20_000, 2, generator=generator).double()
     drawn = frames.fill(z, torch.zeros(20_000, dtype=torch.long))
     assert (drawn - z).abs().mean() < 0.02  # normal data have normal marginals
@@ -55,9 +55,9 @@ def test_frames_of_flat_and_of_single_points() -> None:
     assert frames.scales[0].tolist() == pytest.approx([5 * math.sqrt(0.1), 0.5 * math.sqrt(0.1)])
     assert frames.scales[1].tolist() == [1, 1]
     z = torch.randn(100, 2, generator=torch.Generator().manual_seed(0)).double()
-    made = frames.colour(frames.fill(z, labels[:1].expand(100)), labels[:1].expand(100))
+    made = frames.color(frames.fill(z, labels[:1].expand(100)), labels[:1].expand(100))
     assert (made @ torch.tensor([4.0, -3.0]).double()).abs().max() < 1e-6  # on the segment
-    made = frames.colour(frames.fill(z, labels[-1:].expand(100)), labels[-1:].expand(100))
+    made = frames.color(frames.fill(z, labels[-1:].expand(100)), labels[-1:].expand(100))
     torch.testing.assert_close(made, torch.ones(100, 2).double())
 
 
@@ -115,7 +115,7 @@ def test_many_directions_are_found_by_random_projections() -> None:
     assert torch.equal(torch.get_rng_state(), state)
     torch.testing.assert_close(frames.axes[0] @ (frames.axes[0].T @ basis), basis)
     y = frames.whiten(x, torch.zeros(200, dtype=torch.long))
-    torch.testing.assert_close(frames.colour(y, torch.zeros(200, dtype=torch.long)), x)
+    torch.testing.assert_close(frames.color(y, torch.zeros(200, dtype=torch.long)), x)
     more = Frames.of(x[:2], torch.zeros(2, dtype=torch.long), 5, 0.1)  # more directions than samples
     assert torch.isfinite(drawn(more, 10)).all()
 

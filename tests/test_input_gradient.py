@@ -18,7 +18,7 @@ from toposampler.nn import critic as critics
 from toposampler.nn import networks
 from toposampler.nn.critic import ClassCritic, Critic, count_features
 from toposampler.nn.input_gradient import explicit_layers
-from toposampler.nn.spectral import spectrally_normalised
+from toposampler.nn.spectral import spectrally_normalized
 
 POINTS, SIGNALS, IMAGES = (6,), (4, 13), (4, 9, 7)
 
@@ -63,15 +63,15 @@ def critic_of(trunk: nn.Module, shape: tuple[int, ...]) -> Critic:
     return Critic(trunk, count_features(trunk, shape))
 
 
-class EqualisedLinear(nn.Linear):
+class EqualizedLinear(nn.Linear):
     """StyleGAN's: the weight is multiplied at run time."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, 10 * self.weight, self.bias)
 
 
-class StandardisedConv2d(nn.Conv2d):
-    """Weight standardisation."""
+class StandardizedConv2d(nn.Conv2d):
+    """Weight standardization."""
 
     def forward(self, x: Tensor) -> Tensor:
         w = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
@@ -143,7 +143,7 @@ IMAGE_LAYERS: dict[str, Callable[[], nn.Module]] = {
     "residual": lambda: Residual(nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1))),
     "attention": lambda: Attention(4, fused=False),
     "fused attention": lambda: Attention(4, fused=True),
-    "standardised": lambda: StandardisedConv2d(4, 6, 3),
+    "standardized": lambda: StandardizedConv2d(4, 6, 3),
     "torch's spectral norm": lambda: parametrizations.spectral_norm(nn.Conv2d(4, 6, 3)).eval(),
     "weight norm": lambda: parametrizations.weight_norm(nn.Conv2d(4, 6, 3)),
     "same padding": lambda: nn.Conv2d(4, 6, 4, padding="same"),
@@ -208,7 +208,7 @@ def test_one_dimensional_convolutions(
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("layer", [nn.Linear, EqualisedLinear])
+@pytest.mark.parametrize("layer", [nn.Linear, EqualizedLinear])
 def test_linear_layers_and_a_subclass_of_them(layer: type[nn.Linear], bias: bool) -> None:
     torch.manual_seed(0)
     trunk = nn.Sequential(layer(6, 8, bias=bias), nn.LeakyReLU(0.2), layer(8, 5, bias=bias))
@@ -241,7 +241,7 @@ def own_critics() -> dict[str, tuple[Critic, tuple[int, ...]]]:
         "points": (plain, (2,)),
         "images": (networks.critic((3, 17, 12), 4), (3, 17, 12)),
         "classes": (ClassCritic(networks.mlp_trunk((2,), 16), 32, 3), (2,)),
-        "spectral": (spectrally_normalised(networks.critic((1, 12, 12), 4)), (1, 12, 12)),
+        "spectral": (spectrally_normalized(networks.critic((1, 12, 12), 4)), (1, 12, 12)),
     }
 
 

@@ -56,15 +56,15 @@ def test_with_fewer_data_than_latent_dimensions_it_projects() -> None:
 
 def test_the_isometry_survives_training() -> None:
     network = generator(kind="orthogonal")
-    optimiser = torch.optim.Adam(network.parameters(), lr=0.05)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
     target = torch.randn(64, 9, dtype=torch.float64)
     z = torch.randn(64, DIM, dtype=torch.float64)
     losses = []
     for _ in range(30):
         loss = (network(z) - target).square().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.97 * losses[0]
     assert jacobian_singular_values(network, z).sub(1).abs().max() < ROUNDING

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from toposampler.config import OptimiserConfig, Section
+from toposampler.config import OptimizerConfig, Section
 from toposampler.data import DATA
 from toposampler.data.lines import LinesConfig
 from toposampler.keys import has_key, may, may_branch, may_resume, may_search, ready_ranges
@@ -87,7 +87,7 @@ class Foreign(Section):
     """A section that the package does not know."""
 
     name: Literal["foreign"] = "foreign"
-    pull: OptimiserConfig = OptimiserConfig()
+    pull: OptimizerConfig = OptimizerConfig()
     strength: float = Field(1.0, json_schema_extra=may(search={"uniform": [0, 1], "when": {"kind": ["soft"]}}))
     kind: Literal["soft", "hard"] = "soft"
     shape: dict[str, float] = Field({}, json_schema_extra=may(resume=True))

@@ -37,7 +37,7 @@ def stripes(side: int, channels: int, n: int = 60) -> Dataset:
     return Dataset(x.clamp(-1, 1), labels)
 
 
-def test_digits_are_learned_and_held_out_ones_recognised(trained: tuple[Classifier, Path]) -> None:
+def test_digits_are_learned_and_held_out_ones_recognized(trained: tuple[Classifier, Path]) -> None:
     classifier, _ = trained
     assert classifier.n_test == 179
     _, test = train_test_split(DIGITS.labels, 0.1, seed=0)

@@ -23,7 +23,7 @@ UNBALANCED = (0.7, 0.1, 0.1, 0.1)
 
 
 def blobs(seed: int = 0) -> Dataset:
-    """Two labelled clouds of 600 and 200 points in the corners of images, without exact geometry."""
+    """Two labeled clouds of 600 and 200 points in the corners of images, without exact geometry."""
     labels = torch.arange(800) // 600
     x = 0.1 * torch.randn(800, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
     x[labels == 1] += 0.5
@@ -142,7 +142,7 @@ def test_prior_of_a_generator_without_samples_is_wrong_in_full() -> None:
     assert scores["prior_tv"] == pytest.approx(0.2, abs=1e-6)
 
 
-def test_data_without_geometry_are_judged_by_their_neighbours() -> None:
+def test_data_without_geometry_are_judged_by_their_neighbors() -> None:
     data, again = blobs(), blobs(seed=1)
     scores = evaluate(data, again.x, again.labels, data.weights, seed=0)
     assert scores["off_support_nn99"] == pytest.approx(0.01, abs=0.01)

@@ -10,8 +10,8 @@ from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu
 
 from toposampler.metrics.frechet import frechet_distance
-from toposampler.metrics.memorisation import memorisation
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.memorization import memorization
+from toposampler.metrics.neighbors import nearest_neighbors
 from toposampler.metrics.prdc import precision_recall_density_coverage
 
 torch.set_num_threads(1)
@@ -93,8 +93,8 @@ def test_balls_keep_under_rotation_scale_and_order() -> None:
 
 
 def test_noise_lowers_precision_and_a_dropped_mode_recall_and_coverage() -> None:
-    centres = torch.tensor([[0.0, 0.0], [50.0, 0.0]]).double()
-    real, x = (cloud(seed, 400, 2) + centres.repeat_interleave(200, dim=0) for seed in (0, 1))
+    centers = torch.tensor([[0.0, 0.0], [50.0, 0.0]]).double()
+    real, x = (cloud(seed, 400, 2) + centers.repeat_interleave(200, dim=0) for seed in (0, 1))
     good = precision_recall_density_coverage(x, real)
     noisy = precision_recall_density_coverage(x + 3 * cloud(2, 400, 2), real)
     dropped = precision_recall_density_coverage(x[:200].repeat(2, 1) + 0.1 * cloud(3, 400, 2), real)
@@ -112,22 +112,22 @@ def test_too_few_points_for_balls_are_refused() -> None:
 
 
 def to_train(x: torch.Tensor, train: torch.Tensor) -> torch.Tensor:
-    return nearest_neighbours(x, train, k=1)[0][:, 0]
+    return nearest_neighbors(x, train, k=1)[0][:, 0]
 
 
 def test_copies_are_flagged_and_fresh_draws_are_not() -> None:
     train, test, fresh = cloud(0, 2000), cloud(1, 2000), cloud(2, 2000)
-    found = memorisation(to_train(fresh, train), to_train(test, train))
-    assert found["memorised_q0.05"] == pytest.approx(0.05, abs=0.015)
+    found = memorization(to_train(fresh, train), to_train(test, train))
+    assert found["memorized_q0.05"] == pytest.approx(0.05, abs=0.015)
     assert found["closer_than_test"] == pytest.approx(0.5, abs=0.03)
-    copies = memorisation(to_train(train[:500], train), to_train(test, train))
-    assert copies == {"memorised_q0.05": 1.0, "closer_than_test": 1.0}
-    half = memorisation(to_train(torch.cat((train[:1000], fresh[:1000])), train), to_train(test, train))
-    assert half["memorised_q0.05"] == pytest.approx(0.525, abs=0.02)
+    copies = memorization(to_train(train[:500], train), to_train(test, train))
+    assert copies == {"memorized_q0.05": 1.0, "closer_than_test": 1.0}
+    half = memorization(to_train(torch.cat((train[:1000], fresh[:1000])), train), to_train(test, train))
+    assert half["memorized_q0.05"] == pytest.approx(0.525, abs=0.02)
 
 
 def test_closer_than_test_agrees_with_scipys_rank_sum_with_ties() -> None:
     samples = torch.tensor([0.0, 1.0, 1.0, 3.0], dtype=torch.float64)
     test = torch.tensor([1.0, 2.0, 2.0, 0.5, 3.0], dtype=torch.float64)
     expected = mannwhitneyu(test, samples).statistic / 20
-    assert memorisation(samples, test)["closer_than_test"] == pytest.approx(expected, abs=1e-12)
+    assert memorization(samples, test)["closer_than_test"] == pytest.approx(expected, abs=1e-12)

@@ -86,7 +86,7 @@ def test_geodesics_on_a_swiss_roll_have_the_length_of_the_unrolled_plane() -> No
     roll, unrolled = swiss_roll(2000, seed=0)
     analytic = float(torch.nn.functional.pdist(unrolled).square().mean())
     straight = float(torch.nn.functional.pdist(roll).square().mean())
-    found = geodesic_variety(roll, k=15)  # paths zigzag, less so the more neighbours
+    found = geodesic_variety(roll, k=15)  # paths zigzag, less so the more neighbors
     assert found.unreachable == 0
     assert found.msd == pytest.approx(analytic, rel=0.05)
     assert found.msd > 5 * straight
@@ -128,9 +128,9 @@ def test_intra_mode_msd_takes_the_first_thousand_confident_images_of_each_class(
     assert (first.samples.n, second.samples.n, none.samples.n) == (1000, 1000, 0)
     assert first.samples == first.real == geodesic_variety(x[:1000].flatten(1), k=6)
     assert second.samples.msd == pytest.approx(first.samples.msd / 4, rel=0.1)
-    coloured, sure = x[:50].expand(-1, 3, -1, -1), torch.ones(50, 1)
-    (colour,) = intra_mode_msd(coloured, sure, coloured, sure)
-    assert colour.samples == geodesic_variety(coloured.flatten(1), k=18)
+    colored, sure = x[:50].expand(-1, 3, -1, -1), torch.ones(50, 1)
+    (color,) = intra_mode_msd(colored, sure, colored, sure)
+    assert color.samples == geodesic_variety(colored.flatten(1), k=18)
 
 
 def test_intra_mode_msd_compares_as_many_samples_as_real_images() -> None:

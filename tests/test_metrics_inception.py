@@ -52,7 +52,7 @@ def test_the_last_block_takes_a_maximum(inception: Inception) -> None:
         assert torch.equal(block(x)[:, -192:], expected)
 
 
-def test_features_are_of_single_images_in_colour(inception: Inception) -> None:
+def test_features_are_of_single_images_in_color(inception: Inception) -> None:
     x = torch.rand(3, 1, 16, 16) * 2 - 1
     features = inception.features(x, batch=2)
     assert features.shape == (3, 2048)

@@ -40,14 +40,14 @@ def perfect_samples(data: GaussiansConfig, modes: list[int]) -> Tensor:
     """2,500 samples whose radii are the quantiles of the true ones, shared out evenly between `modes`."""
     quantiles = (torch.arange(2500) + 0.5) / 2500
     radius, angle = 0.05 * (-2 * torch.log1p(-quantiles)).sqrt(), torch.arange(2500) * 2.4
-    centres = data.centres()[modes][torch.arange(2500) % len(modes)]
-    return centres + radius[:, None] * torch.stack((angle.cos(), angle.sin()), dim=1)
+    centers = data.centers()[modes][torch.arange(2500) % len(modes)]
+    return centers + radius[:, None] * torch.stack((angle.cos(), angle.sin()), dim=1)
 
 
 @pytest.mark.parametrize("modes", [list(range(25)), [0, 7, 24]])
 def test_a_perfect_sampler_scores_98_9_percent_and_so_does_one_that_drops_modes(modes: list[int]) -> None:
     data = GaussiansConfig(layout="grid")
-    distance = Discs(data.centres(), radius=0.15).distance(perfect_samples(data, modes))
+    distance = Discs(data.centers(), radius=0.15).distance(perfect_samples(data, modes))
     assert 1 - off_manifold(distance, 0.0) == pytest.approx(1 - math.exp(-4.5), abs=1 / 2500)
     assert modes_covered(distance, 0.0) == len(modes)
 

@@ -127,12 +127,12 @@ def test_dinov2_is_that_of_its_authors(trained_side: int, side: int, expected: l
     torch.testing.assert_close(token[:4], torch.tensor(expected), rtol=0, atol=1e-4)
 
 
-def test_dinov2_sees_images_of_any_size_in_colour() -> None:
+def test_dinov2_sees_images_of_any_size_in_color() -> None:
     network = DinoV2(transformer(28), side=28)
-    grey = torch.rand(3, 1, 16, 20) * 2 - 1
-    features = network.features(grey, batch=2)
+    gray = torch.rand(3, 1, 16, 20) * 2 - 1
+    features = network.features(gray, batch=2)
     assert features.shape == (3, 128)
-    assert torch.allclose(features, network.features(grey.expand(-1, 3, -1, -1)), atol=1e-5)
+    assert torch.allclose(features, network.features(gray.expand(-1, 3, -1, -1)), atol=1e-5)
     assert not torch.allclose(features[0], features[1], rtol=0.01)
 
 

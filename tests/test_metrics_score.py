@@ -43,10 +43,10 @@ def test_a_perfect_sampler_scores_nearly_zero_with_and_without_exact_geometry() 
     again = LinesConfig(n=4000, weights=UNBALANCED, seed=1).load()
     scores = evaluate(data, again.x, None, None, seed=0)
     assert scores["score"] == pytest.approx(0, abs=1e-9)
-    by_neighbours = evaluate(replace(data, manifold=None), again.x, None, None, seed=0)
-    terms = by_neighbours["off_support_nn99"] + 1 - by_neighbours["coverage_k5_min"] + by_neighbours["mass_tv_nn1"]
-    assert by_neighbours["score"] == pytest.approx(terms)
-    assert 0 < by_neighbours["score"] < 0.3, "4,000 samples reach few of the 5-neighbour balls of 10,000 points"
+    by_neighbors = evaluate(replace(data, manifold=None), again.x, None, None, seed=0)
+    terms = by_neighbors["off_support_nn99"] + 1 - by_neighbors["coverage_k5_min"] + by_neighbors["mass_tv_nn1"]
+    assert by_neighbors["score"] == pytest.approx(terms)
+    assert 0 < by_neighbors["score"] < 0.3, "4,000 samples reach few of the 5-neighbor balls of 10,000 points"
     assert evaluate(Dataset(data.x), again.x, None, None, seed=0)["score"] < 0.3
 
 

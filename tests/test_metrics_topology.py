@@ -24,7 +24,7 @@ def cloud(n: int, d: int = 2, seed: int = 0) -> Tensor:
 
 
 def on_a_line(lengths: list[float]) -> Tensor:
-    """Points (n + 1, 1) whose neighbours are these n lengths apart."""
+    """Points (n + 1, 1) whose neighbors are these n lengths apart."""
     return torch.tensor([0.0, *lengths], dtype=torch.float64).cumsum(0)[:, None]
 
 

@@ -44,7 +44,7 @@ def described() -> Described:
     """What is told of a model of points that never was."""
     config = validate(RunConfig, {"name": "run", "data": {"name": "lines", "n": 200}, "system": {"name": "dmgan_pl"}})
     prior = torch.tensor([0.705, 0.005, 0.29])
-    return Described(config, 7, (2,), 64 * "a", 200, prior, "MIT", None, standardised=False)
+    return Described(config, 7, (2,), 64 * "a", 200, prior, "MIT", None, standardized=False)
 
 
 def test_hugging_face_reads_what_the_card_says(run: Path, saved: Path) -> None:
@@ -100,15 +100,15 @@ def test_an_interval_is_told_where_it_is_known(described: Described) -> None:
     assert r"| mass\_tv | 0.25 | 0.125 to 0.375 | less | total variation of the components' masses |" in card.text
 
 
-@pytest.mark.parametrize("licence", ["yes", "null", "Mine: *free* | <b>\n---\n# x", "'", '"', "{a: 1}", "ü &b"])
-def test_a_license_of_any_name_comes_back(described: Described, licence: str) -> None:
-    card = ModelCard(model_card(replace(described, licence=licence)))
-    assert (card.data.license, card.data.license_name) == ("other", licence)
+@pytest.mark.parametrize("license", ["yes", "null", "Mine: *free* | <b>\n---\n# x", "'", '"', "{a: 1}", "ü &b"])
+def test_a_license_of_any_name_comes_back(described: Described, license: str) -> None:
+    card = ModelCard(model_card(replace(described, license=license)))
+    assert (card.data.license, card.data.license_name) == ("other", license)
     assert card.text.startswith("# run\n") or "\n# run\n" in card.text
 
 
 def test_a_model_without_a_license_says_so(described: Described) -> None:
-    card = ModelCard(model_card(replace(described, licence=None)))
+    card = ModelCard(model_card(replace(described, license=None)))
     assert card.data.license is None
     assert "Its owner has named no license." in card.text
 

@@ -110,7 +110,7 @@ def test_the_same_model_is_written_to_the_same_bytes(run: Path, tmp_path: Path) 
 def test_the_manifest_says_where_the_model_comes_from(run: Path, model: Path) -> None:
     manifest = json.loads((model / "model.json").read_text())
     data = read_checkpoint(checkpoints(run / "checkpoints")[-1])["data"]
-    assert (manifest["schema"], manifest["licence"], manifest["step"]) == (2, "CC-BY-4.0", 10)
+    assert (manifest["schema"], manifest["license"], manifest["step"]) == (2, "CC-BY-4.0", 10)
     assert manifest["data"] == {"name": "lines", "sha256": data}
     assert manifest["evaluation"] == json.loads((run / "result.json").read_text())["metrics"]
     assert manifest["files"] == {
@@ -162,7 +162,7 @@ def test_a_pickle_in_place_of_the_weights_is_not_run(
     "change",
     [
         {"step": 11},
-        {"licence": "MIT"},
+        {"license": "MIT"},
         {"evaluation": {"score": 0.0}},
         {"data": {"name": "lines", "sha256": 64 * "0"}},
         {"sha256": None},
@@ -186,8 +186,8 @@ def test_a_changed_manifest_is_refused(model: Path, change: dict[str, Any]) -> N
         ({"step": True}, "step: input should be a valid integer"),
         ({"step": 1.5}, "step: input should be a valid integer"),
         ({"system": "dmgan\0pl"}, "system: string should match pattern"),
-        ({"licence": 3}, "licence: input should be a valid string"),
-        ({"licence": 300 * "x"}, "licence: string should have at most 255 characters"),
+        ({"license": 3}, "license: input should be a valid string"),
+        ({"license": 300 * "x"}, "license: string should have at most 255 characters"),
         ({"data": "lines"}, "data: input should be a valid dictionary"),
         ({"data": {"name": "lines", "sha256": "0"}}, r"data\.sha256: string should match pattern"),
         ({"evaluation": {"score": "0"}}, r"evaluation\.score: input should be a valid number"),
@@ -270,7 +270,7 @@ def test_weights_so_large_that_samples_are_not_finite_are_said(model: Path) -> N
         (lambda t: t.pop("system.generators.stacked.0"), "Missing key"),
         (lambda t: t.update({"average": torch.ones(3)}), "holds 'average', which is no part of a model"),
         (lambda t: t.update({"code": torch.ones(3)}), "holds 'code', which is no part of a model"),
-        (lambda t: t.update({"transform.mean": torch.ones(2).double()}), "standardisation of its points is wrong: 'sc"),
+        (lambda t: t.update({"transform.mean": torch.ones(2).double()}), "standardization of its points is wrong: 'sc"),
         (
             lambda t: t.update({f"transform.{name}": torch.ones(3).double() for name in ("mean", "scale")}),
             r"of 3 columns, and a sample has the shape \[2\]",
@@ -356,7 +356,7 @@ def test_weights_of_another_configuration_are_refused(model: Path) -> None:
         ({"shape": [2.0]}, r"shape\.0: input should be a valid integer \(got 2\.0\)"),
         ({"config": []}, "config: input should be a valid dictionary"),
         ({"networks": {"critic": {}}}, r"networks\.critic\.name: field required"),
-        ({"transform": {"mean": torch.zeros(2)}}, "the standardisation of its points is wrong"),
+        ({"transform": {"mean": torch.zeros(2)}}, "the standardization of its points is wrong"),
     ],
 )
 def test_a_checkpoint_of_other_values_is_refused(

@@ -36,12 +36,12 @@ def pieces(module: NoiseModule) -> Components:
 
 
 def train(module: NoiseModule, steps: int = 250) -> None:
-    optimiser = torch.optim.Adam(module.parameters(), lr=1e-2, betas=(0.0, 0.9))
+    optimizer = torch.optim.Adam(module.parameters(), lr=1e-2, betas=(0.0, 0.9))
     for step in range(steps):
         loss = signature_loss(module(*draw(128, seed=step)), two_spheres(128, seed=step))
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
 
 def test_none_is_the_identity_without_parameters() -> None:

@@ -133,7 +133,7 @@ def test_evaluated_registered_and_sampled(make_config: MakeConfig, tmp_path: Pat
             "generator_width is for the package",
         ),
         ({"generator_network": "mlp", "generator_norm": "layer"}, "mlp takes .* no option norm"),
-        ({"critic_network": "own_nets:trunk", "initialisation": "xavier"}, "initialisation xavier is for the networks"),
+        ({"critic_network": "own_nets:trunk", "initialization": "xavier"}, "initialization xavier is for the networks"),
     ],
 )
 def test_networks_that_cannot_be_used_are_refused_before_anything_starts(

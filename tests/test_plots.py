@@ -30,7 +30,7 @@ from toposampler.plots import (
 from toposampler.plots.barcodes import evenly
 from toposampler.plots.comparison import Interval, Operation
 from toposampler.plots.scatter import plane
-from toposampler.plots.style import colour
+from toposampler.plots.style import color
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("drawn")
@@ -49,7 +49,7 @@ def assert_writable(figure: Figure) -> None:
     assert np.asarray(Image.open(file).convert("L")).std() > 1
 
 
-def test_generators_are_shown_in_their_colours_within_the_real_frame() -> None:
+def test_generators_are_shown_in_their_colors_within_the_real_frame() -> None:
     fake = REAL[:40].clone()
     fake[0] = 100
     prior = torch.zeros(10)
@@ -72,7 +72,7 @@ def test_without_a_prior_the_legend_gives_shares() -> None:
     assert figure.axes[1].get_title() == "40 generated"
 
 
-def test_generators_that_are_not_named_are_grey_and_one_line_of_the_legend() -> None:
+def test_generators_that_are_not_named_are_gray_and_one_line_of_the_legend() -> None:
     prior = torch.zeros(10)
     prior[[0, 3, 6, 9]] = torch.tensor([0.6, 0.39, 0.007, 0.003])
     named = prior > 0.01
@@ -82,9 +82,9 @@ def test_generators_that_are_not_named_are_grey_and_one_line_of_the_legend() -> 
     )
     for figure in scatters:
         assert legend_of(figure) == ["0: 60.0%", "3: 39.0%", "8 others: 1.0%"]
-        grey = figure.axes[-1].collections[-1]
-        assert np.allclose(grey.get_facecolor()[0, :3], to_rgba("0.7")[:3])
-        assert np.allclose(grey.get_offsets(), REAL[:40][(IDS == 6) | (IDS == 9)])
+        gray = figure.axes[-1].collections[-1]
+        assert np.allclose(gray.get_facecolor()[0, :3], to_rgba("0.7")[:3])
+        assert np.allclose(gray.get_offsets(), REAL[:40][(IDS == 6) | (IDS == 9)])
     over_steps = prior_over_steps([0, 9], torch.stack([prior, prior]), None, named, "title")
     assert legend_of(over_steps) == legend_of(scatters[0])
 
@@ -161,16 +161,16 @@ def test_image_grid_puts_each_image_in_its_place() -> None:
     assert_writable(figure)
 
 
-def test_image_grid_keeps_colours() -> None:
+def test_image_grid_keeps_colors() -> None:
     red = torch.tensor([1.0, -1.0, -1.0]).view(1, 3, 1, 1).expand(1, 3, 8, 8)
     assert image_grid([("a", red)], "title").axes[0].images[0].get_array()[0, 0].tolist() == [1, 0, 0]
 
 
-def test_framed_grid_frames_each_image_in_the_colour_of_its_generator() -> None:
+def test_framed_grid_frames_each_image_in_the_color_of_its_generator() -> None:
     figure = framed_grid(torch.zeros(5, 1, 8, 8), torch.tensor([0, 3, 3, 0, 9]), None, "title", columns=3)
     (axes,) = figure.axes
     assert axes.images[0].get_array().shape == (17, 26, 3)
-    assert [frame.get_edgecolor() for frame in axes.patches] == [to_rgba(colour(k)) for k in (0, 3, 3, 0, 9)]
+    assert [frame.get_edgecolor() for frame in axes.patches] == [to_rgba(color(k)) for k in (0, 3, 3, 0, 9)]
     assert [frame.get_xy() for frame in axes.patches][2:4] == [(17.5, -0.5), (-0.5, 8.5)]
     assert legend_of(figure) == ["0: 40.0%", "3: 40.0%", "9: 20.0%"]
     prior = torch.tensor([0.7, *8 * [0.0], 0.3])
@@ -192,7 +192,7 @@ def test_barcodes_count_components_and_strays() -> None:
     assert [len(axes.collections[0].get_offsets()) for axes in above] == [30] * 4  # as many of each
     lengths = [[bar.get_width() for bar in axes.patches] for axes in below]
     assert all(len(bars) == 20 and bars == sorted(bars, reverse=True) for bars in lengths)
-    blue = [sum(bar.get_facecolor() == to_rgba(colour(0)) for bar in axes.patches) for axes in below]
+    blue = [sum(bar.get_facecolor() == to_rgba(color(0)) for bar in axes.patches) for axes in below]
     assert blue == [0, 1, 0, 2]
     assert_writable(figure)
 
@@ -219,7 +219,7 @@ def test_what_a_barcode_does_not_tell_is_not_counted() -> None:
     pair = torch.cat((REAL, REAL + 5))
     figure = barcodes({"real": pair, "generated": pair}, "title", counted=False)
     assert [axes.get_title() for axes in figure.axes[:2]] == ["real", "generated"]
-    assert not any(bar.get_facecolor() == to_rgba(colour(0)) for bar in figure.axes[2].patches)
+    assert not any(bar.get_facecolor() == to_rgba(color(0)) for bar in figure.axes[2].patches)
 
 
 def test_quality_curves_show_what_they_are_given() -> None:
@@ -260,8 +260,8 @@ def test_nearest_distances_that_are_all_zero_can_be_drawn() -> None:
     assert_writable(nearest_training_distances(torch.zeros(4), torch.zeros(5), 0.05, "label", "title"))
 
 
-def test_fifty_generators_have_fifty_colours() -> None:
-    assert len({colour(k) for k in range(50)}) == 50
+def test_fifty_generators_have_fifty_colors() -> None:
+    assert len({color(k) for k in range(50)}) == 50
 
 
 def test_figures_leave_the_random_numbers_alone() -> None:

@@ -49,8 +49,8 @@ def test_constants_over_a_burn_in(make_config: MakeConfig) -> None:
         weight = config.system.constants(loop.step, 20)["penalty.weight"]
         decay = loop.ema_decay()
         loop.iteration()
-        optimiser = critic.optimisers["critic"]
-        found.append((critic.learning_rates[0], *optimiser.betas_at(critic.remaining), weight, decay))
+        optimizer = critic.optimizers["critic"]
+        found.append((critic.learning_rates[0], *optimizer.betas_at(critic.remaining), weight, decay))
     assert found[0] == (2e-4, 0.0, 0.9, 1.0, 0.0)
     # Half of the way: half of the half-life ln 2 / -ln .9.
     assert found[8] == pytest.approx((1.25e-4, 0.0, 0.945, 0.55, 0.9**2))
@@ -127,8 +127,8 @@ def test_penalties_of_the_residual_critic_are_exact(make_config: MakeConfig) -> 
 @pytest.mark.parametrize("shared", [False, True])
 def test_one_generator_with_a_learned_prior_is_r3gan(shared: bool, make_config: MakeConfig) -> None:
     """Losses, parameters, moments and averages after 3 iterations, to the last bit."""
-    optimiser = {"learning_rate": 2e-4, "betas": [0.0, 0.9], "final_learning_rate": 5e-5, "final_beta2": 0.99}
-    adam: dict[str, Any] = {"system__generator": optimiser, "system__critic": optimiser}
+    optimizer = {"learning_rate": 2e-4, "betas": [0.0, 0.9], "final_learning_rate": 5e-5, "final_beta2": 0.99}
+    adam: dict[str, Any] = {"system__generator": optimizer, "system__critic": optimizer}
     keys = SMALL | {"system__burn_in": 4, "training__critic_steps": 1}
     alone = image_loop(make_config("r3gan", **keys))
     mixture = image_loop(make_config("dmgan_pl", **keys, **ONE, **adam, system__shared_trunk=shared))

@@ -39,7 +39,7 @@ def test_one_seed_has_no_interval() -> None:
 def test_the_best_part_goes_on_with_the_base_and_a_rival() -> None:
     noise = np.array([-1.0, 0.0, 1.0])
     means = np.array([9.0, 3.0, 1.0, 2.0, 5.0, 4.0])
-    scores = means[:, None] + np.stack([noise * (-1) ** i for i in range(6)])  # differences of neighbours vary
+    scores = means[:, None] + np.stack([noise * (-1) ** i for i in range(6)])  # differences of neighbors vary
     assert survivors(scores, 0, 3, 0.95) == [0, 2, 3], "the base is the worst, and goes on"
     assert survivors(scores, 2, 6, 0.95) == [2, 3], "the base is the best: the best of the others is its rival"
     assert survivors(scores, 2, 1, 1e-9) == [2, 3], "all others are worse beyond so little doubt"

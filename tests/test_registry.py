@@ -181,7 +181,7 @@ def test_an_artifact_that_is_gone_or_altered_is_told(runs: Path, tmp_path: Path,
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     assert load_job("promote").main([str(runs / "bad"), "--name", "m", "--tracking-uri", uri]) == 0
     (manifest,) = (tmp_path / "mlartifacts").rglob("model.json")
-    manifest.write_text(manifest.read_text().replace('"licence": null', '"licence": "MIT"'))
+    manifest.write_text(manifest.read_text().replace('"license": null', '"license": "MIT"'))
     with pytest.raises(UserError, match=r"m version 1: its model\.json is not the one that was registered"):
         toposampler.load("models:/m@candidate", tracking_uri=uri)
     (manifest.parent / "weights.safetensors").unlink()

@@ -21,7 +21,7 @@ from toposampler.errors import UserError
 from toposampler.rejection import METHODS, TRUNCATIONS, Rejection, rejection
 from toposampler.rejection.base import PATIENCE
 from toposampler.rejection.critic import CriticRejection
-from toposampler.rejection.density import NEIGHBOURS, Density
+from toposampler.rejection.density import NEIGHBORS, Density
 from toposampler.rejection.jacobian import Jacobian, scores
 from toposampler.rejection.latent_rs import ASCENT_RATE, ASCENT_STEPS, LatentRS, WeightNetwork
 from toposampler.rejection.simplicial import Simplicial
@@ -221,7 +221,7 @@ def test_density_is_that_of_the_critic_s_features(name: str, make_config: MakeCo
     features = model.system.critic.features(model.system.generate(noise))
     distance = (features[:, None].double() - sampler.references[c].double()).norm(dim=2)
     found = sampler.scores(noise, generator_seeded(2))
-    torch.testing.assert_close(found, distance.sort(dim=1).values[:, NEIGHBOURS - 1])
+    torch.testing.assert_close(found, distance.sort(dim=1).values[:, NEIGHBORS - 1])
 
 
 @pytest.mark.parametrize("truncation", TRUNCATIONS.values())

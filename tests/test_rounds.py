@@ -164,7 +164,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(search: str, make_sweep:
         assert (mine.outcome, mine.steps, mine.values) == (whole.outcome, whole.steps, whole.values)
         assert mine.objectives == pytest.approx(whole.objectives, rel=1e-9)
     assert local.steps == steps, "nothing is trained twice"
-    assert found.judgement == expected.judgement
+    assert found.judgment == expected.judgment
     local.programs.clear()
     again = play(killed)
     assert [e.outcome for e in again.entries] == [e.outcome for e in found.entries]
@@ -303,10 +303,10 @@ def test_a_race_ends_in_a_winner_that_is_better_beyond_doubt(way: str, make_swee
     assert found.best.number > 0
     assert found.entries[0].outcome == "finished", "the base comes to the end, last though it is"
     assert [(p.until, len(p.members)) for p in local.programs[:2]] == [(1, 2), (1, 2)]
-    assert found.judgement is not None
-    assert found.judgement.better
+    assert found.judgment is not None
+    assert found.judgment.better
     # Fresh seeds 1000, 1001, 1002: 1000 % 2 = 0, so that the differences are -2, -1.9, -2.
-    assert found.judgement.difference.mean == pytest.approx(-5.9 / 3)
+    assert found.judgment.difference.mean == pytest.approx(-5.9 / 3)
     said = "\n".join(told(found))
     assert (
         "over fresh seeds the best is better than the base in score by 1.9667 (0.95 interval: 1.8232 to 2.1101)" in said
@@ -319,11 +319,11 @@ def test_a_race_that_shows_nothing_says_so_and_what_it_may_have_missed(make_swee
     found = raced(make_sweep, local, gain=0.1, way="minimize")
     assert found.best is not None
     assert found.best.number == 0, "the base is what is left"
-    assert found.judgement is not None
+    assert found.judgment is not None
     said = "\n".join(told(found))
     assert "nothing better found: over fresh seeds the best other setting is better in score by 0.0667" in said
-    assert f"an improvement of up to {found.judgement.missed:.4f} could have been missed" in said
-    assert found.judgement.missed == pytest.approx(0.0667 + 4.3027 * 0.03333, abs=1e-3)
+    assert f"an improvement of up to {found.judgment.missed:.4f} could have been missed" in said
+    assert found.judgment.missed == pytest.approx(0.0667 + 4.3027 * 0.03333, abs=1e-3)
     assert load_config(found.sweep.folder / "best.yaml").system.model_dump()["penalty"]["weight"] == 1.0
 
 

@@ -21,10 +21,10 @@ Finished = tuple[dict[str, Any], dict[str, Figure]]
 def finished(folder: Path, x: np.ndarray) -> Finished:
     """The result of a short run in `folder` on the array x, most of whose generators are all but switched off, and its
     figures."""
-    initialise, figures = MixturePrior.__init__, dict[str, Figure]()
+    initialize, figures = MixturePrior.__init__, dict[str, Figure]()
 
     def three_active(prior: MixturePrior, n_generators: int) -> None:
-        initialise(prior, n_generators)
+        initialize(prior, n_generators)
         prior.zeta.data[3:] = -5.0
 
     np.save(folder / "x.npy", x)
@@ -47,8 +47,8 @@ def finished(folder: Path, x: np.ndarray) -> Finished:
 def of_blobs(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """Of three blobs in five dimensions."""
     rng = np.random.default_rng(0)
-    centres = 4 * rng.normal(size=(3, 5))
-    x = centres[rng.integers(0, 3, 3000)] + 0.4 * rng.normal(size=(3000, 5))
+    centers = 4 * rng.normal(size=(3, 5))
+    x = centers[rng.integers(0, 3, 3000)] + 0.4 * rng.normal(size=(3000, 5))
     return finished(tmp_path_factory.mktemp("blobs"), x.astype(np.float32))
 
 

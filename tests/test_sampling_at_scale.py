@@ -152,7 +152,7 @@ class TestFormats:
         assert torch.equal(to_bytes(from_bytes(every)), every)
         assert to_bytes(torch.tensor([-1.5, 1.5])).tolist() == [0, 255]
 
-    def test_colours_keep_their_places(self, tmp_path: Path) -> None:
+    def test_colors_keep_their_places(self, tmp_path: Path) -> None:
         x = torch.rand(4, 3, 8, 8) * 2 - 1
         place = output(tmp_path / "x", 4, (3, 8, 8))
         place.draft.mkdir()
@@ -180,7 +180,7 @@ class TestFormats:
             output(tmp_path / "x.png", 1001, (1, 8, 8)).check()
 
     @pytest.mark.usefixtures("drawn")
-    def test_a_picture_of_points_shows_them_in_the_colours_of_their_generators(self, tmp_path: Path) -> None:
+    def test_a_picture_of_points_shows_them_in_the_colors_of_their_generators(self, tmp_path: Path) -> None:
         x, ids = torch.randn(100, 2), torch.arange(100) % 2
         for name, shown in (("two", ids), ("one", torch.zeros_like(ids))):
             place = output(tmp_path / f"{name}.png", 100, (2,))
@@ -188,12 +188,12 @@ class TestFormats:
             place.draft.mkdir()
             place.write(0, [(0, x, shown)])
             place.finish()
-        colours = {}
+        colors = {}
         for name in ("two", "one"):
             with Image.open(tmp_path / f"{name}.png") as image:
                 pixels = np.asarray(image.convert("RGB")).reshape(-1, 3).astype(int)
-            colours[name] = np.bincount((pixels.max(1) - pixels.min(1) > 60) * (1 + pixels.argmax(1)), minlength=4)[1:]
-        assert (colours["two"] > 100).sum() > (colours["one"] > 100).sum() >= 1
+            colors[name] = np.bincount((pixels.max(1) - pixels.min(1) > 60) * (1 + pixels.argmax(1)), minlength=4)[1:]
+        assert (colors["two"] > 100).sum() > (colors["one"] > 100).sum() >= 1
 
     @pytest.mark.parametrize("name", ["x.npy", "x.parquet", "x"])
     def test_parts_can_be_written_in_any_order_and_twice(self, images: Path, tmp_path: Path, name: str) -> None:

@@ -57,7 +57,7 @@ def test_a_number_that_is_none_or_too_large_is_named(lines: str, message: str, t
 def test_values_of_every_kind_survive_the_way_into_the_space(tmp_path: Path) -> None:
     options: list[Any] = ["torch", "xavier"]
     found = sweep(
-        tmp_path, "space: {system.initialisation: {choice: [torch, xavier]}, system.generator_width: {int: [8, 0x20]}}"
+        tmp_path, "space: {system.initialization: {choice: [torch, xavier]}, system.generator_width: {int: [8, 0x20]}}"
     )
-    assert found.space["system.initialisation"].corners() == options
+    assert found.space["system.initialization"].corners() == options
     assert found.space["system.generator_width"].corners() == [8, 32]

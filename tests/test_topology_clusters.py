@@ -50,7 +50,7 @@ def test_the_tree_has_the_length_of_scipy_s(n: int, d: int, k: int) -> None:
     np.testing.assert_allclose(lengths, reachability[edges[:, 0], edges[:, 1]], rtol=1e-12)
     assert (np.diff(lengths) >= 0).all()
     assert lengths.sum() == pytest.approx(minimum_spanning_tree(reachability).sum(), rel=1e-12)
-    with pytest.raises(ValueError, match="neighbours"):
+    with pytest.raises(ValueError, match="neighbors"):
         reachability_tree(x, n)
 
 
@@ -91,13 +91,13 @@ def test_of_fewer_components_the_longest_gaps_are_left() -> None:
 
 
 def test_prominence_by_hand() -> None:
-    # Core distances with one neighbour: 1 within each side, 2 at the last point of the left one; the gap is 10.
+    # Core distances with one neighbor: 1 within each side, 2 at the last point of the left one; the gap is 10.
     x = np.array([0, 1, 2, 3, 5, 15, 16, 17, 18, 19])[:, None].astype(float)
-    found = find_clusters(x, neighbours=1, smallest=5, prominence=1)
+    found = find_clusters(x, neighbors=1, smallest=5, prominence=1)
     q50, q95 = np.quantile([1, 1, 1, 1, 2], [0.5, 0.95])
     assert found.prominences == pytest.approx([(10 - q95) / (q95 - q50)])  # of the other side it is infinite
-    assert find_clusters(x, neighbours=1, smallest=5, prominence=20).rejected == pytest.approx(found.prominences[0])
-    assert find_clusters(x, neighbours=1, smallest=6, prominence=1).count == 1
+    assert find_clusters(x, neighbors=1, smallest=5, prominence=20).rejected == pytest.approx(found.prominences[0])
+    assert find_clusters(x, neighbors=1, smallest=6, prominence=1).count == 1
 
 
 def test_repeated_points() -> None:

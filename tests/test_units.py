@@ -1,4 +1,4 @@
-"""Points in units of any size: trained on as standardised, and back in their own units wherever they leave a model."""
+"""Points in units of any size: trained on as standardized, and back in their own units wherever they leave a model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toposampler.data import Dataset
 from toposampler.data.arrays import dataset_of
 from toposampler.data.lines import LinesConfig
 from toposampler.data.npy import NpyConfig
-from toposampler.data.transform import standardisation_from, standardisation_of
+from toposampler.data.transform import standardization_from, standardization_of
 from toposampler.errors import UserError
 from toposampler.evaluation.job import EvaluationJob, Evaluator, Subject, Task
 from toposampler.metrics.evaluate import evaluate
@@ -39,7 +39,7 @@ X = np.random.default_rng(0).normal(size=(300, 3)) * SCALES + OFFSETS
 def test_columns_of_any_scale_and_offset_get_mean_0_and_deviation_1(scale: int, offset: int, seed: int) -> None:
     offset = min(offset, scale + 11)  # beyond, float64 itself cannot tell the values apart
     x = np.random.default_rng(seed).normal(size=(200, 2)) * 10.0**scale + 10.0**offset
-    transform = standardisation_of(x)
+    transform = standardization_of(x)
     z = transform.from_units(torch.from_numpy(x))
     assert z.dtype == torch.float32
     assert torch.allclose(z.mean(dim=0), torch.zeros(2), atol=1e-3)
@@ -50,7 +50,7 @@ def test_columns_of_any_scale_and_offset_get_mean_0_and_deviation_1(scale: int, 
 
 def test_a_constant_column_comes_back_exactly() -> None:
     x = np.stack((np.full(50, 0.1), np.arange(50.0), np.full(50, 0.1) + 1e-17, np.zeros(50)), axis=1)
-    transform = standardisation_of(x)
+    transform = standardization_of(x)
     assert (transform.scale == 0).tolist() == [True, False, True, True]
     z = transform.from_units(torch.from_numpy(x))
     assert (z[:, [0, 2, 3]] == 0).all()
@@ -61,26 +61,26 @@ def test_a_constant_column_comes_back_exactly() -> None:
 def test_float64_that_float32_merges_is_told_apart_and_comes_back_as_float64() -> None:
     x = 1e9 + np.random.default_rng(0).normal(size=(500, 2))
     assert len(np.unique(x.astype(np.float32)[:, 0])) < 10
-    data = dataset_of("it", x, standardise=True)
+    data = dataset_of("it", x, standardize=True)
     assert len(data.x[:, 0].unique()) == 500
     units = data.to_units(data.x)
     assert units.dtype == torch.float64
     assert np.abs(units.numpy() - x).max() < 1e-6
-    with pytest.raises(UserError, match=r"float32.* cannot tell the values of column 0 apart.*data\.standardise true"):
+    with pytest.raises(UserError, match=r"float32.* cannot tell the values of column 0 apart.*data\.standardize true"):
         dataset_of("it", x)
 
 
 @pytest.mark.parametrize(
     ("x", "warning"),
     [
-        (1e6 * X[:, 1:2], r"column 0 has mean .* and standard deviation 9\.\d+e\+05.*data\.standardise true"),
+        (1e6 * X[:, 1:2], r"column 0 has mean .* and standard deviation 9\.\d+e\+05.*data\.standardize true"),
         (1e-6 * X[:, 1:2], r"column 0 has mean .* and standard deviation 9\.\d+e-07"),
         (1e4 + X[:, 1:2], r"column 0 has mean 1e\+04 and standard deviation 0\.9"),
         (np.stack((X[:, 1], np.ones(300)), axis=1), "column 1 has mean 1 and standard deviation 0"),
         (np.ones((300, 2)), "all points are equal"),
     ],
 )
-def test_points_far_from_unit_scale_are_warned_of_where_they_are_not_standardised(x: np.ndarray, warning: str) -> None:
+def test_points_far_from_unit_scale_are_warned_of_where_they_are_not_standardized(x: np.ndarray, warning: str) -> None:
     (note,) = dataset_of("it", x).notes
     assert note.startswith("warning: it")
     assert re.search(warning, note)
@@ -88,22 +88,22 @@ def test_points_far_from_unit_scale_are_warned_of_where_they_are_not_standardise
 
 def test_points_of_unit_scale_and_images_are_not_warned_of() -> None:
     assert dataset_of("it", X[:, 1:2]).notes == ()
-    images = dataset_of("it", np.full((3, 8, 8), 200, dtype=np.uint8), standardise=True)
+    images = dataset_of("it", np.full((3, 8, 8), 200, dtype=np.uint8), standardize=True)
     assert images.notes == ()
-    assert images.transform is None, "images are never standardised"
+    assert images.transform is None, "images are never standardized"
 
 
-def test_standardising_changes_no_digest(tmp_path: Path) -> None:
+def test_standardizing_changes_no_digest(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", np.arange(300) % 3)
     for labels in (None, tmp_path / "y.npy"):
         plain, standard = (
-            NpyConfig(path=tmp_path / "x.npy", labels=labels, standardise=s).load() for s in (False, True)
+            NpyConfig(path=tmp_path / "x.npy", labels=labels, standardize=s).load() for s in (False, True)
         )
         assert plain.digest() == standard.digest() == Dataset(plain.x, plain.labels).digest()
-    assert LinesConfig(n=50).load().digest() == LinesConfig(n=50, standardise=True).load().digest()
+    assert LinesConfig(n=50).load().digest() == LinesConfig(n=50, standardize=True).load().digest()
     big = 1e9 + np.arange(20.0).reshape(10, 2) / 64
-    first, second = (dataset_of("it", x, standardise=True).digest() for x in (big, big + 1 / 64))
+    first, second = (dataset_of("it", x, standardize=True).digest() for x in (big, big + 1 / 64))
     assert first != second, "where float32 merges the points, the digest is that of float64"
 
 
@@ -113,7 +113,7 @@ def test_distances_are_in_the_users_units_and_shares_are_not_changed() -> None:
     near = torch.from_numpy(blobs + 0.3 * rng.normal(size=blobs.shape))
     labels = np.arange(400) % 2
     of = {
-        k: evaluate(dataset_of("it", k * blobs, labels, standardise=True), k * near, None, None, 0) for k in (1, 1000)
+        k: evaluate(dataset_of("it", k * blobs, labels, standardize=True), k * near, None, None, 0) for k in (1, 1000)
     }
     plain = evaluate(dataset_of("it", blobs, labels), near, None, None, 0)
     for name, value in plain.items():
@@ -125,15 +125,15 @@ def test_distances_are_in_the_users_units_and_shares_are_not_changed() -> None:
 
 def test_a_column_of_small_numbers_counts_beside_one_of_large() -> None:
     blobs = np.random.default_rng(0).normal(size=(400, 2)) * [1e-3, 1e3]
-    data = dataset_of("it", blobs, standardise=True)
+    data = dataset_of("it", blobs, standardize=True)
     wrong = torch.from_numpy(blobs.copy())
     wrong[:, 0] += 0.1  # a hundred standard deviations
     assert evaluate(data, torch.from_numpy(blobs), None, None, 0)["off_support_nn99"] == 0
     assert evaluate(data, wrong, None, None, 0)["off_support_nn99"] == 1
 
 
-def test_synthetic_points_that_are_standardised_are_judged_in_their_own_units() -> None:
-    data = LinesConfig(n=400, standardise=True).load()
+def test_synthetic_points_that_are_standardized_are_judged_in_their_own_units() -> None:
+    data = LinesConfig(n=400, standardize=True).load()
     scores = evaluate(data, data.to_units(data.x), None, None, 0)
     assert scores["off_manifold_0.05"] == 0
     assert scores["jsd_nats"] == pytest.approx(0, abs=1e-6)
@@ -239,39 +239,39 @@ def test_a_run_is_resumed_with_the_same_bits(run: Path, tmp_path: Path) -> None:
 
 
 def as_stored_before(folder: Path) -> None:
-    """Take out of the run in `folder` what was not stored before points were standardised."""
+    """Take out of the run in `folder` what was not stored before points were standardized."""
     path = folder / "config.yaml"
     content = yaml.safe_load(path.read_text())
-    del content["data"]["standardise"], content["data"]["key"]
+    del content["data"]["standardize"], content["data"]["key"]
     path.write_text(yaml.safe_dump(content))
     for file in checkpoints(folder / "checkpoints"):
         state = torch.load(file, weights_only=True)
-        del state["transform"], state["config"]["data"]["standardise"], state["config"]["data"]["key"]
+        del state["transform"], state["config"]["data"]["standardize"], state["config"]["data"]["key"]
         torch.save(state, file)
 
 
 def test_a_run_begun_before_the_key_goes_on_as_it_was(run: Path, tmp_path: Path, make_config: MakeConfig) -> None:
     path = run.parent / "run.yaml"
     arguments = ["--output", str(tmp_path)]
-    train(load_config(path, [*arguments, "--data.standardise", "false"]))
+    train(load_config(path, [*arguments, "--data.standardize", "false"]))
     before = load_model(tmp_path / "run").sample(50)[0]
-    assert not in_units(before), "a short run that does not standardise is far from such data"
+    assert not in_units(before), "a short run that does not standardize is far from such data"
     as_stored_before(tmp_path / "run")
     assert torch.equal(load_model(tmp_path / "run").sample(50)[0], before)
     newest = checkpoints(tmp_path / "run" / "checkpoints")[-1]
     newest.unlink()
     config = load_config(path, arguments)  # the command that it was begun with
-    assert config.data.model_dump()["standardise"] is False
+    assert config.data.model_dump()["standardize"] is False
     train(config)
     assert torch.equal(load_model(tmp_path / "run").sample(50)[0], before)
-    assert "standardise: false" in (run_folder(config) / "config.yaml").read_text()
-    with pytest.raises(UserError, match=r"data\.standardise: False -> True"):
-        train(load_config(path, [*arguments, "--data.standardise", "true"]))
+    assert "standardize: false" in (run_folder(config) / "config.yaml").read_text()
+    with pytest.raises(UserError, match=r"data\.standardize: False -> True"):
+        train(load_config(path, [*arguments, "--data.standardize", "true"]))
 
 
 def test_a_stored_transform_that_is_none_is_refused() -> None:
     good = {"mean": torch.zeros(2, dtype=torch.float64), "scale": torch.ones(2, dtype=torch.float64)}
-    assert standardisation_from(good) is not None
+    assert standardization_from(good) is not None
     for bad in (
         {"mean": torch.zeros(2)},
         {"scale": -good["scale"]},
@@ -279,4 +279,4 @@ def test_a_stored_transform_that_is_none_is_refused() -> None:
         {"scale": good["mean"][:1]},
     ):
         with pytest.raises(ValueError, match="transform: mean and scale"):
-            standardisation_from({**good, **bad})
+            standardization_from({**good, **bad})

@@ -46,7 +46,7 @@ def fit(
 ) -> Fitted:
     """Train a generative model of `data` in this process, and return it. Progress is shown on stderr.
 
-    Points are standardised on the way in, and samples come back in the units of the data. Nothing is overwritten: each
+    Points are standardized on the way in, and samples come back in the units of the data. Nothing is overwritten: each
     call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
     short resumes when it is called again with the same data and configuration, and other ones are refused.
 
@@ -59,7 +59,7 @@ def fit(
             which each generator is a fresh copy; the name of a family; or `module:function`.
         critic: the same for the critic's trunk: a module, a function (shape) to a module, or a name.
         output: the folder that holds runs; default: `runs`.
-        seed: of the initialisation, the noise and the order of the data.
+        seed: of the initialization, the noise and the order of the data.
         init_from: a trained model of the same networks to begin with: the folder of a run or of another fit, a
             checkpoint, a model directory, or its address on MLflow.
         overrides: any key of a configuration, with `__` for each dot (`training__generator_steps=2000`), or in a dict
@@ -137,8 +137,8 @@ def _load(config: RunConfig, arrays: Arrays | None, data: Any) -> Dataset:
     """The data set of `config`, whose objects are `arrays`."""
     if arrays is None:
         return config.data.load()
-    standardise: bool = getattr(config.data, "standardise", False)
-    return dataset_of(f"data of type {type(data).__name__}", arrays.x, arrays.labels, "labels", standardise)
+    standardize: bool = getattr(config.data, "standardize", False)
+    return dataset_of(f"data of type {type(data).__name__}", arrays.x, arrays.labels, "labels", standardize)
 
 
 def _constants(config: RunConfig, dataset: Dataset) -> Mapping[str, Any]:

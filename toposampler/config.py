@@ -143,7 +143,7 @@ Folder = Annotated[str, AfterValidator(local_path)]
 """a folder that all machines see"""
 
 
-class OptimiserConfig(Section):
+class OptimizerConfig(Section):
     """Adam (Kingma and Ba 2015) for one group of parameters."""
 
     learning_rate: float = Field(2e-4, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-4, 1e-2]}))
@@ -187,7 +187,7 @@ class AugmentationConfig(Section):
     """of adaptive: images of a run within which p can go from 0 to 1"""
     every: int = Field(4, ge=1, le=10**6)
     """of adaptive: generator steps between two looks at the critic"""
-    kinds: tuple[Literal["flip", "translation", "colour", "cutout"], ...] = ("flip", "translation", "colour", "cutout")
+    kinds: tuple[Literal["flip", "translation", "color", "cutout"], ...] = ("flip", "translation", "color", "cutout")
     """the transformations: horizontal flips; translations by up to an eighth of the side; brightness, saturation and
     contrast; a square of half the side, cut out"""
 

@@ -67,7 +67,7 @@ def tables() -> dict[str, bytes]:
     x, labels = rng.standard_normal((20, 2)), rng.integers(0, 3, 20)
     images = np.asfortranarray(rng.integers(0, 256, (4, 8, 8, 3), dtype=np.uint8))
     frame = pd.DataFrame(x, columns=["a", "b"])
-    labelled = frame.assign(label=labels.astype(str))
+    labeled = frame.assign(label=labels.astype(str))
     both = {"x": torch.from_numpy(x), "labels": torch.from_numpy(labels)}
     return {
         "points.npy": written(lambda f: np.save(f, x)),
@@ -76,9 +76,9 @@ def tables() -> dict[str, bytes]:
         "stored.npz": written(lambda f: np.savez(f, x=x, labels=labels)),
         "compressed.npz": written(lambda f: np.savez_compressed(f, x=x, labels=labels)),
         "points.csv": frame.to_csv(index=False).encode(),
-        "labelled.csv": labelled.to_csv(index=False, sep=";", quoting=2).encode(),
+        "labeled.csv": labeled.to_csv(index=False, sep=";", quoting=2).encode(),
         "points.parquet": written(frame.to_parquet),
-        "labelled.parquet": written(labelled.to_parquet),
+        "labeled.parquet": written(labeled.to_parquet),
         "tensor.pt": written(lambda f: torch.save(both["x"], f)),
         "dict.pt": written(lambda f: torch.save(both, f)),
         "earlier.pt": written(lambda f: torch.save(both, f, _use_new_zipfile_serialization=False)),
@@ -157,8 +157,8 @@ def read_table(rng: random.Random, folder: Path) -> None:
     content = altered_bytes(tables()[name], rng)
     if rng.random() < 0.3:
         name, content = odd_content(rng)
-    keys: dict[str, Any] = {"standardise": rng.random() < 0.5}
-    if name.startswith("labelled"):
+    keys: dict[str, Any] = {"standardize": rng.random() < 0.5}
+    if name.startswith("labeled"):
         keys["labels"] = "label"
     if rng.random() < 0.1:
         name = rng.choice(NAMES)

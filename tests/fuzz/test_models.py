@@ -46,12 +46,12 @@ BYTES = (lambda b: b ^ 1, lambda b: b ^ 128, lambda _: 0, lambda _: ord("9"), la
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory, beside the run it is of: with an encoder, a learned prior, and standardised points."""
+    """A model directory, beside the run it is of: with an encoder, a learned prior, and standardized points."""
     output = tmp_path_factory.mktemp("runs")
     content: dict[str, Any] = {
         "name": "run",
         "output": str(output),
-        "data": {"name": "lines", "n": 100, "standardise": True},
+        "data": {"name": "lines", "n": 100, "standardize": True},
         "system": {"name": "dmgan_pl", "n_generators": 2, "generator_width": 8, "critic_width": 8},
         "training": {"batch_size": 8, "generator_steps": 2, "checkpoint_every": 2, "evaluation_samples": 100},
     }

@@ -1,6 +1,6 @@
 """Write a trained model as a directory for others: weights, card, and ONNX where asked.
 
-    toposampler export MODEL DIR [--onnx] [--licence SPDX] [--evaluation evaluation.json]
+    toposampler export MODEL DIR [--onnx] [--license SPDX] [--evaluation evaluation.json]
 
 MODEL is a run folder (its newest checkpoint), a checkpoint file, a model directory, or a model on
 MLflow: models:/NAME@alias, models:/NAME/VERSION or runs:/RUN_ID. DIR must not exist. It gets:
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
         from toposampler.exporting import export  # here, so that --help is there at once
         from toposampler.files import out_path
         from toposampler.lookup import local
-        from toposampler.training.manifest import check_licence
+        from toposampler.training.manifest import check_license
 
-        licence = None if options.licence is None else check_licence(options.licence)
+        license = None if options.license is None else check_license(options.license)
         out = out_path(options.out, "DIR")
         with local(options.model, options.tracking_uri) as place:
-            export(place, out, licence, options.networks, options.onnx, options.evaluation)
+            export(place, out, license, options.networks, options.onnx, options.evaluation)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

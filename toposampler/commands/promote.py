@@ -75,8 +75,8 @@ def promote(options: argparse.Namespace, uri: str) -> int:
         registry, version = resolve(options.model, uri)
         if options.name not in (None, registry.name):
             raise UserError(f"--name {options.name}: {options.model} is a version of {registry.name}")
-        if options.licence:
-            raise UserError("--licence is given when a model is registered; a version is not changed")
+        if options.license:
+            raise UserError("--license is given when a model is registered; a version is not changed")
     else:
         if options.name is None:
             raise UserError("--name is needed: what is the registered model to be called?")
@@ -102,7 +102,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             registered_names(uri)  # a server that does not answer is reported before anything is evaluated
             run_id = run_of(Path(place), config, uri, options.experiment)
             version, score = enter(
-                registry, run_id, Path(place), dataset, protocol, {}, options.licence, options.networks
+                registry, run_id, Path(place), dataset, protocol, {}, options.license, options.networks
             )
     print(f"registry  {without_password(uri)}")
     if options.alias == CANDIDATE:

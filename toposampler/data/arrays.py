@@ -1,4 +1,4 @@
-"""Arrays of numbers as a data set: points or images by their shape, standardised or judged as they are."""
+"""Arrays of numbers as a data set: points or images by their shape, standardized or judged as they are."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toposampler.data.base import Dataset, checked_points, standardised
+from toposampler.data.base import Dataset, checked_points, standardized
 from toposampler.data.components import label_frequencies
 from toposampler.data.images import MAX_SIDE, MIN_SIDE, from_bytes
-from toposampler.data.transform import Standardisation, standardisation_of
+from toposampler.data.transform import Standardization, standardization_of
 from toposampler.errors import UserError
 
 SPREAD = (0.05, 20.0)
-"""standard deviations of a column between which networks train without standardising"""
+"""standard deviations of a column between which networks train without standardizing"""
 OFFSET = 20.0
 """largest mean of a column, in its standard deviations, at which they do"""
 
 
 def dataset_of(
-    what: str, x: np.ndarray, labels: np.ndarray | None = None, of_labels: str = "labels", standardise: bool = False
+    what: str, x: np.ndarray, labels: np.ndarray | None = None, of_labels: str = "labels", standardize: bool = False
 ) -> Dataset:
     """Points (N, d), or images (N, H, W), (N, C, H, W) or (N, H, W, C) with C 1 or 3, as a data set.
 
@@ -30,41 +30,41 @@ def dataset_of(
         x: numbers of any type; images as bytes or in [-1, 1].
         labels: (N,) integers or texts; they are numbered from 0 in rising order.
         of_labels: the source of the labels.
-        standardise: points, each column to mean 0 and standard deviation 1; images stay as they are.
+        standardize: points, each column to mean 0 and standard deviation 1; images stay as they are.
 
     Raises UserError if they cannot be trained on.
     """
-    points = _points(x, what, standardise) if x.ndim == 2 else None
+    points = _points(x, what, standardize) if x.ndim == 2 else None
     samples = _images(x, what) if points is None else points
     numbered = None if labels is None else number_labels(labels, len(x), of_labels)
     dataset = Dataset(samples, numbered, None if numbered is None else label_frequencies(numbered))
     if points is None:
         return dataset
-    transform = standardisation_of(points.numpy())
-    if standardise:
-        return standardised(dataset, transform, tuple(_constants(transform)))
+    transform = standardization_of(points.numpy())
+    if standardize:
+        return standardized(dataset, transform, tuple(_constants(transform)))
     return Dataset(points, numbered, dataset.weights, notes=tuple(_scale_warnings(transform, what)))
 
 
-def _points(array: np.ndarray, what: str, standardise: bool) -> Tensor:
-    """Points (N, d), float64 if they are to be standardised, else float32."""
+def _points(array: np.ndarray, what: str, standardize: bool) -> Tensor:
+    """Points (N, d), float64 if they are to be standardized, else float32."""
     if array.shape[1] == 0:
         raise UserError(f"{what} holds points without coordinates: shape {array.shape}")
-    if standardise:
+    if standardize:
         return checked_points(torch.from_numpy(np.array(array, dtype=np.float64, order="C")), what)
     x = _as_float32(array)
     if array.dtype.itemsize > 4 and len(array) > 1 and np.isfinite(array).all():
-        merged = standardisation_of(array).merged
+        merged = standardization_of(array).merged
         for k in merged.nonzero()[:1, 0].tolist():
             column = array[:, k]
             raise UserError(
                 f"{what}: float32, which networks compute in, cannot tell the values of column {k} apart: they lie "
-                f"between {column.min():.10g} and {column.max():.10g}; set data.standardise true"
+                f"between {column.min():.10g} and {column.max():.10g}; set data.standardize true"
             )
     return checked_points(x, what)
 
 
-def _scale_warnings(transform: Standardisation, what: str) -> Sequence[str]:
+def _scale_warnings(transform: Standardization, what: str) -> Sequence[str]:
     """A warning, in one line, if points are far from unit scale, which training then does not cope with."""
     mean, scale = transform.mean, transform.scale
     if not (scale > 0).any():
@@ -76,11 +76,11 @@ def _scale_warnings(transform: Standardisation, what: str) -> Sequence[str]:
     more = f"; and {len(far) - 3} other columns" if len(far) > 3 else ""
     return [
         f"warning: {what} is far from mean 0 and standard deviation 1, where networks train well: {some}{more}. "
-        "data.standardise true brings it there, and samples back"
+        "data.standardize true brings it there, and samples back"
     ]
 
 
-def _constants(transform: Standardisation) -> Sequence[str]:
+def _constants(transform: Standardization) -> Sequence[str]:
     """A line if columns are constant."""
     constant = (transform.scale == 0).nonzero()[:, 0].tolist()
     if len(constant) == len(transform.scale):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from toposampler.config import Section, Seed
 from toposampler.data.rows import Rows
-from toposampler.data.transform import Standardisation, standardisation_of
+from toposampler.data.transform import Standardization, standardization_of
 from toposampler.errors import UserError
 from toposampler.files import local_path
 
@@ -49,12 +49,12 @@ class Dataset:
     """(M,) float64, sums to 1: the true mass of each component"""
     manifold: Manifold | None = None
     """the exact support, in the user's units, where it is known"""
-    transform: Standardisation | None = None
+    transform: Standardization | None = None
     """how `x` was made from points in the user's units; None: these are the same"""
     notes: tuple[str, ...] = ()
     """what was read, what was left out, and warnings: a line each, for the user"""
     source: str | None = None
-    """the digest, where `x` alone does not say it: that of the data before they were standardised, or of all `rows`"""
+    """the digest, where `x` alone does not say it: that of the data before they were standardized, or of all `rows`"""
     rows: Rows | None = None
     """all of the data, where training reads them as they are needed; `x` and `labels` are then a part of them, which
     evaluation, figures and classifiers see, and `weights` the masses of all"""
@@ -88,7 +88,7 @@ class Dataset:
     def digest(self) -> str:
         """SHA-256 of points and labels: a run is resumed only with the data it was begun with.
 
-        Standardising the data does not change it.
+        Standardizing the data does not change it.
         """
         if self.source is not None:
             return self.source
@@ -99,10 +99,10 @@ class Dataset:
         return sha.hexdigest()
 
 
-def standardised(dataset: Dataset, transform: Standardisation, notes: tuple[str, ...] = ()) -> Dataset:
+def standardized(dataset: Dataset, transform: Standardization, notes: tuple[str, ...] = ()) -> Dataset:
     """`dataset`, whose points x (N, d) are in the user's units, float32 or float64, in those of `transform`.
 
-    Its digest is that of the float32 points, as it is without standardising; of x where float32 cannot hold them.
+    Its digest is that of the float32 points, as it is without standardizing; of x where float32 cannot hold them.
     """
     single = dataset.x.float()
     plain = dataset if transform.merged.any() or single.isinf().any() else replace(dataset, x=single)
@@ -138,12 +138,12 @@ class SyntheticConfig(DataConfig):
 class PointsConfig(SyntheticConfig):
     """Base of points that are drawn, in the units of their paper."""
 
-    standardise: bool = False
+    standardize: bool = False
     """train on points with mean 0 and standard deviation 1 in each column; samples have the data's units in any case"""
 
     def drawn(self, dataset: Dataset) -> Dataset:
-        """`dataset` as it is asked for: as it was drawn, or standardised."""
-        return standardised(dataset, standardisation_of(dataset.x.numpy())) if self.standardise else dataset
+        """`dataset` as it is asked for: as it was drawn, or standardized."""
+        return standardized(dataset, standardization_of(dataset.x.numpy())) if self.standardize else dataset
 
 
 def checked_weights(weights: tuple[float, ...] | None, n_components: int) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""CIFAR-10 (Krizhevsky 2009): 60,000 colour images of 32 x 32 pixels, ten classes of 6,000 each.
+"""CIFAR-10 (Krizhevsky 2009): 60,000 color images of 32 x 32 pixels, ten classes of 6,000 each.
 
 | form | where | read by |
 |---|---|---|
@@ -33,7 +33,7 @@ _PIXELS = 3 * SIDE * SIDE
 
 
 class Cifar10Config(DataConfig):
-    """Colour images; the components are the ten classes. Nothing that is read is executed."""
+    """Color images; the components are the ten classes. Nothing that is read is executed."""
 
     name: Literal["cifar10"] = "cifar10"
     root: Path = Field(Path("data"), json_schema_extra=may(resume=True))

@@ -12,7 +12,7 @@ from toposampler.data.base import Dataset, PointsConfig, checked_weights
 from toposampler.data.components import draw_components
 from toposampler.data.geometry import Spheres
 
-CENTRES = {"apart": torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), "nested": torch.zeros(2, 2)}
+CENTERS = {"apart": torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), "nested": torch.zeros(2, 2)}
 RADII = {"apart": torch.ones(2), "nested": torch.tensor([1.0, 2.0])}
 
 
@@ -21,7 +21,7 @@ class CirclesConfig(PointsConfig):
 
     name: Literal["circles"] = "circles"
     layout: Literal["apart", "nested"] = "apart"
-    """apart: unit circles, their centres 4 apart; nested: of radius 1 and 2 around the origin"""
+    """apart: unit circles, their centers 4 apart; nested: of radius 1 and 2 around the origin"""
     weights: tuple[float, ...] | None = None
     """mass of each circle, summing to 1 (default: equal)"""
 
@@ -34,8 +34,8 @@ class CirclesConfig(PointsConfig):
     def load(self) -> Dataset:
         """Draw the points."""
         generator = torch.Generator().manual_seed(self.seed)
-        centres, radii = CENTRES[self.layout], RADII[self.layout]
+        centers, radii = CENTERS[self.layout], RADII[self.layout]
         labels, weights = draw_components(self.n, self.weights, 2, generator)
         angle = 2 * math.pi * torch.rand(self.n, generator=generator)
-        x = centres[labels] + radii[labels, None] * torch.stack((angle.cos(), angle.sin()), dim=1)
-        return self.drawn(Dataset(x, labels, weights, Spheres(centres, radii)))
+        x = centers[labels] + radii[labels, None] * torch.stack((angle.cos(), angle.sin()), dim=1)
+        return self.drawn(Dataset(x, labels, weights, Spheres(centers, radii)))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from toposampler.data.base import Dataset
-from toposampler.data.transform import standardisation_of
+from toposampler.data.transform import standardization_of
 
 SHOWN = 8
 """columns, or components, that have words of their own"""
@@ -26,8 +26,8 @@ def _samples(dataset: Dataset) -> str:
     n, shape = len(dataset), dataset.shape
     if len(shape) == 3:
         channels, height, width = shape
-        colours = {1: "grey", 3: "colour"}.get(channels, f"{channels} channels")
-        return f"{n:,} images of {height} x {width} pixels, {colours}"
+        colors = {1: "gray", 3: "color"}.get(channels, f"{channels} channels")
+        return f"{n:,} images of {height} x {width} pixels, {colors}"
     return f"{n:,} points in {shape[0]} dimension{'s'[: shape[0] != 1]}"
 
 
@@ -50,7 +50,7 @@ def _values(dataset: Dataset) -> list[str]:
             f"and {len(columns) - SHOWN} columns more; all values lie between {smallest:.6g} and {greatest:.6g}"
         )
     how = "to mean 0 and standard deviation 1, samples come back in these units" if dataset.transform else "no"
-    return [*lines, f"standardised: {how}"]
+    return [*lines, f"standardized: {how}"]
 
 
 def _short(value: float, deviation: float) -> str:
@@ -63,7 +63,7 @@ def _short(value: float, deviation: float) -> str:
 def _statistics(x: Tensor) -> Tensor:
     """Of each column of x (n, d): least, greatest, mean, standard deviation: (d, 4) float64."""
     x = x.double()
-    of = standardisation_of(x.numpy())  # which does not overflow where squares would
+    of = standardization_of(x.numpy())  # which does not overflow where squares would
     return torch.stack([x.amin(dim=0), x.amax(dim=0), of.mean, of.scale], dim=1)
 
 

@@ -11,7 +11,7 @@ from toposampler.data.components import label_frequencies
 
 
 class DigitsConfig(DataConfig):
-    """1,797 grey images of 8 x 8 pixels; the components are the ten digits."""
+    """1,797 gray images of 8 x 8 pixels; the components are the ten digits."""
 
     name: Literal["digits"] = "digits"
 

@@ -30,7 +30,7 @@ class GaussiansConfig(PointsConfig):
     side: int = Field(5, ge=1, le=100)
     """modes along a side of the grid"""
     spacing: float = Field(2.0, gt=0, le=LARGEST)
-    """distance between neighbours on the grid"""
+    """distance between neighbors on the grid"""
     sd: float | None = Field(None, gt=0, le=LARGEST)
     """standard deviation of a mode along each axis (default: 0.02 on the ring, 0.05 on the grid)"""
     weights: tuple[float, ...] | None = None
@@ -40,10 +40,10 @@ class GaussiansConfig(PointsConfig):
     @classmethod
     def _weights_are_masses(cls, weights: tuple[float, ...] | None, info: ValidationInfo) -> tuple[float, ...] | None:
         # A refused key is absent from info.data: its own fault is reported, and its default stands in here.
-        checked_weights(weights, len(cls.model_construct(**info.data).centres()))
+        checked_weights(weights, len(cls.model_construct(**info.data).centers()))
         return weights
 
-    def centres(self) -> Tensor:
+    def centers(self) -> Tensor:
         """Mean of each mode (M, 2): counter-clockwise from angle 0, or column by column from lower left."""
         if self.layout == "ring":
             angle = 2 * math.pi * torch.arange(self.n_modes) / self.n_modes
@@ -54,8 +54,8 @@ class GaussiansConfig(PointsConfig):
     def load(self) -> Dataset:
         """Draw the points."""
         generator = torch.Generator().manual_seed(self.seed)
-        centres = self.centres()
+        centers = self.centers()
         sd = self.sd or {"ring": 0.02, "grid": 0.05}[self.layout]
-        labels, weights = draw_components(self.n, self.weights, len(centres), generator)
-        x = centres[labels] + sd * torch.randn(self.n, 2, generator=generator)
-        return self.drawn(Dataset(x, labels, weights, Discs(centres, radius=3 * sd)))
+        labels, weights = draw_components(self.n, self.weights, len(centers), generator)
+        x = centers[labels] + sd * torch.randn(self.n, 2, generator=generator)
+        return self.drawn(Dataset(x, labels, weights, Discs(centers, radius=3 * sd)))

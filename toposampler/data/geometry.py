@@ -44,7 +44,7 @@ class Spheres:
     coordinates, which is uniform too and independent of the first.
     """
 
-    centres: Tensor
+    centers: Tensor
     """(M, d + 1)"""
     radii: Tensor
     """(M,)"""
@@ -53,12 +53,12 @@ class Spheres:
     def distance(self, x: Tensor) -> Tensor:
         """Distance from each point of x (n, d + 1) to each sphere: (n, M)."""
         # Not by matrix products, whose rounding errors are as large as an off-manifold tolerance.
-        to_centres = torch.cdist(x, self.centres, compute_mode="donot_use_mm_for_euclid_dist")
-        return (to_centres - self.radii).abs()
+        to_centers = torch.cdist(x, self.centers, compute_mode="donot_use_mm_for_euclid_dist")
+        return (to_centers - self.radii).abs()
 
     def bins(self, x: Tensor) -> Tensor:
         """Bin of each sphere that each point of x (n, d + 1) projects to: (n, M) int64."""
-        offset = x[:, None, :4] - self.centres[:, :4]
+        offset = x[:, None, :4] - self.centers[:, :4]
         if offset.shape[2] == 2:
             return _angular_bins(offset, self.n_bins)
         if offset.shape[2] == 3:
@@ -73,18 +73,18 @@ class Spheres:
 class Discs:
     """M full discs of one radius; the bins of a disc are equal sectors."""
 
-    centres: Tensor
+    centers: Tensor
     """(M, 2)"""
     radius: float
     n_bins: int = 8
 
     def distance(self, x: Tensor) -> Tensor:
         """Distance from each point of x (n, 2) to each disc, 0 inside: (n, M)."""
-        return (torch.linalg.vector_norm(x.unsqueeze(1) - self.centres, dim=2) - self.radius).clamp(min=0)
+        return (torch.linalg.vector_norm(x.unsqueeze(1) - self.centers, dim=2) - self.radius).clamp(min=0)
 
     def bins(self, x: Tensor) -> Tensor:
         """Sector of each disc that each point of x (n, 2) lies towards: (n, M) int64."""
-        return _angular_bins(x.unsqueeze(1) - self.centres, self.n_bins)
+        return _angular_bins(x.unsqueeze(1) - self.centers, self.n_bins)
 
 
 def _angular_bins(offset: Tensor, n_bins: int) -> Tensor:

@@ -157,12 +157,12 @@ def _opaque_bytes(image: Image.Image) -> Image.Image:
 
     if image.mode in ("I", "F"):
         raise ValueError(
-            f"it has greys of 32 bits (Pillow's mode {image.mode}), and which of them is white is not known; save it "
-            "as PNG with greys of 8 or 16 bits, or in colour"
+            f"it has grays of 32 bits (Pillow's mode {image.mode}), and which of them is white is not known; save it "
+            "as PNG with grays of 8 or 16 bits, or in color"
         )
     if image.mode.startswith("I;16"):  # Pillow's own conversion makes all from 255 up white
         return Image.fromarray((np.asarray(image) / 257).round().astype(np.uint8))
-    if image.has_transparency_data:  # Pillow's own conversion shows the colours that transparency hides
+    if image.has_transparency_data:  # Pillow's own conversion shows the colors that transparency hides
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image
 

@@ -25,7 +25,7 @@ SIDES = {IMAGES: (28, 28), LABELS: ()}
 
 
 class MnistConfig(DataConfig):
-    """Grey images; the components are the ten digits."""
+    """Gray images; the components are the ten digits."""
 
     name: Literal["mnist"] = "mnist"
     root: Path = Field(Path("data"), json_schema_extra=may(resume=True))

@@ -28,7 +28,7 @@ class NpyConfig(DataConfig):
     labels: Path | str | None = Field(None, json_schema_extra=may(resume=True))
     """the component of each sample: a file of N integers, or the name of a column of a table at `path`; they are
     numbered anew from 0 in rising order. Default: the array `labels` of a .npz or .pt file that also holds x"""
-    standardise: bool = True
+    standardize: bool = True
     """train on points with mean 0 and standard deviation 1 in each column, and bring samples back to the units of the
     file; images stay as they are"""
 
@@ -49,7 +49,7 @@ class NpyConfig(DataConfig):
         what, of_labels, labels = f"data file {self.path}", f"the labels of {self.path}", arrays.labels
         if isinstance(self.labels, Path):
             labels, of_labels = _read_labels(self.labels), f"data.labels file {self.labels}"
-        return dataset_of(what, arrays.x, labels, of_labels, self.standardise)
+        return dataset_of(what, arrays.x, labels, of_labels, self.standardize)
 
 
 def _read_labels(path: Path) -> np.ndarray:

@@ -104,14 +104,12 @@ class ShardsConfig(ImagesConfig):
             raise UserError(f"data.path {self.path} holds no images")
         names, ends = joined([name for _, shard in good for name in shard.names])
         n = len(ends)
-        labelled = [shard.labels for _, shard in good if shard.labels is not None]
-        if labelled and len(labelled) < len(good):
+        labeled = [shard.labels for _, shard in good if shard.labels is not None]
+        if labeled and len(labeled) < len(good):
             name = files[next(k for k, shard in good if shard.labels is None)]
             raise UserError(f"data.path {self.path}: {name} has no labels, and other files have: give all or none")
         labels = (
-            number_labels(np.concatenate(labelled), n, f"data.path {self.path}: the labels").numpy()
-            if labelled
-            else None
+            number_labels(np.concatenate(labeled), n, f"data.path {self.path}: the labels").numpy() if labeled else None
         )
         read = f"read the index of {n:,} images in {len(good):,} files of {self.path}"
         return Index(

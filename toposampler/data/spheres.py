@@ -22,7 +22,7 @@ class SpheresConfig(PointsConfig):
     `line` is the target of TopoSampler: spheres of one size in a row, along the first axis and around the origin.
     `moor` is that of Topological Autoencoders (arXiv 1906.00722) with d = 100: ten spheres of radius 5, a twentieth
     of the points on each, and the rest on one of radius 25 around the origin, which encloses them. As in the authors'
-    code (datasets/topo_dataset/spheres.py) the ten centres are N(0, 100 / d) per coordinate, N(0, 1) for their d;
+    code (datasets/topo_dataset/spheres.py) the ten centers are N(0, 100 / d) per coordinate, N(0, 1) for their d;
     `seed` draws them too.
     """
 
@@ -36,7 +36,7 @@ class SpheresConfig(PointsConfig):
     radius: float = Field(1.0, gt=0, le=LARGEST)
     """radius of a sphere of the line"""
     distance: float = Field(4.0, gt=0, le=LARGEST)
-    """distance between the centres of neighbours in the line"""
+    """distance between the centers of neighbors in the line"""
     weights: tuple[float, ...] | None = None
     """mass of each sphere, summing to 1 (default: equal; moor: 1/20 each of the ten, 1/2 the last)"""
 
@@ -49,12 +49,12 @@ class SpheresConfig(PointsConfig):
 
     @model_validator(mode="after")
     def _spheres_are_apart(self) -> Self:
-        centres, radii = self.centres(torch.Generator().manual_seed(self.seed)), self.radii()
-        between = torch.cdist(centres, centres)
+        centers, radii = self.centers(torch.Generator().manual_seed(self.seed)), self.radii()
+        between = torch.cdist(centers, centers)
         touch = (between <= radii + radii[:, None]) & (between >= (radii - radii[:, None]).abs())
         for i, j in touch.triu(1).nonzero().tolist():
             raise ValueError(
-                f"spheres {i} and {j} touch: their centres are {between[i, j]:g} apart and their radii are "
+                f"spheres {i} and {j} touch: their centers are {between[i, j]:g} apart and their radii are "
                 f"{radii[i]:g} and {radii[j]:g}; "
                 + ("raise distance" if self.layout == "line" else "raise dimension or try another seed")
             )
@@ -64,22 +64,22 @@ class SpheresConfig(PointsConfig):
         """Radius of each sphere: (M,)."""
         return torch.tensor(MOOR_RADII) if self.layout == "moor" else torch.full((self.number,), self.radius)
 
-    def centres(self, generator: torch.Generator) -> Tensor:
-        """Centre of each sphere, (M, d + 1): from left to right, or drawn from `generator`, the enclosing one last."""
+    def centers(self, generator: torch.Generator) -> Tensor:
+        """Center of each sphere, (M, d + 1): from left to right, or drawn from `generator`, the enclosing one last."""
         radii = self.radii()
-        centres = torch.zeros(len(radii), self.dimension + 1)
+        centers = torch.zeros(len(radii), self.dimension + 1)
         if self.layout == "moor":
-            centres[:-1] = 10 / self.dimension**0.5 * torch.randn(centres[:-1].shape, generator=generator)
+            centers[:-1] = 10 / self.dimension**0.5 * torch.randn(centers[:-1].shape, generator=generator)
         else:
-            centres[:, 0] = self.distance * (torch.arange(self.number) - (self.number - 1) / 2)
-        return centres
+            centers[:, 0] = self.distance * (torch.arange(self.number) - (self.number - 1) / 2)
+        return centers
 
     def load(self) -> Dataset:
         """Draw the points."""
         generator = torch.Generator().manual_seed(self.seed)
-        centres, radii = self.centres(generator), self.radii()
+        centers, radii = self.centers(generator), self.radii()
         masses = MOOR_WEIGHTS if self.weights is None and self.layout == "moor" else self.weights
         labels, weights = draw_components(self.n, masses, len(radii), generator)
         direction = torch.nn.functional.normalize(torch.randn(self.n, self.dimension + 1, generator=generator))
-        x = centres[labels] + radii[labels, None] * direction
-        return self.drawn(Dataset(x, labels, weights, Spheres(centres, radii)))
+        x = centers[labels] + radii[labels, None] * direction
+        return self.drawn(Dataset(x, labels, weights, Spheres(centers, radii)))

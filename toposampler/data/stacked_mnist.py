@@ -13,7 +13,7 @@ N_MODES = 1000
 
 
 class StackedMnistConfig(SyntheticConfig, MnistConfig):
-    """Colour images of 28 x 28 pixels, drawn from MNIST; the components are the triples of digits, 100 a + 10 b + c.
+    """Color images of 28 x 28 pixels, drawn from MNIST; the components are the triples of digits, 100 a + 10 b + c.
 
     An image takes 9.4 kB of memory, the default number of them 470 MB, in each process that trains.
     """

@@ -34,7 +34,7 @@ class ImagesConfig(DataConfig):
     size: int | tuple[int, int] = 32
     """side of the square images, or height and width, in pixels"""
     channels: Literal[1, 3] = 3
-    """1: grey; 3: colour"""
+    """1: gray; 3: color"""
     cache: Literal["device", "host", "disk", "none"] = Field("device", json_schema_extra=may(resume=True))
     """where decoded images are kept: device: all in memory, on the device that trains, and evaluation sees all; else it
     sees data.subset images, and training reads each batch: host: in the memory of each process, as bytes,

@@ -20,7 +20,7 @@ LEAST, MOST = 1e-30, 1e30
 
 
 @dataclass(frozen=True)
-class Standardisation:
+class Standardization:
     """z = (x - mean) / scale for each column; x in the user's units, z what networks are trained on.
 
     A constant column has scale 0: it is divided by 1, so that z is 0, and comes back as the constant exactly.
@@ -65,7 +65,7 @@ class Standardisation:
         return {"mean": self.mean, "scale": self.scale}
 
 
-def standardisation_of(x: np.ndarray) -> Standardisation:
+def standardization_of(x: np.ndarray) -> Standardization:
     """Mean and standard deviation, (d,) float64, of each column of finite points x (n, d) of any type.
 
     Columns are divided by their largest magnitude first, so that neither 1e300 nor 1e-300 is lost when it is squared.
@@ -79,11 +79,11 @@ def standardisation_of(x: np.ndarray) -> Standardisation:
     center = np.where(constant, y[0], center + (y - center).mean(axis=0))  # twice, for large offsets
     scale = np.where(constant, 0.0, np.sqrt(np.square(y - center).mean(axis=0)))
     mean = np.where(constant, x[0], center * unit)
-    return Standardisation(torch.from_numpy(mean), torch.from_numpy(scale * unit))
+    return Standardization(torch.from_numpy(mean), torch.from_numpy(scale * unit))
 
 
-def standardisation_from(state: Mapping[str, Tensor] | None) -> Standardisation | None:
-    """What `Standardisation.state` gave; None: none. Raises ValueError if it is not two columns of finite numbers."""
+def standardization_from(state: Mapping[str, Tensor] | None) -> Standardization | None:
+    """What `Standardization.state` gave; None: none. Raises ValueError if it is not two columns of finite numbers."""
     if state is None:
         return None
     mean, scale = state["mean"], state["scale"]
@@ -91,4 +91,4 @@ def standardisation_from(state: Mapping[str, Tensor] | None) -> Standardisation 
         raise ValueError(f"transform: mean and scale must be float64 of one length, got {mean.shape} and {scale.shape}")
     if not (torch.isfinite(mean).all() and torch.isfinite(scale).all() and (scale >= 0).all()):
         raise ValueError("transform: mean and scale must be finite, and scale not negative")
-    return Standardisation(mean, scale)
+    return Standardization(mean, scale)

@@ -19,7 +19,7 @@ from toposampler.data import Dataset
 from toposampler.data.arrays import dataset_of
 from toposampler.demo.protocol import STEPS, Start
 from toposampler.errors import UserError
-from toposampler.metrics.neighbours import nearest_neighbours, off_support_nn99
+from toposampler.metrics.neighbors import nearest_neighbors, off_support_nn99
 from toposampler.training import RunConfig
 from toposampler.training.run import Run, begin
 from toposampler.training.sampling import draw_samples
@@ -76,7 +76,7 @@ def drawn(points: list[tuple[float, float]]) -> Dataset:
             f"The points are in {places} different place{'s'[: places != 1]}, and at least {LEAST_DIFFERENT} are "
             "needed: widen the brush."
         )
-    return dataset_of("the drawing", x, standardise=True)
+    return dataset_of("the drawing", x, standardize=True)
 
 
 def configuration(system: str, folder: Path) -> RunConfig:
@@ -132,8 +132,8 @@ def _frame(number: int, run: Run, real: Tensor, seconds: float) -> dict[str, Any
 
 def off_the_data(x: Tensor, real: Tensor) -> float:
     """Share of samples x (n, 2) that lie off the points `real` (N, 2); 1 % of points drawn likewise do."""
-    among_real = nearest_neighbours(real, real, k=2)[0][:, 1]  # the first is the point itself
-    return off_support_nn99(nearest_neighbours(x, real, k=1)[0][:, 0], among_real)
+    among_real = nearest_neighbors(real, real, k=2)[0][:, 1]  # the first is the point itself
+    return off_support_nn99(nearest_neighbors(x, real, k=1)[0][:, 0], among_real)
 
 
 def shape_of(x: Tensor) -> dict[str, Any]:

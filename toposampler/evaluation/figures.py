@@ -18,7 +18,7 @@ from toposampler.evaluation.results import Estimate, Row
 from toposampler.evaluation.table import text
 from toposampler.metrics.catalog import by_block, direction
 from toposampler.metrics.evaluate import NAMED_COMPONENTS
-from toposampler.metrics.memorisation import MEMORISED, QUANTILE
+from toposampler.metrics.memorization import MEMORIZED, QUANTILE
 from toposampler.plots.comparison import Interval, Operation
 from toposampler.training.figures import POINTS, as_seen, named_generators
 
@@ -56,7 +56,7 @@ def metrics_figure(job: EvaluationJob, rows: Sequence[Row]) -> Figure:
 def nearest_figure(row: Row) -> Figure:
     """How near the samples of a row come to training points, over all draws."""
     samples, real = (torch.cat(distances) for distances in zip(*(of.nearest for of in row.findings), strict=True))
-    label = f"{MEMORISED} {text(row.metrics[MEMORISED])}: share of samples on its left; {QUANTILE:g} of real points"
+    label = f"{MEMORIZED} {text(row.metrics[MEMORIZED])}: share of samples on its left; {QUANTILE:g} of real points"
     title = f"{row.name}: distance to the training points"
     return plots.nearest_training_distances(samples, real, QUANTILE, label, title)
 
@@ -107,7 +107,7 @@ def rejection_figure(job: EvaluationJob, of_models: Sequence[tuple[Subject, Row]
 
 
 def samples_figure(subject: Subject, dataset: Dataset, seed: int) -> Figure:
-    """Samples in the colours of their generators: images in a grid, points beside real ones."""
+    """Samples in the colors of their generators: images in a grid, points beside real ones."""
     drawn = sampled(subject, IMAGES if len(dataset.shape) == 3 else POINTS, seed)
     if len(dataset.shape) == 3:
         order = drawn.ids.argsort(stable=True)

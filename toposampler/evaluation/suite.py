@@ -15,8 +15,8 @@ from toposampler.evaluation.images import ByClass, ImageMetrics, StackedMetrics
 from toposampler.metrics import evaluate
 from toposampler.metrics.distance import median_distance, mmd2_unbiased_gaussian, wasserstein_2
 from toposampler.metrics.features import FeatureNetwork, feature_metrics
-from toposampler.metrics.memorisation import memorisation
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.memorization import memorization
+from toposampler.metrics.neighbors import nearest_neighbors
 from toposampler.metrics.prdc import precision_recall_density_coverage
 
 N_ASSIGNED = 2000
@@ -74,7 +74,7 @@ class Suite:
         if (bandwidth := median_distance(y[:m])) > 0:
             metrics[f"mmd2_{m}"] = mmd2_unbiased_gaussian(x[:m], y[:m], bandwidth)
         nearest = self._to_training(x, among=ids is None), self._to_training(y, among=True)
-        metrics |= memorisation(*nearest)
+        metrics |= memorization(*nearest)
         for network in self._networks:
             metrics |= feature_metrics(network.name, network.features(samples), self._of_real[network.name](real.x))
         if self._images is None:
@@ -84,7 +84,7 @@ class Suite:
 
     def _to_training(self, x: Tensor, among: bool) -> Tensor:
         """Distance from each of the first of x (n, d) to the nearest training point; `among` them, to another one."""
-        distance, _ = nearest_neighbours(x[:N_COPIES], self._train, k=1 + among)
+        distance, _ = nearest_neighbors(x[:N_COPIES], self._train, k=1 + among)
         return distance[:, -1].contiguous()
 
 

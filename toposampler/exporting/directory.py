@@ -24,7 +24,7 @@ latents, the masses of the generators, and how far its samples are from torch's.
 def export(
     place: Path,
     out: Path,
-    licence: str | None = None,
+    license: str | None = None,
     networks: Given = None,
     onnx: bool = False,
     evaluation: Path | None = None,
@@ -34,7 +34,7 @@ def export(
     Args:
         place: run folder, checkpoint or model directory.
         out: must not exist; its parent folder must.
-        licence: of the weights, as an SPDX identifier; None: the one that the model has.
+        license: of the weights, as an SPDX identifier; None: the one that the model has.
         networks: those of a model that has networks of its own, as for `load_model`.
         onnx: write its generators as ONNX, too.
         evaluation: the evaluation.json whose metrics the card tells, in place of the run's own.
@@ -53,7 +53,7 @@ def export(
         raise UserError(f"{out} cannot be written: {error.strerror}") from None
     try:
         written = draft / "model"
-        save_model(place, written, licence, networks, measured)
+        save_model(place, written, license, networks, measured)
         if onnx:
             write_onnx(load_model(written, networks=networks), written)
             with (written / CARD).open("a", encoding="utf-8") as card:

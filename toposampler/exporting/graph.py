@@ -17,7 +17,7 @@ from toposampler.training.model import Model
 class SampleGraph(nn.Module):
     """x = G_c(z) in the user's units, on the CPU, with all that is fixed once training is over written out.
 
-    Whatever stands before or after the generators is part of it: noise module, component frames, standardisation.
+    Whatever stands before or after the generators is part of it: noise module, component frames, standardization.
     """
 
     def __init__(self, model: Model) -> None:

@@ -110,7 +110,7 @@ def _kinds() -> Iterator[Kind]:
     yield Kind("msd_unreachable_max", AS_REAL, "share of pairs without a path, the greatest of all classes", block)
     yield Kind("msd_unreachable_class_{k}", AS_REAL, "share of pairs of a class without a path", None)
     block = "copies of training points"
-    yield Kind("memorised_q0.05", 0.05, "share of samples nearer to a training point than 5 % of real ones", block)
+    yield Kind("memorized_q0.05", 0.05, "share of samples nearer to a training point than 5 % of real ones", block)
     yield Kind("closer_than_test", 0.5, "probability that a sample is nearer than a real point", block)
 
 

@@ -72,7 +72,7 @@ def classifier_of(
     n_classes = int(dataset.labels.max()) + 1
     if n_classes < 2:
         raise UserError("a classifier needs at least 2 labels; all samples of this data have label 0")
-    network = _initialised(dataset.shape, n_classes)
+    network = _initialized(dataset.shape, n_classes)
     path = cache / f"classifier_{_key(dataset, network, steps)}.pt"
     found = _read(path, network)
     if found is None:
@@ -89,7 +89,7 @@ def classifier_of(
     return found
 
 
-def _initialised(shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
+def _initialized(shape: tuple[int, ...], n_classes: int) -> nn.Sequential:
     """The network with weights of seed 0; the caller's random numbers are left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -117,15 +117,15 @@ def _trained(network: nn.Sequential, x: Tensor, labels: Tensor, steps: int) -> C
     train, test = train_test_split(labels, TEST_SHARE, seed=0)
     generator = torch.Generator().manual_seed(0)
     device = next(network.parameters()).device
-    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda t: (1 + math.cos(math.pi * t / steps)) / 2)
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda t: (1 + math.cos(math.pi * t / steps)) / 2)
     for _ in range(steps):
         rows = train[torch.randint(len(train), (BATCH,), generator=generator)]
         logits = network(x[rows].to(device))
         loss = F.cross_entropy(logits, labels[rows].to(device), label_smoothing=SMOOTHING)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     predicted = _in_batches(network, x[test], batch=500).argmax(dim=1)
     return Classifier(network, float((predicted == labels[test]).double().mean()), len(test))

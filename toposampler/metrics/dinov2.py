@@ -61,7 +61,7 @@ class DinoV2:
         return torch.cat(parts)
 
     def _tokens(self, x: Tensor) -> Tensor:
-        """All tokens behind the last norm (n, 1 + patches, width), the class's first, of normalised images."""
+        """All tokens behind the last norm (n, 1 + patches, width), the class's first, of normalized images."""
         w = self.weights
         patches = F.conv2d(x, w["patch_embed.proj.weight"], w["patch_embed.proj.bias"], stride=PATCH)
         tokens = torch.cat([w["cls_token"].expand(len(x), -1, -1), patches.flatten(2).mT], dim=1) + self._places

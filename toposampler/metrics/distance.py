@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toposampler.metrics.neighbours import distance_blocks
+from toposampler.metrics.neighbors import distance_blocks
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -30,7 +30,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, n_projections: int, generator: torc
     directions = torch.nn.functional.normalize(directions, dim=0).to(x.device)
     x_sorted = (x.double() @ directions).sort(dim=0).values
     y_sorted = (y.double() @ directions).sort(dim=0).values
-    # Both quantile functions are steps; between two neighbouring `levels` (in units of 1 / nm) neither jumps.
+    # Both quantile functions are steps; between two neighboring `levels` (in units of 1 / nm) neither jumps.
     levels = torch.cat((m * torch.arange(1, n + 1), n * torch.arange(1, m + 1))).unique().to(x.device)
     widths = levels.diff(prepend=levels.new_zeros(1)).double() / (n * m)
     gaps = x_sorted[(levels - 1) // m] - y_sorted[(levels - 1) // n]

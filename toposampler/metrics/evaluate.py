@@ -24,7 +24,7 @@ from toposampler.metrics.masses import (
     generator_components,
     prior_total_variation,
 )
-from toposampler.metrics.neighbours import covered_k5, nearest_neighbours, off_support_nn99
+from toposampler.metrics.neighbors import covered_k5, nearest_neighbors, off_support_nn99
 from toposampler.metrics.registered import registered_metrics
 from toposampler.metrics.score import LEAST_REAL, score
 from toposampler.metrics.topology import diagram0_w1, mtop_div
@@ -48,7 +48,7 @@ class Evaluation:
     metrics: dict[str, float]
     """by name"""
     real_cloud: Tensor
-    """(n, d) the real points that the metrics of shape looked at, such as `components_found_real`, standardised where
+    """(n, d) the real points that the metrics of shape looked at, such as `components_found_real`, standardized where
     the data were"""
     cloud: Tensor
     """(n, d) the samples that they looked at"""
@@ -76,8 +76,8 @@ def evaluation(
 ) -> Evaluation:
     """How well `samples` (n, *shape), in the user's units, match `dataset`: each metric by its name, the protocol.
 
-    Distances are in the user's units. What has no unit (neighbours, components, coverage) is measured, where the data
-    were standardised, on standardised points, in which every column counts as much.
+    Distances are in the user's units. What has no unit (neighbors, components, coverage) is measured, where the data
+    were standardized, on standardized points, in which every column counts as much.
     generator_ids (n,) and prior (K,) are judged where the system has them. Samples are compared with at most
     `max_real` real points, chosen by `seed`. What the data cannot tell is absent from the result.
     Raises ValueError if a sample is not finite.
@@ -110,7 +110,7 @@ def evaluation(
         attribution = ""
     else:
         labels = None if dataset.labels is None else dataset.labels[chosen]
-        found, components = _by_neighbours(x, real, labels)
+        found, components = _by_neighbors(x, real, labels)
         attribution = "_nn1"  # a sample belongs where its nearest real point does
     scores |= found
 
@@ -182,11 +182,11 @@ def _by_geometry(x: Tensor, manifold: Manifold, weights: Tensor) -> tuple[dict[s
     return scores, distance.argmin(dim=1)
 
 
-def _by_neighbours(x: Tensor, real: Tensor, labels: Tensor | None) -> tuple[dict[str, float], Tensor | None]:
+def _by_neighbors(x: Tensor, real: Tensor, labels: Tensor | None) -> tuple[dict[str, float], Tensor | None]:
     """Metrics of x (n, d) against real points (N, d), and the label of each sample's nearest one: (n,)."""
-    to_real, nearest = nearest_neighbours(x, real, k=1)
-    to_sample, _ = nearest_neighbours(real, x, k=1)
-    among_real, _ = nearest_neighbours(real, real, k=6)  # itself and five others
+    to_real, nearest = nearest_neighbors(x, real, k=1)
+    to_sample, _ = nearest_neighbors(real, x, k=1)
+    among_real, _ = nearest_neighbors(real, real, k=6)  # itself and five others
     covered = covered_k5(to_sample[:, 0], among_real[:, -1])
     scores = {
         "off_support_nn99": off_support_nn99(to_real[:, 0], among_real[:, 1]),

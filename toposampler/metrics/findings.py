@@ -18,8 +18,8 @@ from torch import Tensor
 from toposampler.data.base import Dataset
 from toposampler.metrics.evaluate import NAMED_COMPONENTS, can_count
 from toposampler.metrics.masses import ACTIVE, component_prior, generator_components
-from toposampler.metrics.memorisation import QUANTILE
-from toposampler.metrics.neighbours import covered_k5, nearest_neighbours
+from toposampler.metrics.memorization import QUANTILE
+from toposampler.metrics.neighbors import covered_k5, nearest_neighbors
 
 JUDGED, JUDGED_WIDE, WIDE = 4000, 1000, 100
 """samples, and real points, that are compared, at most; the second of more than `WIDE` numbers each"""
@@ -147,12 +147,12 @@ def find(
     labels = dataset.labels if dataset.labels is not None else labels
     source, of_real, masses = _components(dataset, real, None if labels is None else labels[chosen], labels)
 
-    to_real, index = nearest_neighbours(x, real, k=1)
-    among_real, _ = nearest_neighbours(real, real, k=6)
+    to_real, index = nearest_neighbors(x, real, k=1)
+    among_real, _ = nearest_neighbors(real, real, k=6)
     components = of_real[index[:, 0]]
     near = _near(dataset, real)
     off = _off(dataset, samples[some], to_real[:, 0], among_real[:, 1], near)
-    to_sample, _ = nearest_neighbours(real, x, k=1)
+    to_sample, _ = nearest_neighbors(real, x, k=1)
     covered = covered_k5(to_sample[:, 0], among_real[:, -1].clamp(min=near))
 
     M = len(masses)
@@ -241,7 +241,7 @@ def _between(x: Tensor, off: Tensor, real: Tensor, of_real: Tensor, M: int) -> d
     if not len(rows):
         return {}
     present = [m for m in range(M) if (of_real == m).any()]
-    by_component = [nearest_neighbours(x[rows], real[of_real == m], k=1) for m in present]
+    by_component = [nearest_neighbors(x[rows], real[of_real == m], k=1) for m in present]
     distance = torch.stack([d[:, 0] for d, _ in by_component], dim=1)
     if len(present) < 2:
         return {}
@@ -269,6 +269,6 @@ def _summary(pairs: dict[int, tuple[int, int]], ids: Tensor, n: int) -> tuple[Be
 def _copies(x: Tensor, data: Tensor, rng: torch.Generator) -> float:
     """See `Findings.copies`: of x (n, d) against `data` (N, *shape)."""
     trained = data[torch.randperm(len(data), generator=rng)[:TRAINED_ON]].flatten(1)
-    own, _ = nearest_neighbours(trained[: len(x)], trained, k=2)
-    near, _ = nearest_neighbours(x, trained, k=1)
+    own, _ = nearest_neighbors(trained[: len(x)], trained, k=2)
+    near, _ = nearest_neighbors(x, trained, k=1)
     return float((near[:, 0] < own[:, -1].quantile(QUANTILE)).double().mean())

@@ -17,7 +17,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     """
     x, y = x.double(), y.double()
     mu_x, mu_y = x.mean(dim=0), y.mean(dim=0)
-    R_x, R_y = (_root(centred) for centred in (x - mu_x, y - mu_y))
+    R_x, R_y = (_root(centered) for centered in (x - mu_x, y - mu_y))
     product = R_x @ R_y.T
     product[product.abs() < 1e-30 * product.abs().max()] = 0  # of collapsed clouds some are denormal, and slow
     cross = torch.linalg.svdvals(product).sum()
@@ -25,6 +25,6 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     return max(0.0, float(distance))
 
 
-def _root(centred: Tensor) -> Tensor:
-    """R (min(n, d), d) with R'R the covariance of centred points (n, d)."""
-    return torch.linalg.qr(centred, mode="r").R / (len(centred) - 1) ** 0.5
+def _root(centered: Tensor) -> Tensor:
+    """R (min(n, d), d) with R'R the covariance of centered points (n, d)."""
+    return torch.linalg.qr(centered, mode="r").R / (len(centered) - 1) ** 0.5

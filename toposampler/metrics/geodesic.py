@@ -13,8 +13,8 @@ from toposampler.metrics.classes import confident_classes
 
 MAX_POINTS = 1000
 """samples of a class that are looked at, the first ones (Khayatkhoei et al. 2018)"""
-NEIGHBOURS = {1: 6, 3: 18}
-"""k of the neighbour graph by channels of the images (Khayatkhoei et al. 2018)"""
+NEIGHBORS = {1: 6, 3: 18}
+"""k of the neighbor graph by channels of the images (Khayatkhoei et al. 2018)"""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ def geodesic_variety(x: Tensor, k: int) -> Variety:
 def intra_mode_msd(
     images: Tensor, probabilities: Tensor, real: Tensor, real_probabilities: Tensor
 ) -> list[ClassVariety]:
-    """Variety of each class on pixels, k = 6 for grey and 18 for colour, of samples and of as many real images.
+    """Variety of each class on pixels, k = 6 for gray and 18 for color, of samples and of as many real images.
 
     images (n, C, H, W) and real (m, C, H, W) with C 1 or 3, and what a Classifier makes of them, probabilities (n, M)
     and (m, M); M results. Of each class the first confident images count, as many of both and at most 1,000: MSD
     rises with their number (measured on MNIST's 8s: by three quarters from 100 to 900), so only equal ones compare.
     """
-    k, found = NEIGHBOURS[images.shape[1]], []
+    k, found = NEIGHBORS[images.shape[1]], []
     classes, real_classes = confident_classes(probabilities), confident_classes(real_probabilities)
     for c in range(probabilities.shape[1]):
         x, y = images[classes == c].flatten(1), real[real_classes == c].flatten(1)

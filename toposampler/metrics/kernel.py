@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from toposampler.metrics.neighbours import BLOCK
+from toposampler.metrics.neighbors import BLOCK
 
 CMMD_BANDWIDTH, CMMD_SCALE = 10.0, 1000.0
 """sigma of the Gaussian kernel on features of length 1, and the factor of the result (Jayasumana et al. 2024)"""

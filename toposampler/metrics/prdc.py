@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from toposampler.metrics.neighbours import BLOCK, distance_blocks, nearest_neighbours
+from toposampler.metrics.neighbors import BLOCK, distance_blocks, nearest_neighbors
 
 K_MANIFOLD = 3
-"""neighbour that a ball reaches to, for precision and recall (Kynkaanniemi et al. 2019)"""
+"""neighbor that a ball reaches to, for precision and recall (Kynkaanniemi et al. 2019)"""
 K_DENSITY = 5
 """the same for density and coverage (Naeem et al. 2020)"""
 
@@ -26,8 +26,8 @@ def precision_recall_density_coverage(x: Tensor, real: Tensor, block: int = BLOC
     for name, points in (("x", x), ("real", real)):
         if len(points) <= K_DENSITY:
             raise ValueError(f"{name} has {len(points)} points; more than {K_DENSITY} are needed")
-    among_real, _ = nearest_neighbours(real, real, K_DENSITY + 1, block)  # the first is the point itself
-    among_x, _ = nearest_neighbours(x, x, K_MANIFOLD + 1, block)
+    among_real, _ = nearest_neighbors(real, real, K_DENSITY + 1, block)  # the first is the point itself
+    among_x, _ = nearest_neighbors(x, x, K_MANIFOLD + 1, block)
     narrow, wide, of_x = among_real[:, K_MANIFOLD], among_real[:, K_DENSITY], among_x[:, K_MANIFOLD]
     density = 0
     precise = torch.zeros(len(x), dtype=torch.bool, device=x.device)

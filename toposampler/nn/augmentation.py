@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-KINDS = ("flip", "translation", "colour", "cutout")
+KINDS = ("flip", "translation", "color", "cutout")
 """transformations by name"""
 COLUMNS = 9
 SHIFT = 0.125
@@ -36,16 +36,16 @@ def draw_parameters(
     u = torch.rand((*size, COLUMNS), generator=rng, device=rng.device, dtype=p.dtype)
     allowed = torch.tensor([kind in kinds for kind in KINDS], device=rng.device)
     applied = (on < p) & allowed
-    flip, moved, coloured, cut = applied.unbind(-1)
+    flip, moved, colored, cut = applied.unbind(-1)
     down, right = (((2 * u[..., i] - 1) * SHIFT * side).round() for i, side in ((1, H), (2, W)))
     side = torch.full_like(u[..., 8], max(1, round(CUT * min(H, W))))
     columns = [
         flip & (u[..., 0] < 0.5),
         torch.where(moved, down, 0),
         torch.where(moved, right, 0),
-        torch.where(coloured, u[..., 3] - 0.5, 0),
-        torch.where(coloured, 2 * u[..., 4], 1),
-        torch.where(coloured, u[..., 5] + 0.5, 1),
+        torch.where(colored, u[..., 3] - 0.5, 0),
+        torch.where(colored, 2 * u[..., 4], 1),
+        torch.where(colored, u[..., 5] + 0.5, 1),
         (u[..., 6] * H).floor(),
         (u[..., 7] * W).floor(),
         torch.where(cut, side, 0),
@@ -61,8 +61,8 @@ def augment(x: Tensor, parameters: Tensor) -> Tensor:
     x = torch.where(flip > 0, x.flip(-1), x)
     x = _shifted(_shifted(x, down, -2), right, -1)
     x = torch.where(brightness != 0, x + brightness, x)
-    grey = x.mean(dim=1, keepdim=True)
-    x = torch.where(saturation != 1, grey + (x - grey) * saturation, x)
+    gray = x.mean(dim=1, keepdim=True)
+    x = torch.where(saturation != 1, gray + (x - gray) * saturation, x)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     x = torch.where(contrast != 1, mean + (x - mean) * contrast, x)
     rows = torch.arange(x.shape[-2], device=x.device).view(1, 1, -1, 1)
@@ -73,7 +73,7 @@ def augment(x: Tensor, parameters: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, by: Tensor, dim: int) -> Tensor:
-    """x (n, C, H, W) moved by whole pixels (n, 1, 1, 1) along `dim`; what comes in is 0, the middle grey."""
+    """x (n, C, H, W) moved by whole pixels (n, 1, 1, 1) along `dim`; what comes in is 0, the middle gray."""
     side = x.shape[dim]
     place = torch.arange(side, device=x.device).view((-1, 1) if dim == -2 else (1, -1))
     source = place - by.long()

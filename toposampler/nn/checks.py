@@ -129,7 +129,7 @@ def _check_values(network: nn.Module, found: Tensor, key: str) -> None:
     if not torch.isfinite(found).all():
         raise UserError(
             f"{key}: {_name(network)} returned values that are not finite for standard normal inputs; look at its "
-            "initialisation"
+            "initialization"
         )
 
 

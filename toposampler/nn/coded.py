@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 
 class CodedGenerator(nn.Module):
-    """G(z, a e_c): one network, which reads c as K numbers beside z, a at c and else 0; `centred`: a (e_c - 1/K)."""
+    """G(z, a e_c): one network, which reads c as K numbers beside z, a at c and else 0; `centered`: a (e_c - 1/K)."""
 
-    def __init__(self, network: nn.Module, K: int, amplification: float = 1.0, centred: bool = False) -> None:
+    def __init__(self, network: nn.Module, K: int, amplification: float = 1.0, centered: bool = False) -> None:
         super().__init__()
         self.network, self.K, self.amplification = network, K, amplification
-        self.offset = 1 / K if centred else 0.0
+        self.offset = 1 / K if centered else 0.0
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         """Latents (n, d) and ids c (n,) to samples (n, *shape)."""

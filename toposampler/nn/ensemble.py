@@ -45,7 +45,7 @@ class GeneratorEnsemble(nn.Module):
     as grouped ones. A generator must make each sample from its latent alone (`nn.checks.check_generator`).
 
     Args:
-        make: makes one generator, freshly initialised; called K times. Of a module `copies` makes such a function.
+        make: makes one generator, freshly initialized; called K times. Of a module `copies` makes such a function.
         n_generators: K.
         shard: the generators that it holds, and is asked for samples of; the others are made and dropped one by one, so
             that those held start as they would in a whole ensemble.
@@ -179,7 +179,7 @@ def _batched(layers: Sequence[nn.Module], stacked: list[Tensor], h: Tensor) -> T
 
 
 def copies(prototype: nn.Module, key: str = "system.generator_network") -> Callable[[], nn.Module]:
-    """A function that makes copies of `prototype`, each freshly initialised on torch's global random state.
+    """A function that makes copies of `prototype`, each freshly initialized on torch's global random state.
 
     That is done by `reset_parameters` of every submodule that has it, inner ones first. Raises UserError, naming `key`,
     if a submodule has parameters of its own and no such method: all copies would start alike.
@@ -203,7 +203,7 @@ def copies(prototype: nn.Module, key: str = "system.generator_network") -> Calla
 
 
 def _reset(module: nn.Module) -> Callable[[], None] | None:
-    """The method that initialises a module; those of attention and transformers have an underscore."""
+    """The method that initializes a module; those of attention and transformers have an underscore."""
     return getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
 
 

@@ -40,7 +40,7 @@ class IsometricConfig(Section):
     """How a generator is kept from stretching."""
 
     kind: Literal["plain", "spectral", "orthogonal"] = "plain"
-    """plain: the DMGAN paper's network, free to stretch, the only one that `generator_width` and `initialisation` are
+    """plain: the DMGAN paper's network, free to stretch, the only one that `generator_width` and `initialization` are
     for; spectral: every layer divided by its spectral norm, at most 1-Lipschitz (the slides); orthogonal: orthogonal
     layers and GroupSort, which keep lengths"""
     activation: Literal["elu", "relu", "leaky_relu", "tanh", "sigmoid"] = "leaky_relu"

@@ -58,7 +58,7 @@ def mlp_generator(shape: Shape, latent_dim: int, width: int, depth: int = 2) -> 
 
 def conv_generator(shape: Shape, latent_dim: int, width: int, norm: bool = False) -> nn.Sequential:
     """G for images in (-1, 1) of any size: a linear layer to 4 width maps of about an eighth of each side, then three
-    nearest-neighbour enlargements, each with a 5x5 convolution, to 2 width, width and C maps; ReLU between, tanh at the
+    nearest-neighbor enlargements, each with a 5x5 convolution, to 2 width, width and C maps; ReLU between, tanh at the
     end. With `norm` each sample's hidden maps are brought to mean 0 and variance 1 together."""
     channels, *sides = shape
     base, *sizes = ([max(4, math.ceil(side / 2**halvings)) for side in sides] for halvings in (3, 2, 1, 0))
@@ -135,6 +135,6 @@ def _convolutions(shape: Shape, width: int) -> tuple[list[nn.Module], int]:
 
 
 def encoder(n_features: int, n_generators: int, batch_norm: bool) -> Head:
-    """Q: the critic's features (n, n_features) to logits (n, K), by one hidden layer of 128, normalised if asked."""
+    """Q: the critic's features (n, n_features) to logits (n, K), by one hidden layer of 128, normalized if asked."""
     norm = [nn.BatchNorm1d(128, track_running_stats=False)] if batch_norm else []
     return Head(nn.Linear(n_features, 128), *norm, nn.LeakyReLU(0.2), nn.Linear(128, n_generators))

@@ -1,4 +1,4 @@
-"""R3GAN's residual networks without normalisation (Huang, Gokaslan, Kuleshov, Tompkin 2024, arXiv 2501.05441).
+"""R3GAN's residual networks without normalization (Huang, Gokaslan, Kuleshov, Tompkin 2024, arXiv 2501.05441).
 
 A residual block is x + W3 a(W2 a(W1 x + b1) + b2): a 1x1 convolution to twice the maps, a grouped 3x3 one and a 1x1 one
 back, a the leaky ReLU of slope .2. At the start W3 = 0, so that a block is the identity, and the weights before are
@@ -12,7 +12,7 @@ Deviations
 - Sides are of any size: each stage has half the side of the one above, rounded up, down to 4 to 7 pixels on the shorter
   side. Resampling is `torch`'s bilinear interpolation; at even sides its halving is the mean of 2x2 pixels, where R3GAN
   filters with [1, 2, 1] before.
-- All maps are bilinear or linear outside the blocks, as in R3GAN; the 1x1 convolutions from and to colours have a bias.
+- All maps are bilinear or linear outside the blocks, as in R3GAN; the 1x1 convolutions from and to colors have a bias.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class SpectralNorm(nn.Module):
         self.v.copy_(F.normalize((W.mT * self.u).sum(dim=1), dim=0))
 
 
-def spectrally_normalised(network: Network) -> Network:
+def spectrally_normalized(network: Network) -> Network:
     """`network` with the weight of every linear layer and convolution divided by its spectral norm, biases free.
 
     A weight that is parametrized already stays as it is.
@@ -54,7 +54,7 @@ def spectrally_normalised(network: Network) -> Network:
 
 
 def advance(network: nn.Module) -> None:
-    """One power iteration of every layer of `network` that is spectrally normalised; nothing, if none is."""
+    """One power iteration of every layer of `network` that is spectrally normalized; nothing, if none is."""
     for layer in network.modules():
         if isinstance(layer, parametrize.ParametrizationList) and isinstance(layer[0], SpectralNorm):
             layer[0].advance(layer.original)

@@ -5,7 +5,7 @@ from toposampler.plots.classes import class_bars, quality_curves
 from toposampler.plots.comparison import metric_panels, precision_recall
 from toposampler.plots.curves import prior_over_steps, terms_over_steps
 from toposampler.plots.images import framed_grid, image_grid
-from toposampler.plots.memorisation import nearest_training_distances
+from toposampler.plots.memorization import nearest_training_distances
 from toposampler.plots.panels import sample_panels
 from toposampler.plots.scatter import generators_scatter, samples_scatter
 from toposampler.plots.sweeps import best_over_steps, objective_by_key, parallel_coordinates, pareto_front

@@ -73,8 +73,8 @@ def _barcode(axes: Axes, x: Tensor, counted: bool) -> str:
     told = counted and components.count > 1
     outlasting = int((lengths >= components.separating).sum()) if told else 0
     bars = lengths[-BARS:].flip(0).tolist()
-    colours = [OKABE_ITO[0] if i < outlasting else "0.7" for i in range(len(bars))]
-    axes.barh(range(1, len(bars) + 1), bars, color=colours)
+    colors = [OKABE_ITO[0] if i < outlasting else "0.7" for i in range(len(bars))]
+    axes.barh(range(1, len(bars) + 1), bars, color=colors)
     longest = bars[0] or 1.0  # equal points: no bar has a length
     arrow = {"arrowstyle": "-|>", "color": OKABE_ITO[0], "linewidth": 4}
     axes.annotate("", (1.15 * longest, 0), (0, 0), arrowprops=arrow)

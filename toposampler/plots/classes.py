@@ -6,16 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from toposampler.plots.style import colour, new_figure, outside_legend
+from toposampler.plots.style import color, new_figure, outside_legend
 
 
 def quality_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[float]], title: str) -> Figure:
     """Share of samples with max softmax >= t, over thresholds t (T,): a curve (T,) by name, "real" dashed."""
     figure = new_figure(5.6, 4.0, title)
     axes = figure.subplots()
-    colours = _colours(curves)
+    colors = _colors(curves)
     for name, shares in curves.items():
-        axes.plot(thresholds, shares, "--" if name == "real" else "-", color=colours[name], label=name)
+        axes.plot(thresholds, shares, "--" if name == "real" else "-", color=colors[name], label=name)
     axes.set_xlabel("t")
     axes.set_ylabel("share of samples with max softmax ≥ t")
     axes.set_ylim(0, 1.02)
@@ -25,14 +25,14 @@ def quality_curves(thresholds: Sequence[float], curves: Mapping[str, Sequence[fl
 
 
 def class_bars(values: Mapping[str, Sequence[float]], ylabel: str, title: str) -> Figure:
-    """For each class a bar of each named series, values (M,), side by side: as MSD per class; "real" grey."""
+    """For each class a bar of each named series, values (M,), side by side: as MSD per class; "real" gray."""
     n_classes = len(next(iter(values.values())))
     figure = new_figure(min(max(6.6, 1 + 0.7 * n_classes), 24), 3.6, title)
     axes = figure.subplots()
-    width, colours = 0.8 / len(values), _colours(values)
+    width, colors = 0.8 / len(values), _colors(values)
     for i, (name, heights) in enumerate(values.items()):
         left = [c - 0.4 + (i + 0.5) * width for c in range(n_classes)]
-        axes.bar(left, heights, width, color=colours[name], label=name)
+        axes.bar(left, heights, width, color=colors[name], label=name)
     axes.set_xticks(range(n_classes))
     axes.set_xlabel("class")
     axes.set_ylabel(ylabel)
@@ -42,7 +42,7 @@ def class_bars(values: Mapping[str, Sequence[float]], ylabel: str, title: str) -
     return figure
 
 
-def _colours(names: Iterable[str]) -> dict[str, str | tuple[float, float, float]]:
-    """A colour for each name, the same in both figures; "real" is grey."""
+def _colors(names: Iterable[str]) -> dict[str, str | tuple[float, float, float]]:
+    """A color for each name, the same in both figures; "real" is gray."""
     others = [name for name in names if name != "real"]
-    return {"real": "0.5"} | {name: colour(k) for k, name in enumerate(others)}
+    return {"real": "0.5"} | {name: color(k) for k, name in enumerate(others)}

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toposampler.plots.style import colour, new_figure
+from toposampler.plots.style import color, new_figure
 
 REAL = "real"
-"""name of the row that real data have: grey, a band over all others"""
+"""name of the row that real data have: gray, a band over all others"""
 COLUMNS = 4
 
 
@@ -39,7 +39,7 @@ def metric_panels(
 ) -> Figure:
     """A panel for each of `metrics`, by its name: the value of each of `rows` that has it, with its interval.
 
-    A row has one colour in all panels. The interval of the row `real` is a grey band. Panels say which values are
+    A row has one color in all panels. The interval of the row `real` is a gray band. Panels say which values are
     better, in the words of `directions`, of which `-` is none.
     """
     columns = min(COLUMNS, len(metrics))
@@ -65,7 +65,7 @@ def _panel(axes: Axes, values: Mapping[str, Interval], rows: Sequence[str]) -> N
         if row not in values:
             continue
         mean, half = values[row]
-        tint = "0.4" if row == REAL else colour(i - 1)
+        tint = "0.4" if row == REAL else color(i - 1)
         if row == REAL:
             axes.axvspan(mean - (half or 0), mean + (half or 0), color="0.85", linewidth=1)
         axes.errorbar([mean], [i], xerr=half, fmt="o", markersize=4, color=tint, capsize=2, linewidth=1.2)
@@ -80,13 +80,13 @@ def precision_recall(curves: Mapping[str, Sequence[Operation]], title: str) -> F
     axes = figure.subplots()
     for i, (name, operations) in enumerate(curves.items()):
         recalls, precisions = [of.recall.mean for of in operations], [of.precision.mean for of in operations]
-        axes.plot(recalls, precisions, color=colour(i), marker="o", markersize=4, linewidth=1, label=name)
+        axes.plot(recalls, precisions, color=color(i), marker="o", markersize=4, linewidth=1, label=name)
         for of in operations:
-            x, y, tint = of.recall, of.precision, colour(i)
+            x, y, tint = of.recall, of.precision, color(i)
             axes.errorbar(x.mean, y.mean, y.half, x.half, color=tint, fmt="none", capsize=2, linewidth=0.8, alpha=0.7)
         for of in dict.fromkeys((operations[0], operations[-1])):
             place = (of.recall.mean, of.precision.mean)
-            axes.annotate(f"{of.rate:.0%}", place, (4, 4), textcoords="offset points", fontsize=7, color=colour(i))
+            axes.annotate(f"{of.rate:.0%}", place, (4, 4), textcoords="offset points", fontsize=7, color=color(i))
     figure.legend(
         title="numbers: acceptance rate",
         loc="outside lower center",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from toposampler.plots.style import GREY, OKABE_ITO, colour, new_figure, others, outside_legend
+from toposampler.plots.style import GRAY, OKABE_ITO, color, new_figure, others, outside_legend
 
 
 def prior_over_steps(
@@ -15,7 +15,7 @@ def prior_over_steps(
 ) -> Figure:
     """Prior r(c), priors (T, K), at generator steps (T,); dashed: the true masses (M,) of the components, if M <= K.
 
-    The legend names the `named` generators (K,) bool, with their prior at the end; others are grey.
+    The legend names the `named` generators (K,) bool, with their prior at the end; others are gray.
     """
     figure = new_figure(7.0, 4.0, title)
     axes = figure.subplots()
@@ -23,11 +23,11 @@ def prior_over_steps(
         for weight in true_weights.unique().tolist():
             axes.axhline(weight, color="0.3", linestyle="--", linewidth=1, label=f"true: {weight:.1%}")
     for curve in priors.T[~named]:
-        axes.plot(steps, curve, color=GREY, linewidth=1)
+        axes.plot(steps, curve, color=GRAY, linewidth=1)
     for k in named.nonzero()[:, 0].tolist():
-        axes.plot(steps, priors[:, k], color=colour(k), label=f"{k}: {priors[-1, k]:.1%}")
+        axes.plot(steps, priors[:, k], color=color(k), label=f"{k}: {priors[-1, k]:.1%}")
     if not named.all():
-        axes.plot([], [], color=GREY, label=others(int((~named).sum()), float(priors[-1, ~named].sum())))
+        axes.plot([], [], color=GRAY, label=others(int((~named).sum()), float(priors[-1, ~named].sum())))
     outside_legend(figure, axes, "generator: at the end")
     axes.set_xlabel("generator steps")
     axes.set_ylabel("prior r(c)")

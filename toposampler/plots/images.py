@@ -1,4 +1,4 @@
-"""Images in a grid: a row per generator, or all mixed, each framed in the colour of its generator."""
+"""Images in a grid: a row per generator, or all mixed, each framed in the color of its generator."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from toposampler.plots.style import PRIOR, SHARE, colour, new_figure, outside_legend
+from toposampler.plots.style import PRIOR, SHARE, color, new_figure, outside_legend
 
 INCHES_PER_IMAGE = 0.6
 
@@ -31,7 +31,7 @@ def image_grid(images_by_generator: Sequence[tuple[str, Tensor]], title: str) ->
 
 
 def framed_grid(images: Tensor, ids: Tensor, prior: Tensor | None, title: str, columns: int = 12) -> Figure:
-    """Images (n, C, H, W) in [-1, 1], each framed in the colour of the generator that made it, ids (n,).
+    """Images (n, C, H, W) in [-1, 1], each framed in the color of the generator that made it, ids (n,).
 
     The legend has the prior (K,) of these generators, or their shares of the images if it is None.
     """
@@ -43,10 +43,10 @@ def framed_grid(images: Tensor, ids: Tensor, prior: Tensor | None, title: str, c
     axes.imshow(canvas.numpy(), interpolation="nearest")
     shares = torch.bincount(ids) / len(ids) if prior is None else prior
     for k in ids.unique().tolist():
-        axes.scatter([], [], s=3, marker="s", color=colour(k), label=f"{k}: {shares[k]:.1%}")
+        axes.scatter([], [], s=3, marker="s", color=color(k), label=f"{k}: {shares[k]:.1%}")
     for i, k in enumerate(ids.tolist()):
         left, top = i % columns * (width + gap) - 0.5, i // columns * (height + gap) - 0.5
-        axes.add_patch(Rectangle((left, top), width, height, fill=False, linewidth=2, edgecolor=colour(k)))
+        axes.add_patch(Rectangle((left, top), width, height, fill=False, linewidth=2, edgecolor=color(k)))
     outside_legend(figure, axes, SHARE if prior is None else PRIOR)
     axes.set_axis_off()
     return figure

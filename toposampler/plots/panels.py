@@ -16,7 +16,7 @@ BLUE, VERMILION = OKABE_ITO[0], OKABE_ITO[3]
 
 
 def sample_panels(real: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], title: str) -> Figure:
-    """For each title a panel: samples (n, d) blue, or red where off (n,) bool says so, on real points (N, d) in grey.
+    """For each title a panel: samples (n, d) blue, or red where off (n,) bool says so, on real points (N, d) in gray.
 
     All panels have the frame of the real points and, for d > 2, their first two principal components as axes; the share
     of samples that lie outside is written in the corner.
@@ -34,8 +34,8 @@ def sample_panels(real: Tensor, panels: Mapping[str, tuple[Tensor, Tensor]], tit
     for axes, (name, (x, off)) in zip(grid, panels.items(), strict=False):
         xy = x @ basis
         axes.scatter(*support.T, s=2, color="0.8", linewidths=0)
-        for where, colour in ((~off, BLUE), (off, VERMILION)):
-            axes.scatter(*xy[where].T, s=2, color=colour, alpha=0.6, linewidths=0)
+        for where, color in ((~off, BLUE), (off, VERMILION)):
+            axes.scatter(*xy[where].T, s=2, color=color, alpha=0.6, linewidths=0)
         axes.set_title(name, fontsize=8)
         axes.set_xlim(float(low[0]), float(high[0]))
         axes.set_ylim(float(low[1]), float(high[1]))

@@ -1,4 +1,4 @@
-"""Clouds of points in the plane, coloured by the generator that made them, or is taken to have made them."""
+"""Clouds of points in the plane, colored by the generator that made them, or is taken to have made them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from toposampler.plots.style import GREY, PRIOR, SHARE, colour, new_figure, others, outside_legend
+from toposampler.plots.style import GRAY, PRIOR, SHARE, color, new_figure, others, outside_legend
 
 MARGIN = 0.3
 """room around the real points, as a share of their larger extent"""
@@ -20,11 +20,11 @@ ONE_SCALE = 8.0
 def generators_scatter(
     real: Tensor, fake: Tensor, generator_ids: Tensor, prior: Tensor | None, named: Tensor, title: str
 ) -> Figure:
-    """Real points (N, *shape) and generated ones (n, *shape) side by side, coloured by generator_ids (n,).
+    """Real points (N, *shape) and generated ones (n, *shape) side by side, colored by generator_ids (n,).
 
     The frame is that of the real points, so figures of a run can be compared; what lies outside is counted.
     The legend names the `named` generators (K,) bool, with their prior (K,), or share of samples if it is None; samples
-    of others are grey.
+    of others are gray.
     """
     basis, names = plane(real)
     real_xy, fake_xy = real.flatten(1) @ basis, fake.flatten(1) @ basis
@@ -54,9 +54,9 @@ def samples_scatter(
     named: Tensor | None = None,
     real: Tensor | None = None,
 ) -> Figure:
-    """Generated points (n, *shape) coloured by generators, ids (n,).
+    """Generated points (n, *shape) colored by generators, ids (n,).
 
-    Under `legend` stand the `named` ones (K,) bool with their `shares` (K,), and samples of others are grey; None: all
+    Under `legend` stand the `named` ones (K,) bool with their `shares` (K,), and samples of others are gray; None: all
     that made samples, and the share that each made. Points are seen along the axes of the `real` ones (N, *shape), or
     where these are not at hand, along their own.
     """
@@ -124,17 +124,17 @@ def plane(points: Tensor) -> tuple[Tensor, tuple[str, str]]:
 
 
 def _scatter_by_id(axes: Axes, xy: Tensor, ids: Tensor, shares: Tensor, named: Tensor) -> None:
-    """Points (n, 2) in the colours of their ids (n,); the legend has the `named` ids (K,) bool with their shares (K,),
+    """Points (n, 2) in the colors of their ids (n,); the legend has the `named` ids (K,) bool with their shares (K,),
     and all others as one."""
     for k in named.nonzero()[:, 0].tolist():
         mine = xy[ids == k]
         axes.scatter(
-            mine[:, 0], mine[:, 1], s=3, color=colour(k), alpha=0.6, linewidths=0, label=f"{k}: {shares[k]:.1%}"
+            mine[:, 0], mine[:, 1], s=3, color=color(k), alpha=0.6, linewidths=0, label=f"{k}: {shares[k]:.1%}"
         )
     rest = ~named[ids]
     if rest.any():
         label = others(int((~named).sum()), float(shares[~named].sum()))
-        axes.scatter(xy[rest, 0], xy[rest, 1], s=3, color=GREY, alpha=0.6, linewidths=0, label=label)
+        axes.scatter(xy[rest, 0], xy[rest, 1], s=3, color=GRAY, alpha=0.6, linewidths=0, label=label)
 
 
 def _name_axes(axes: Axes, names: tuple[str, str], one_scale: bool) -> None:

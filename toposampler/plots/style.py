@@ -1,4 +1,4 @@
-"""What the figures share: one colour per generator, one size of type, one kind of legend."""
+"""What the figures share: one color per generator, one size of type, one kind of legend."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
-"""eight colours that colour-blind readers can tell apart (Okabe and Ito 2008)"""
-GREY = "0.7"
+"""eight colors that color-blind readers can tell apart (Okabe and Ito 2008)"""
+GRAY = "0.7"
 """of generators that a legend does not name"""
 PRIOR, SHARE = "generator: prior r(c)", "generator: share"
 """titles of legends"""
@@ -17,8 +17,8 @@ GOLDEN_RATIO = 0.618  # as a step of hue: no two of the next dozen come close
 LEGEND_ROWS = 25
 
 
-def colour(k: int) -> str | tuple[float, float, float]:
-    """Colour of generator k, the same in every figure; after the first eight, steps of hue that merely differ."""
+def color(k: int) -> str | tuple[float, float, float]:
+    """Color of generator k, the same in every figure; after the first eight, steps of hue that merely differ."""
     if k < len(OKABE_ITO):
         return OKABE_ITO[k]
     return colorsys.hsv_to_rgb(k * GOLDEN_RATIO % 1, 0.8, (0.5, 0.9, 0.7)[k % 3])

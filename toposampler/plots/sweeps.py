@@ -16,7 +16,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from toposampler.plots.style import OKABE_ITO, new_figure
 
-BEST, STOPPED, COLOURS = OKABE_ITO[3], "0.75", "viridis"
+BEST, STOPPED, COLORS = OKABE_ITO[3], "0.75", "viridis"
 ABSENT = "absent"
 """where a key does not exist in a trial"""
 
@@ -36,7 +36,7 @@ class Point:
 def parallel_coordinates(
     points: Sequence[Point], keys: Sequence[str], log: Sequence[bool], objective: str, title: str
 ) -> Figure:
-    """Every trial as a line through its values, coloured by its first objective; the best one thick, stopped ones thin.
+    """Every trial as a line through its values, colored by its first objective; the best one thick, stopped ones thin.
 
     An axis is that of its key's values, by their logarithm where `log` says so, or lists what is no number.
     """
@@ -44,12 +44,12 @@ def parallel_coordinates(
     axes = figure.subplots()
     columns = [_Scale([p.values.get(key) for p in points], log=by_log) for key, by_log in zip(keys, log, strict=True)]
     results = _Scale([p.objectives[0] for p in points if p.complete] or [p.objectives[0] for p in points], log=False)
-    colours = ScalarMappable(Normalize(results.low, results.high), COLOURS)
+    colors = ScalarMappable(Normalize(results.low, results.high), COLORS)
     for point in sorted(points, key=lambda p: (p.best, p.complete)):
         heights = [scale.height(point.values.get(key)) for scale, key in zip(columns, keys, strict=True)]
         heights.append(min(1.12, results.height(point.objectives[0])))
-        colour = BEST if point.best else colours.to_rgba(np.asarray(point.objectives[0])) if point.complete else STOPPED
-        axes.plot(range(len(heights)), heights, color=colour, linewidth=2.5 if point.best else 1.2, alpha=0.9)
+        color = BEST if point.best else colors.to_rgba(np.asarray(point.objectives[0])) if point.complete else STOPPED
+        axes.plot(range(len(heights)), heights, color=color, linewidth=2.5 if point.best else 1.2, alpha=0.9)
     paper = {"boxstyle": "square,pad=0.1", "facecolor": "white", "alpha": 0.7, "edgecolor": "none"}
     for i, scale in enumerate([*columns, results]):
         axes.axvline(i, color="0.2", linewidth=0.8)
@@ -63,7 +63,7 @@ def parallel_coordinates(
     if not all(p.complete for p in points):
         handles.append(Line2D([], [], color=STOPPED, label="stopped early"))
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8, frameon=False)
-    figure.colorbar(colours, ax=axes, label=f"{objective} of complete trials", pad=0.02)
+    figure.colorbar(colors, ax=axes, label=f"{objective} of complete trials", pad=0.02)
     return figure
 
 
@@ -154,11 +154,11 @@ class _Scale:
 
 def _objective_panel(axes: Axes, points: Sequence[Point], values: Sequence[object], log: bool) -> None:
     for point, value in zip(points, values, strict=True):
-        colour = BEST if point.best else OKABE_ITO[0]
+        color = BEST if point.best else OKABE_ITO[0]
         x = value if isinstance(value, int | float) and not isinstance(value, bool) else str(value)
-        face = colour if point.complete else "none"
+        face = color if point.complete else "none"
         axes.scatter([x], [point.objectives[0]], s=70 if point.best else 28, marker="*" if point.best else "o",
-                     facecolors=face, edgecolors=colour, linewidths=1, zorder=3 if point.best else 2)  # fmt: skip
+                     facecolors=face, edgecolors=color, linewidths=1, zorder=3 if point.best else 2)  # fmt: skip
     if log:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -169,11 +169,11 @@ def _objective_panel(axes: Axes, points: Sequence[Point], values: Sequence[objec
 
 
 def _marks() -> list[Line2D]:
-    colour = OKABE_ITO[0]
+    color = OKABE_ITO[0]
     return [
         Line2D([], [], marker="*", markersize=10, linestyle="none", color=BEST, label="best"),
-        Line2D([], [], marker="o", linestyle="none", color=colour, label="trained to the end"),
-        Line2D([], [], marker="o", linestyle="none", color=colour, markerfacecolor="none", label="stopped early"),
+        Line2D([], [], marker="o", linestyle="none", color=color, label="trained to the end"),
+        Line2D([], [], marker="o", linestyle="none", color=color, markerfacecolor="none", label="stopped early"),
     ]
 
 

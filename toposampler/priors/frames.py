@@ -84,13 +84,13 @@ class Frames(nn.Module):
                 ]
             part = x[members].double()
             frames.mean[k] = part.mean(dim=0)
-            centred = part - frames.mean[k]
-            scales, axes = _principal_axes(centred, R)
+            centered = part - frames.mean[k]
+            scales, axes = _principal_axes(centered, R)
             towards = torch.linspace(1, 2, len(axes), dtype=torch.float64) @ axes
             frames.axes[k] = torch.where(towards < 0, -axes, axes)  # of two signs one, on all machines
             frames.scales[k] = scales.clamp(min=floor * float(scales[0])) if scales[0] > 0 else 1.0
             full = int((scales > floor * scales[0]).sum())
-            used = max(used, frames._fit(k, centred @ frames.axes[k] / frames.scales[k], full))
+            used = max(used, frames._fit(k, centered @ frames.axes[k] / frames.scales[k], full))
         frames.quantiles = frames.quantiles[:, :used]
         frames.rotations = frames.rotations[:, : used - 1]
         return frames
@@ -145,7 +145,7 @@ class Frames(nn.Module):
         """y = S_c^-1 V_c' (x - m_c): (n, D) to (n, R)."""
         return self._along(x - self.mean[c], c, "nd,ndr->nr") / self.scales[c]
 
-    def colour(self, y: Tensor, c: Tensor) -> Tensor:
+    def color(self, y: Tensor, c: Tensor) -> Tensor:
         """x = m_c + V_c S_c y: (n, R) to (n, D)."""
         return self.mean[c] + self._along(y * self.scales[c], c, "nr,ndr->nd")
 
@@ -156,19 +156,19 @@ class Frames(nn.Module):
         return torch.cat([torch.einsum(product, part, self.axes[of]) for part, of in parts])
 
 
-def _principal_axes(centred: Tensor, R: int) -> tuple[Tensor, Tensor]:
+def _principal_axes(centered: Tensor, R: int) -> tuple[Tensor, Tensor]:
     """The R largest standard deviations (R,) of rows (n, D) with mean 0, and their directions (D, R), orthonormal."""
-    n, D = centred.shape
+    n, D = centered.shape
     if D <= EXACT_DIMENSIONS:
-        variances, axes = torch.linalg.eigh(centred.T @ centred / n)
+        variances, axes = torch.linalg.eigh(centered.T @ centered / n)
         return variances.flip(0)[:R].clamp(min=0).sqrt(), axes.flip(1)[:, :R]
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(0)
-        found = torch.svd_lowrank(centred, q=min(R, n), niter=4)
-    axes = torch.eye(D, R, dtype=centred.dtype)
+        found = torch.svd_lowrank(centered, q=min(R, n), niter=4)
+    axes = torch.eye(D, R, dtype=centered.dtype)
     axes[:, : found[2].shape[1]] = found[2]
     axes = torch.linalg.qr(axes).Q
-    return (centred @ axes).square().mean(dim=0).sqrt(), axes
+    return (centered @ axes).square().mean(dim=0).sqrt(), axes
 
 
 def _quantiles(y: Tensor, levels: Tensor) -> Tensor:

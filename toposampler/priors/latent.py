@@ -23,7 +23,7 @@ class LatentConfig(Section):
     components: int = Field(2, ge=2, le=10_000)
     """normals of a mixture, their means on a ring in the first two dimensions (two: on a line); other kinds: unused"""
     separation: float = Field(8.0, ge=0)
-    """distance between neighbouring means of a mixture, in standard deviations; other kinds: unused"""
+    """distance between neighboring means of a mixture, in standard deviations; other kinds: unused"""
 
     @model_validator(mode="after")
     def _means_have_room(self) -> Self:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.nn.isometric import Orthonormal
 
@@ -27,7 +27,7 @@ CANDIDATES = 100
 """random places, per piece, that the places of more pieces than dimensions are chosen from"""
 
 
-class NoiseConfig(OptimiserConfig):
+class NoiseConfig(OptimizerConfig):
     """The noise module between z and the generators, and Adam's constants for it."""
 
     kind: Literal["none", "network", "gate"] = "network"
@@ -54,7 +54,7 @@ class NoiseConfig(OptimiserConfig):
         return self.kind == "gate" and self.choice == "random"
 
     def build(self, dim: int) -> NoiseModule:
-        """A freshly initialised module from latents of `dim` dimensions to latents of `dim` dimensions."""
+        """A freshly initialized module from latents of `dim` dimensions to latents of `dim` dimensions."""
         match self.kind:
             case "none":
                 return NoiseModule()

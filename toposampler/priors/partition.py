@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import Section
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.neighbors import nearest_neighbors
 
 HALVES = 5
 """random halves of the sample on which the components are counted again"""
@@ -33,8 +33,8 @@ class PartitionConfig(Section):
 
     sample: int = Field(8192, ge=100, le=65_536)
     """points of the data among which gaps are looked for (time grows with its square)"""
-    neighbours: int = Field(7, ge=1, le=1000)
-    """k: a point's core distance reaches to its k-th nearest neighbour"""
+    neighbors: int = Field(7, ge=1, le=1000)
+    """k: a point's core distance reaches to its k-th nearest neighbor"""
     smallest: int = Field(15, ge=1, le=65_536)
     """least points of a component in the sample"""
     prominence: float = Field(2.5, gt=0)
@@ -123,9 +123,9 @@ class Partition:
 def wilson_interval(counts: Tensor, n: int, z: float = Z95) -> tuple[Tensor, Tensor]:
     """Ends of the interval of Wilson (1927) of a share of which `counts` (K,) of `n` were drawn: (K,) each, float64."""
     p = counts.double() / n
-    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    center = (p + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * (p * (1 - p) / n + z**2 / (4 * n**2)).sqrt()
-    return (centre - half).clamp(min=0), (centre + half).clamp(max=1)
+    return (center - half).clamp(min=0), (center + half).clamp(max=1)
 
 
 def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None) -> Partition:
@@ -143,7 +143,7 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
     rng = torch.Generator().manual_seed(SEED)
     chosen = torch.randperm(len(flat), generator=rng)[: config.sample]
     points, projection = _reduced(flat[chosen].double())
-    keys = {key: getattr(config, key) for key in ("neighbours", "smallest", "prominence")}
+    keys = {key: getattr(config, key) for key in ("neighbors", "smallest", "prominence")}
     whole = find_clusters(points.numpy(), **keys)
     halves = [points[torch.randperm(len(points), generator=rng)[: len(points) // 2]] for _ in range(HALVES)]
     agreeing = [find_clusters(half.numpy(), **keys).count == whole.count for half in halves]
@@ -167,19 +167,19 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
 
 
 Projection = tuple[Tensor, Tensor]
-"""centre (D,) and directions (D, d) of principal components"""
+"""center (D,) and directions (D, d) of principal components"""
 
 
 def _reduced(points: Tensor) -> tuple[Tensor, Projection | None]:
     """points (n, D) float64, or their first principal components where D is large, and how those are made."""
     if points.shape[1] <= 2 * MOST_DIMENSIONS:
         return points, None
-    centre = points.mean(dim=0)
+    center = points.mean(dim=0)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(SEED)
-        _, _, directions = torch.svd_lowrank(points - centre, q=min(2 * MOST_DIMENSIONS, len(points)), niter=4)
+        _, _, directions = torch.svd_lowrank(points - center, q=min(2 * MOST_DIMENSIONS, len(points)), niter=4)
     directions = directions[:, :MOST_DIMENSIONS]
-    return (points - centre) @ directions, (centre, directions)
+    return (points - center) @ directions, (center, directions)
 
 
 def _nearest(flat: Tensor, points: Tensor, projection: Projection | None) -> Tensor:
@@ -193,7 +193,7 @@ def _nearest(flat: Tensor, points: Tensor, projection: Projection | None) -> Ten
         if tree is not None:
             found.append(torch.from_numpy(np.asarray(tree.query(seen.numpy())[1])).long())
         else:
-            found.append(nearest_neighbours(seen, points, k=1)[1][:, 0])
+            found.append(nearest_neighbors(seen, points, k=1)[1][:, 0])
     return torch.cat(found)
 
 

@@ -1,6 +1,6 @@
 """Truncation by density: the samples whose own generator makes few others like them are left out.
 
-Ours; the density is estimated by nearest neighbours (Loftsgaarden and Quesenberry 1965).
+Ours; the density is estimated by nearest neighbors (Loftsgaarden and Quesenberry 1965).
 
 | equation | here |
 |---|---|
@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from toposampler.errors import UserError
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.neighbors import nearest_neighbors
 from toposampler.rejection.truncation import Truncation
 from toposampler.systems.batch import Noise
 from toposampler.training.model import Model
@@ -30,7 +30,7 @@ from toposampler.training.sampling import pieces
 REFERENCE = 4096
 """n, samples of a generator that its others are compared with: of each generator that delivers their features are kept,
 2 MB for points, 34 MB for images of 28x28 or 32x32, 134 MB for 64x64"""
-NEIGHBOURS = 16
+NEIGHBORS = 16
 """k: the estimate spreads by a quarter, and a few rare samples that lie together do not vouch for each other"""
 
 
@@ -64,7 +64,7 @@ class Density(Truncation):
     def scores(self, noise: Noise, rng: torch.Generator) -> Tensor:
         """See `Truncation.scores`."""
         reference = self.references[int(noise["c"][0])]
-        return nearest_neighbours(self._features(noise), reference, NEIGHBOURS)[0][:, -1]
+        return nearest_neighbors(self._features(noise), reference, NEIGHBORS)[0][:, -1]
 
     def _features(self, noise: Noise) -> Tensor:
         generate, features = self.system.generate, self.system.critic.features

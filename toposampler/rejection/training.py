@@ -41,7 +41,7 @@ def digest(model: Model) -> str:
 def critic_loss(critic: Critic, real: Tensor, fake: Tensor, w: Tensor, epsilon: Tensor) -> Tensor:
     """-E_real D + E[w D(G)] + 10 * penalty, for real and fake (n, *shape), weights w and places epsilon (n,).
 
-    After one power iteration of a critic with spectral normalisation, as in each of its own steps.
+    After one power iteration of a critic with spectral normalization, as in each of its own steps.
     """
     advance(critic)
     n = len(real)
@@ -78,7 +78,7 @@ def train_weights(model: Model, path: Path, steps: int = 5000, seed: int = 0) ->
         weights = WeightNetwork(system.latent.dim, system.K).to(like)
     critic = copy.deepcopy(system.critic).requires_grad_(True)
     movers = {"weights": weights, "critic": critic}
-    optimisers = {name: torch.optim.Adam(m.parameters(), LEARNING_RATE, BETAS) for name, m in movers.items()}
+    optimizers = {name: torch.optim.Adam(m.parameters(), LEARNING_RATE, BETAS) for name, m in movers.items()}
     rng = torch.Generator(device).manual_seed(seed)
     done = 0
     if path.exists():
@@ -87,7 +87,7 @@ def train_weights(model: Model, path: Path, steps: int = 5000, seed: int = 0) ->
         rng.set_state(state["rng"])
         for name, module in movers.items():
             module.load_state_dict(state[name])
-            optimisers[name].load_state_dict(state[f"{name}_adam"])
+            optimizers[name].load_state_dict(state[f"{name}_adam"])
 
     begun, first = time.perf_counter(), done
     for step in range(done + 1, steps + 1):
@@ -101,13 +101,13 @@ def train_weights(model: Model, path: Path, steps: int = 5000, seed: int = 0) ->
                 mover, loss = "critic", critic_loss(critic, real[rows], fake, w.detach(), noise["epsilon"])
             else:
                 mover, loss = "weights", weight_loss(critic(fake).detach(), w)
-            optimisers[mover].zero_grad()
+            optimizers[mover].zero_grad()
             loss.backward()
-            optimisers[mover].step()
+            optimizers[mover].step()
         if step % SAVE_EVERY == 0 or step == steps:
             state = {"kind": "latent_rs", "model": digest(model), "model_step": model.step, "data": model.data}
             state |= {name: module.state_dict() for name, module in movers.items()}
-            state |= {f"{name}_adam": optimiser.state_dict() for name, optimiser in optimisers.items()}
+            state |= {f"{name}_adam": optimizer.state_dict() for name, optimizer in optimizers.items()}
             _write(path, state | {"step": step, "rng": rng.get_state()})
             pace = (step - first) / (time.perf_counter() - begun)
             mean, zeros = float(w.detach().mean()), float((w == 0).double().mean())

@@ -27,7 +27,7 @@ def quantized(x: NDArray, low: NDArray | float, high: NDArray | float) -> str:
 def picture(images: NDArray) -> dict[str, Any]:
     """Images (rows, columns, C, H, W) uint8 as one PNG, base64, with the sizes that say where each is.
 
-    One channel is grey, three are colors; of other numbers the first is shown.
+    One channel is gray, three are colors; of other numbers the first is shown.
     """
     from PIL import Image  # here, as --help needs none
 

@@ -15,7 +15,7 @@ SHARES = re.compile(r"off_manifold_[\d.]+|off_support_nn99|high_quality_3sd")
 def interval(name: str, value: float, n: int) -> tuple[float, float] | None:
     """Wilson's 95 % interval (1927) of the metric `name` if it is a share of `n` independent samples; None: it is not.
 
-    Metrics of neighbours among samples, of distances and of shapes are no means over samples: `toposampler evaluate`
+    Metrics of neighbors among samples, of distances and of shapes are no means over samples: `toposampler evaluate`
     draws several times to tell how they vary.
     """
     if not SHARES.fullmatch(name) or n < 1 or not 0 <= value <= 1:

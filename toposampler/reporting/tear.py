@@ -15,7 +15,7 @@ from torch import Tensor
 
 from toposampler.data.base import Dataset
 from toposampler.metrics.findings import Assignment
-from toposampler.metrics.neighbours import nearest_neighbours
+from toposampler.metrics.neighbors import nearest_neighbors
 from toposampler.systems import System
 
 GENERATORS, SIDE, SIDE_IMAGES = 6, 40, 16
@@ -65,7 +65,7 @@ def tear_maps(
 
 def _map(k: int, x: Tensor, side: int, h: float, found: Assignment) -> TearMap:
     """Of generator k, which makes x ((side + 1)^2, d) of the corners of cells of side `h`."""
-    _, index = nearest_neighbours(x, found.real[:2000], k=1)
+    _, index = nearest_neighbors(x, found.real[:2000], k=1)
     components = found.real_components[index[:, 0]].view(side + 1, side + 1)[:-1, :-1]
     grid = x.double().view(side + 1, side + 1, -1)
     right, up = grid[:-1, 1:] - grid[:-1, :-1], grid[1:, :-1] - grid[:-1, :-1]

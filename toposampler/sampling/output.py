@@ -189,7 +189,7 @@ class _Picture(Output):
 
 
 class Scatter(_Picture):
-    """Points in the colours of their generators, on a line, in the plane, or along two principal components."""
+    """Points in the colors of their generators, on a line, in the plane, or along two principal components."""
 
     def write(self, part: int, blocks: Iterable[Block]) -> None:
         from toposampler import plots  # here, as matplotlib takes half a second

@@ -17,7 +17,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig, flatten, merge_overrides, validate
+from toposampler.config import OptimizerConfig, flatten, merge_overrides, validate
 from toposampler.data.base import Dataset
 from toposampler.keys import may, may_branch
 from toposampler.losses.reduction import Terms
@@ -27,24 +27,24 @@ from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.batch import Batch, Noise
-from toposampler.systems.building import GeneratorNorm, initialised, make_generator, make_trunk, shared_generators
+from toposampler.systems.building import GeneratorNorm, initialized, make_generator, make_trunk, shared_generators
 from toposampler.systems.burn_in import BurnInConfig
 
 
 @dataclass(frozen=True)
 class Player:
-    """One side of the game: modules that descend one loss together, each with an optimiser of its own."""
+    """One side of the game: modules that descend one loss together, each with an optimizer of its own."""
 
     modules: Mapping[str, nn.Module]
     """what this player trains, by the name of the `System` attribute that holds it"""
-    optimisers: Mapping[str, OptimiserConfig]
+    optimizers: Mapping[str, OptimizerConfig]
     """how, by the same names"""
     loss: Callable[[Batch], Terms]
     """scalar terms by name; their sum is descended, each is logged as `player/term`"""
 
-    def joined_by(self, modules: Mapping[str, nn.Module], optimiser: OptimiserConfig) -> Player:
-        """This player with `modules` too, each stepped as `optimiser` says."""
-        return Player({**self.modules, **modules}, {**self.optimisers, **dict.fromkeys(modules, optimiser)}, self.loss)
+    def joined_by(self, modules: Mapping[str, nn.Module], optimizer: OptimizerConfig) -> Player:
+        """This player with `modules` too, each stepped as `optimizer` says."""
+        return Player({**self.modules, **modules}, {**self.optimizers, **dict.fromkeys(modules, optimizer)}, self.loss)
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,13 @@ class SystemConfig(BurnInConfig):
     """the critic's trunk, samples to features: default, the name of a family, or module:function of your own, called
     with (shape)"""
     generator_norm: GeneratorNorm = "none"
-    """layer: each sample's hidden maps in an image generator are normalised, where papers have batch norm, which would
+    """layer: each sample's hidden maps in an image generator are normalized, where papers have batch norm, which would
     mix samples; without it a generator under a logistic loss may go black for good (MNIST). Points: unused. The family
     resnet has none, nor has mlp"""
-    initialisation: Literal["torch", "xavier"] = "torch"
+    initialization: Literal["torch", "xavier"] = "torch"
     """torch: the layers' own, with biases that spread a critic's kinks over the data; xavier: TensorFlow's, without"""
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.0, 0.9))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.0, 0.9))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.0, 0.9))
 
     @property
     def K(self) -> int:
@@ -199,7 +199,7 @@ class SystemConfig(BurnInConfig):
 
     @abstractmethod
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> System:
-        """A freshly initialised system for samples of `shape`, drawing on torch's global random state.
+        """A freshly initialized system for samples of `shape`, drawing on torch's global random state.
 
         `networks` are the caller's own, in place of those that the configuration names; `shard` is the part of the
         generators that it holds.
@@ -288,11 +288,11 @@ class System(nn.Module, ABC):
         self.latent = config.latent
         self._checked = False
         self.generators = self.build_generators(shape)
-        self.critic = self.initialised(self.build_critic(shape))
+        self.critic = self.initialized(self.build_critic(shape))
 
-    def initialised(self, network: Network) -> Network:
+    def initialized(self, network: Network) -> Network:
         """`network` with the weights that the configuration asks for at the start."""
-        return initialised(self.config, network)
+        return initialized(self.config, network)
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:
         """{G_c}: a module that maps latents (n, latent.dim) and generator ids (n,) to samples (n, *shape)."""

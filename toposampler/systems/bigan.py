@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
@@ -52,9 +52,9 @@ class BiGANConfig(SystemConfig):
     encoder_noise: float = Field(0.0, ge=0, json_schema_extra=may(search={"uniform": [0, 1]}))
     """s, standard deviation of the latents around E(x) in training; 0: they are E(x), as in BiGAN"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    encoder: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    encoder: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> BiGAN:
         """See `SystemConfig.build`."""
@@ -72,7 +72,7 @@ class BiGAN(System):
         self, config: BiGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.encoder = self.initialised(latent_encoder(*self.build_trunk(shape), config.latent.dim))
+        self.encoder = self.initialized(latent_encoder(*self.build_trunk(shape), config.latent.dim))
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D(x, z): for points a critic of d + latent.dim dimensions."""

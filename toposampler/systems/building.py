@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 GeneratorNorm = Literal["none", "layer"]
 PAPERS = ("default", "conv")
-"""families with the papers' widths and normalisation"""
+"""families with the papers' widths and normalization"""
 
 
 def make_generator(
     keys: SystemConfig, own: object, shape: Shape, n_inputs: int, n_networks: int, checked: bool
 ) -> nn.Module:
-    """A freshly initialised generator, (n, n_inputs) to (n, *shape); by default of the width of one of `n_networks`.
+    """A freshly initialized generator, (n, n_inputs) to (n, *shape); by default of the width of one of `n_networks`.
 
     Args:
         keys: of the system's section.
@@ -59,7 +59,7 @@ def make_generator(
     norm = keys.generator_norm == "layer"
     norm = norm and (name in PAPERS or type(keys).model_fields["generator_norm"].default == "none")
     make_family = generator_family(name, key, width=width, depth=keys.generator_depth, norm=norm or None)
-    return initialised(keys, make_family(shape, n_inputs))
+    return initialized(keys, make_family(shape, n_inputs))
 
 
 def shared_generators(
@@ -77,7 +77,7 @@ def shared_generators(
 
 def make_trunk(keys: SystemConfig, own: object, shape: Shape) -> tuple[nn.Module, int]:
     """A critic's trunk, samples (n, *shape) to features (n, f), and f; see `make_generator`. What is made of it is
-    `initialised` as a whole."""
+    `initialized` as a whole."""
     key = "system.critic_network"
     if own is not None:
         _refuse(keys, key, ("critic_width", "critic_depth"))
@@ -89,9 +89,9 @@ def make_trunk(keys: SystemConfig, own: object, shape: Shape) -> tuple[nn.Module
     return network, count_features(network, shape)
 
 
-def initialised(keys: SystemConfig, network: Network) -> Network:
+def initialized(keys: SystemConfig, network: Network) -> Network:
     """`network` with the weights that the configuration asks for at the start."""
-    return networks.xavier_(network) if keys.initialisation == "xavier" else network
+    return networks.xavier_(network) if keys.initialization == "xavier" else network
 
 
 def _called(own: object, key: str, *arguments: Any) -> Callable[[], nn.Module]:
@@ -119,12 +119,12 @@ def _refuse(keys: SystemConfig, key: str, options: Sequence[str]) -> None:
     for option in options:
         if getattr(keys, option) is not None:
             raise UserError(f"system.{option} is for the package's networks, and {key} is your own: leave it out")
-    if keys.initialisation == "xavier":
-        raise UserError(f"system.initialisation xavier is for the networks default, conv and mlp; {key} is your own")
+    if keys.initialization == "xavier":
+        raise UserError(f"system.initialization xavier is for the networks default, conv and mlp; {key} is your own")
 
 
 def _check_name(keys: SystemConfig, name: str, key: str) -> None:
     if ":" in name:
         raise UserError(f"{key} {name} is not the package's: give it, networks=Networks(...), when the system is built")
-    if keys.initialisation == "xavier" and name not in (*PAPERS, "mlp"):
-        raise UserError(f"system.initialisation xavier is for the networks default, conv and mlp, and {key} is {name}")
+    if keys.initialization == "xavier" and name not in (*PAPERS, "mlp"):
+        raise UserError(f"system.initialization xavier is for the networks default, conv and mlp, and {key} is {name}")

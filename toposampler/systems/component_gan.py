@@ -47,7 +47,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.data.base import Dataset
 from toposampler.errors import UserError
 from toposampler.keys import may
@@ -86,7 +86,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     latent: LatentConfig = LatentConfig(kind="normal")
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
     @model_validator(mode="after")
     def _the_critic_is_given_the_component(self) -> Self:
@@ -209,9 +209,9 @@ class ComponentGAN(System):
         bent = self.generators(z, noise["c"])
         start = noise["start"] if "start" in noise else self.filled(z, c)
         if self.is_whitened:
-            return self.frames.colour(start + bent, c)
+            return self.frames.color(start + bent, c)
         stretch = SPAN if bent.dim() > 2 else self.frames.scales[c, :1]
-        return self.frames.colour(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
+        return self.frames.color(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
 
     def seen(self, x: Tensor, c: Tensor) -> Tensor:
         """What the critic is given of x (n, *shape) of components c (n,): y beside the one-hot c, or maps of it."""

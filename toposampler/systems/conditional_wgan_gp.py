@@ -1,7 +1,7 @@
 """Conditional WGAN-GP: one generator and one critic that are given the label of a sample.
 
 The game is Gulrajani et al. 2017 (arXiv 1704.00028), the conditioning Mirza and Osindero 2014 (arXiv 1411.1784): both
-networks read the class y as a one-hot vector beside their input. Disconnected data whose components are labelled need
+networks read the class y as a one-hot vector beside their input. Disconnected data whose components are labeled need
 no encoder and no learned prior: the label says which component to make.
 
 | equation | here | logged term |
@@ -116,19 +116,19 @@ class ConditionalWGANGP(System):
         """y ~ the labels' frequencies: (batches, n)."""
         return draw_generators(self.prior(), (batches, n), "systematic", rng)
 
-    def labelled(self, x: Tensor, labels: Tensor) -> Tensor:
+    def labeled(self, x: Tensor, labels: Tensor) -> Tensor:
         """x (n, d) or (n, C, H, W) beside the one-hot labels (n,), as coordinates or constant maps."""
         code = F.one_hot(labels.to(x.device), self.K).to(x.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
         return torch.cat([x, code.expand(-1, -1, *x.shape[2:])], dim=1)
 
     def judge(self, noise: Noise) -> Tensor:
         """See `System.judge`."""
-        return self.critic(self.labelled(self.generate(noise), noise["c"]))
+        return self.critic(self.labeled(self.generate(noise), noise["c"]))
 
     def critic_loss(self, batch: Batch) -> Terms:
         """-E D(x, y) + E D(G(z, y), y) + lambda * penalty."""
         assert batch.labels is not None
-        real, fake = (self.labelled(x, batch.labels) for x in (batch.real, batch.fakes()))
+        real, fake = (self.labeled(x, batch.labels) for x in (batch.real, batch.fakes()))
         n, penalty = len(real), self.config.penalty
         scores = self.critic(torch.cat([real, fake]))
         gradient = game.penalty_gradient(self.critic, real, fake, batch, penalty)[:, : batch.real.shape[1]]

@@ -8,7 +8,7 @@ generator.
 | z = mu_c + sigma_c eps, eps ~ N(0, I), c uniform over N | `MixtureLatents`, `UniformSystem` | |
 | critic: -E_real ln D - E_fake ln(1 - D) | `critic_loss` | `critic/real`, `critic/fake` |
 | generator, mu and sigma: -E_fake ln D | `generator_loss` | `generator/adversarial` |
-| their regulariser: .1 mean (1 - sigma)^2, which keeps sigma from 0 | `generator_loss` | `generator/spread` |
+| their regularizer: .1 mean (1 - sigma)^2, which keeps sigma from 0 | `generator_loss` | `generator/spread` |
 
 D = s(critic), s the logistic function.
 
@@ -20,7 +20,7 @@ Deviations
 - sigma starts at .2, the authors' value for images; their toy's is .02 (`configs/ring_deligan.yaml`).
 - The authors take five steps a batch, each of the player that the generator's loss calls for; here
   `training.critic_steps`.
-- Adam's betas are theirs, and the regulariser's weight their toy's (for images 1/3 or .05); the learning rate of their
+- Adam's betas are theirs, and the regularizer's weight their toy's (for images 1/3 or .05); the learning rate of their
   toy is 1e-4, for 8,000 epochs.
 """
 
@@ -32,7 +32,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import gan
 from toposampler.losses.reduction import Terms
@@ -57,8 +57,8 @@ class DeLiGANConfig(SystemConfig):
     """weight of mean (1 - sigma)^2"""
     latent: LatentConfig = LatentConfig(kind="normal")
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
     @property
     def K(self) -> int:

@@ -14,7 +14,7 @@ them apart, which keeps each to a part of the data of its own. The learned prior
 
 G and Q descend L_c together, so they are one player: one backward serves both, and as Q has no part in the adversarial
 term its gradient is that of lambda' L_c alone (Adam is blind to the factor). Q reads the critic's last hidden layer;
-its optimiser holds Q's own parameters, so L_c never trains the critic's features (as in the authors' code).
+its optimizer holds Q's own parameters, so L_c never trains the critic's features (as in the authors' code).
 
 Deviations
 ----------
@@ -40,7 +40,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
@@ -67,7 +67,7 @@ class DMGANConfig(GameConfig, SeparateGeneratorsConfig):
     """lambda', weight of the mutual-information term in the loss of generators and encoder"""
     encoder_norm: Literal["none", "batch"] = "none"
     """batch: the authors' batch norm in Q, for one worker only"""
-    encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.9, 0.999))
+    encoder: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.9, 0.999))
 
     @property
     def couples_samples(self) -> bool:
@@ -88,7 +88,7 @@ class DMGAN(UniformSystem):
         self, config: DMGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.encoder = self.initialised(encoder(self.critic.head.in_features, self.K, config.couples_samples))
+        self.encoder = self.initialized(encoder(self.critic.head.in_features, self.K, config.couples_samples))
         self.logits = (f"encoder.{len(self.encoder) - 1}.bias",)
 
     def players(self) -> dict[str, Player]:

@@ -37,7 +37,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
@@ -57,7 +57,7 @@ FADE = 0.2
 """share of a run within which the bonus is spent, after its hold, where its decay is chosen for the run's length"""
 
 
-class PriorConfig(OptimiserConfig):
+class PriorConfig(OptimizerConfig):
     """How r(c) is learned: Adam on zeta, and the entropy bonus that fades."""
 
     learning_rate: float = Field(2e-2, gt=0, json_schema_extra=may(search={"loguniform": [2e-3, 1e-1]}))

@@ -15,7 +15,7 @@ D = s(critic), s the logistic function. G and Q descend L_I together, so they ar
 Deviations
 ----------
 - One categorical code; the paper's continuous codes have no part in mixtures.
-- Q reads the critic's last hidden layer, as in the paper, but L_I trains Q's own layers only: equation 6 minimises
+- Q reads the critic's last hidden layer, as in the paper, but L_I trains Q's own layers only: equation 6 minimizes
   over G and Q. The authors' code trains the shared layers by it too, in the critic's step.
 - Each batch holds every category equally often (`share_out`); the paper draws c.
 - Networks and latents are those of DMGAN's experiments at the single generator's full width, with `generator_norm:
@@ -31,7 +31,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
@@ -54,9 +54,9 @@ class InfoGANConfig(SystemConfig):
     information_weight: float = Field(1.0, gt=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """lambda, weight of the mutual information between code and sample"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    encoder: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
     @property
     def K(self) -> int:
@@ -77,7 +77,7 @@ class InfoGAN(UniformSystem):
         self, config: InfoGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.encoder = self.initialised(encoder(self.critic.head.in_features, self.K, batch_norm=False))
+        self.encoder = self.initialized(encoder(self.critic.head.in_features, self.K, batch_norm=False))
 
     def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
         """G(z, c)."""

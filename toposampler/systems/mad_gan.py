@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.losses import gan, mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.critic import ClassCritic
@@ -55,8 +55,8 @@ class MADGANConfig(SeparateGeneratorsConfig):
     generator_loss: Literal["non-saturating", "minimax"] = "non-saturating"
     """of "real" D_{K+1} at generated samples: -ln D_{K+1}, or ln(1 - D_{K+1}) (the paper's)"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MADGAN:
         """See `SystemConfig.build`."""

@@ -20,7 +20,7 @@ Deviations
 - All terms of an iteration go down together: one step of both critics, then one of G and E. The paper's algorithm
   alternates manifold and diffusion steps.
 - Networks and latents are those of DMGAN's experiments at the single generator's full width; E has the critic's layers.
-- l1, l2 and the optimisers' constants are ours.
+- l1, l2 and the optimizers' constants are ours.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import gan, reconstruction
 from toposampler.losses.reduction import Terms
@@ -42,7 +42,7 @@ from toposampler.systems.base import Player, System, SystemConfig
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
 
-_ADAM = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+_ADAM = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
 
 class MDGANConfig(SystemConfig):
@@ -56,9 +56,9 @@ class MDGANConfig(SystemConfig):
     manifold_weight: float = Field(1.0, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [0.1, 10]}))
     """l2, weight of the manifold critic's term for generator and encoder"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = _ADAM
-    critic: OptimiserConfig = _ADAM
-    encoder: OptimiserConfig = _ADAM
+    generator: OptimizerConfig = _ADAM
+    critic: OptimizerConfig = _ADAM
+    encoder: OptimizerConfig = _ADAM
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MDGAN:
         """See `SystemConfig.build`."""
@@ -75,8 +75,8 @@ class MDGAN(System):
         self, config: MDGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.manifold_critic = self.initialised(self.build_critic(shape))
-        self.encoder = self.initialised(latent_encoder(*self.build_trunk(shape), config.latent.dim))
+        self.manifold_critic = self.initialized(self.build_critic(shape))
+        self.encoder = self.initialized(latent_encoder(*self.build_trunk(shape), config.latent.dim))
 
     def players(self) -> dict[str, Player]:
         """Both critics together, then generator and encoder together."""

@@ -31,7 +31,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.errors import UserError
 from toposampler.keys import may
 from toposampler.losses import gan, mixture
@@ -53,8 +53,8 @@ class MGANConfig(EnsembleConfig):
     diversity: float = Field(0.01, ge=0, json_schema_extra=may(branch=True, search={"loguniform": [1e-3, 1]}))
     """beta, weight of the classifier's loss for the generators"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> MGAN:
         """See `SystemConfig.build`."""
@@ -83,7 +83,7 @@ class MGAN(UniformSystem):
         self, config: MGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.classifier = self.initialised(nn.Linear(self.critic.head.in_features, self.K))
+        self.classifier = self.initialized(nn.Linear(self.critic.head.in_features, self.K))
         self.logits = ("classifier.bias",)
 
     def build_generators(self, shape: tuple[int, ...]) -> nn.Module:

@@ -2,7 +2,7 @@
 Adaptation.
 
 Balaji, Chellappa, Feizi, ICCV 2019, arXiv 1902.00415. The Wasserstein distance of the data to a mixture of generators,
-minimised over generators and weights alike: the weights follow the critic.
+minimized over generators and weights alike: the weights follow the critic.
 
 | equation | here | logged term |
 |---|---|---|
@@ -18,7 +18,7 @@ Deviations
 ----------
 - The authors' code clips the critic's weights and trains by RMSprop (5e-5, ten critic steps). Here the critic has the
   package's gradient penalty and Adam, or R3GAN's loss (`adversarial: relativistic`).
-- No regulariser holds the generators apart, as in the authors' code for points.
+- No regularizer holds the generators apart, as in the authors' code for points.
 - pi is uniform at first; the authors' zeta is uniform noise on (0, 1). Its learning rate is theirs, .01.
 - A batch is shared out among the generators, the authors' holds as many samples of each; where K does not divide it,
   the critic's constant adds noise to the gradient by zeta.
@@ -32,7 +32,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
@@ -49,7 +49,7 @@ class NWGANConfig(GameConfig, SeparateGeneratorsConfig):
 
     name: Literal["nwgan"] = "nwgan"
     masked: ClassVar[bool] = True
-    prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
+    prior: OptimizerConfig = OptimizerConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> NWGAN:
         """See `SystemConfig.build`."""

@@ -29,7 +29,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.errors import UserError
 from toposampler.keys import may
 from toposampler.losses import gan
@@ -49,8 +49,8 @@ class PacGANConfig(SystemConfig):
     n_packed: int = Field(4, ge=1, le=1024, json_schema_extra=may(search={"choice": [1, 2, 4]}))
     """m, samples that the critic judges at once; 1: the plain GAN"""
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-4, betas=(0.8, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, betas=(0.8, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, betas=(0.8, 0.999))
 
     @property
     def pack_size(self) -> int:

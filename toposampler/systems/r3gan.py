@@ -32,13 +32,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.systems.game import PenaltyConfig
 from toposampler.systems.wgan_gp import WGANGP, WGANGPConfig
 
-ADAM = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9), final_learning_rate=5e-5, final_beta2=0.99)
+ADAM = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9), final_learning_rate=5e-5, final_beta2=0.99)
 
 
 class R3GANConfig(WGANGPConfig):
@@ -47,8 +47,8 @@ class R3GANConfig(WGANGPConfig):
     name: Literal["r3gan"] = "r3gan"  # type: ignore[assignment]
     adversarial: Literal["relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
-    generator: OptimiserConfig = ADAM
-    critic: OptimiserConfig = ADAM
+    generator: OptimizerConfig = ADAM
+    critic: OptimizerConfig = ADAM
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> R3GAN:
         """See `SystemConfig.build`."""

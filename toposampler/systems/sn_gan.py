@@ -28,24 +28,24 @@ from typing import Literal
 
 import torch
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.losses import gan, wasserstein
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.nn.spectral import advance, spectrally_normalised
+from toposampler.nn.spectral import advance, spectrally_normalized
 from toposampler.systems.base import System, SystemConfig
 from toposampler.systems.batch import Batch
 from toposampler.systems.building import GeneratorNorm
 
 
 class SNGANConfig(SystemConfig):
-    """SN-GAN (Miyato et al. 2018): one generator, a critic with spectral normalisation, hinge loss."""
+    """SN-GAN (Miyato et al. 2018): one generator, a critic with spectral normalization, hinge loss."""
 
     name: Literal["sn_gan"] = "sn_gan"
     generator_norm: GeneratorNorm = "layer"
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=2e-4, betas=(0.0, 0.9))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> SNGAN:
         """See `SystemConfig.build`."""
@@ -61,7 +61,7 @@ class SNGAN(System):
         self, config: SNGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        spectrally_normalised(self.critic)
+        spectrally_normalized(self.critic)
 
     def critic_loss(self, batch: Batch) -> Terms:
         """Equation 16: E_real max(0, 1 - D) + E_fake max(0, 1 + D), after one power iteration."""

@@ -36,7 +36,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses.reduction import Terms
 from toposampler.nn.coded import CodedGenerator
@@ -60,7 +60,7 @@ class VCGANLPConfig(GameConfig, EnsembleConfig):
     latent: LatentConfig = LatentConfig(kind="normal")
     amplification: float = Field(4.0, gt=0, json_schema_extra=may(search={"loguniform": [1, 16]}))
     """a: the factor of the one-hot vector beside z"""
-    prior: OptimiserConfig = OptimiserConfig(learning_rate=1e-2, betas=(0.5, 0.999))
+    prior: OptimizerConfig = OptimizerConfig(learning_rate=1e-2, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> VCGANLP:
         """See `SystemConfig.build`."""
@@ -81,7 +81,7 @@ class VCGANLP(System):
     def build_generators(self, shape: tuple[int, ...]) -> CodedGenerator:
         """G."""
         network = self.build_network(shape, self.latent.dim + self.K)
-        return CodedGenerator(network, self.K, self.config.amplification, centred=True)
+        return CodedGenerator(network, self.K, self.config.amplification, centered=True)
 
     def players(self) -> dict[str, Player]:
         """Critic, decoder, then the probabilities."""

@@ -21,7 +21,7 @@ Deviations
   noise hides: trials on the grid of 25, one seed each, had 24 modes, and with z of 2 dimensions and s = .3 or .1 3 and
   6. `reconstruction_weight: 0.5` is the Gaussian's own.
 - Networks are those of DMGAN's experiments at the single generator's full width; F has the critic's layers.
-- Optimisers' constants are ours.
+- Optimizers' constants are ours.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from toposampler.config import OptimiserConfig
+from toposampler.config import OptimizerConfig
 from toposampler.keys import may
 from toposampler.losses import reconstruction, wasserstein
 from toposampler.losses.reduction import Terms
@@ -52,9 +52,9 @@ class VEEGANConfig(BiGANConfig):
     encoder_noise: float = Field(1.0, ge=0, json_schema_extra=may(search={"uniform": [0, 2]}))
     """s, standard deviation of the noise that is inferred from a sample around F(x)"""
     latent: LatentConfig = LatentConfig(kind="normal", dim=32)
-    generator: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
-    critic: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
-    encoder: OptimiserConfig = OptimiserConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    critic: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
+    encoder: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, betas=(0.5, 0.999))
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> VEEGAN:
         """See `SystemConfig.build`."""

@@ -10,7 +10,7 @@ Gulrajani, Ahmed, Arjovsky, Dumoulin, Courville, NeurIPS 2017, arXiv 1704.00028.
 
 Deviations
 ----------
-- `penalty.sides: one-sided` penalises only gradients longer than 1. The paper uses `two-sided` and mentions the other
+- `penalty.sides: one-sided` penalizes only gradients longer than 1. The paper uses `two-sided` and mentions the other
   (section 4); DMGAN's authors train all their models with the one-sided penalty, so it is the default here, to keep
   one footing.
 - `adversarial: relativistic` puts R3GAN's loss in the place of all three equations (`losses.relativistic`); the critic

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from toposampler.topology.reachability import reachability_tree
 
-NEIGHBOURS = 7
+NEIGHBORS = 7
 """k of the core distances"""
 SMALLEST = 15
-"""least points of a component: twice the neighbours, so that its core distances are its own"""
+"""least points of a component: twice the neighbors, so that its core distances are its own"""
 PROMINENCE = 2.5
 """least prominence of a gap that counts"""
 TYPICAL, SPARSE = 0.5, 0.95
@@ -43,7 +43,7 @@ class Clusters:
 
 def find_clusters(
     x: NDArray,
-    neighbours: int = NEIGHBOURS,
+    neighbors: int = NEIGHBORS,
     smallest: int = SMALLEST,
     prominence: float = PROMINENCE,
     at_most: int | None = None,
@@ -60,8 +60,8 @@ def find_clusters(
     gap had 1.9, in two and more dimensions 1.7.
 
     Args:
-        x: at least 1 point; with `neighbours` points or fewer they are one component.
-        neighbours: k of the core distances.
+        x: at least 1 point; with `neighbors` points or fewer they are one component.
+        neighbors: k of the core distances.
         smallest: least points of a component.
         prominence: least prominence of a gap.
         at_most: where there are more components, the longest gaps alone count, so that there are as many as this.
@@ -69,9 +69,9 @@ def find_clusters(
     Raises ValueError if coordinates are NaN or infinite.
     """
     n = len(x)
-    if n <= neighbours:
+    if n <= neighbors:
         return Clusters(np.zeros(n, np.int64), (), 0.0)
-    edges, lengths, core = reachability_tree(np.ascontiguousarray(x), neighbours)
+    edges, lengths, core = reachability_tree(np.ascontiguousarray(x), neighbors)
     sides = _Sides(n)
     gaps: list[tuple[float, int]] = []  # prominence and edge
     joins = np.ones(n - 1, bool)

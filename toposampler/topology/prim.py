@@ -95,13 +95,13 @@ def _prim_direct(columns, row, row_keys):  # type: ignore[no-untyped-def]
             stop = min(n, start + BLOCK)
             part = row[: stop - start]
             for k in range(d):
-                column, centre = columns[k, start:stop], columns[k, i]
+                column, center = columns[k, start:stop], columns[k, i]
                 if k == 0:
                     for j in range(part.shape[0]):
-                        part[j] = (column[j] - centre) ** 2
+                        part[j] = (column[j] - center) ** 2
                 else:
                     for j in range(part.shape[0]):
-                        part[j] += (column[j] - centre) ** 2
+                        part[j] += (column[j] - center) ** 2
             key = _relax(row_keys[: stop - start], best[start:stop], parent[start:stop], i)
             if key < least:
                 least, where = key, start

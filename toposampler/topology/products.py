@@ -21,11 +21,11 @@ def squared_distances(x: NDArray, y: NDArray) -> tuple[NDArray, float]:
     is this thread's workspace (fresh pages would cost as much as the product): it holds until the next call.
     """
     d = x.shape[1]
-    centre = y.mean(0)
+    center = y.mean(0)
     left, right = (torch.from_numpy(points).new_empty(len(points), d + 2) for points in (x, y))
     number = x.dtype.type
-    left_largest = _write_centred(x, centre, number(-2), left.numpy(), d, d + 1)
-    right_largest = _write_centred(y, centre, number(1), right.numpy(), d + 1, d)
+    left_largest = _write_centered(x, center, number(-2), left.numpy(), d, d + 1)
+    right_largest = _write_centered(y, center, number(1), right.numpy(), d + 1, d)
     out = _workspace(len(x), len(y), right.dtype)
     torch.mm(left, right.T, out=out)  # autocast leaves products into given memory alone
     # Measured on normal, uniform, sparse and clustered points, d from 4 to 12288: at most 3 + 1.2 sqrt(d) units.
@@ -33,8 +33,8 @@ def squared_distances(x: NDArray, y: NDArray) -> tuple[NDArray, float]:
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _write_centred(x, centre, factor, out, norms, ones):  # type: ignore[no-untyped-def]
-    """Writes factor * (x - centre) to the first d of d + 2 columns, |x - centre|^2 and 1 to those named.
+def _write_centered(x, center, factor, out, norms, ones):  # type: ignore[no-untyped-def]
+    """Writes factor * (x - center) to the first d of d + 2 columns, |x - center|^2 and 1 to those named.
 
     So squared norms take part in the product. Returns the largest of them.
     """
@@ -43,7 +43,7 @@ def _write_centred(x, centre, factor, out, norms, ones):  # type: ignore[no-unty
     for i in range(n):
         total = factor - factor  # 0 of this type
         for k in range(d):
-            coordinate = x[i, k] - centre[k]
+            coordinate = x[i, k] - center[k]
             total += coordinate * coordinate
             out[i, k] = factor * coordinate
         out[i, norms], out[i, ones] = total, 1

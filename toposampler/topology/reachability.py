@@ -1,6 +1,6 @@
 """The minimum spanning tree of mutual reachability distances (Campello, Moulavi, Sander 2013), compiled.
 
-core(x) is the distance of x to its k-th nearest neighbour, and two points are max(|x - y|, core(x), core(y)) apart:
+core(x) is the distance of x to its k-th nearest neighbor, and two points are max(|x - y|, core(x), core(y)) apart:
 single linkage on these distances joins points by density, so that a few points between two clusters join nothing.
 """
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from toposampler.topology.points import unit
 
 
-def reachability_tree(x: NDArray, neighbours: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Spanning tree of points x (n, d), n > neighbours >= 1, and their core distances.
+def reachability_tree(x: NDArray, neighbors: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Spanning tree of points x (n, d), n > neighbors >= 1, and their core distances.
 
     Returns edges (n-1, 2) int64, ascending in length; their mutual reachability distances (n-1,); and the core
     distances (n,), all in units of x. O(n^2 d) operations, O(n d) memory. Raises ValueError for other numbers of
-    neighbours, and for coordinates that are NaN or infinite.
+    neighbors, and for coordinates that are NaN or infinite.
     """
-    if not 1 <= neighbours < len(x):
-        raise ValueError(f"{len(x)} points have 1 to {len(x) - 1} neighbours, not {neighbours}")
+    if not 1 <= neighbors < len(x):
+        raise ValueError(f"{len(x)} points have 1 to {len(x) - 1} neighbors, not {neighbors}")
     scaled = unit(x.astype(np.float64))
     used = scaled != 0
     scale = float(abs(x[used][0] / scaled[used][0])) if used.any() else 1.0  # a power of two
-    squared = _core_distances(scaled, neighbours)
+    squared = _core_distances(scaled, neighbors)
     edges, lengths = _prim(scaled, squared)
     order = lengths.argsort(kind="stable")
     return edges[order], scale * np.sqrt(lengths[order]), scale * np.sqrt(squared)

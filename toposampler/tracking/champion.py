@@ -77,11 +77,11 @@ def compete(
     dataset: Dataset,
     protocol: Protocol,
     metrics: dict[str, float],
-    licence: str | None = None,
+    license: str | None = None,
     networks: Given = None,
 ) -> Verdict:
     """Register the model at `place` as the candidate, and promote it if it is better than the champion."""
-    version, score = enter(registry, run_id, place, dataset, protocol, metrics, licence, networks)
+    version, score = enter(registry, run_id, place, dataset, protocol, metrics, license, networks)
     return challenge(registry, version, score, dataset, protocol, networks=networks)
 
 
@@ -92,13 +92,13 @@ def enter(
     dataset: Dataset,
     protocol: Protocol,
     metrics: dict[str, float],
-    licence: str | None = None,
+    license: str | None = None,
     networks: Given = None,
 ) -> tuple[str, float]:
     """Register the model at `place` as the candidate: the version, and its score by the protocol."""
     score = judge(place, dataset, protocol, networks)
     tags = protocol.tags() | {"protocol.value": repr(score)} | {f"metric.{k}": f"{v:.6g}" for k, v in metrics.items()}
-    version = registry.register(run_id, place, tags, licence, networks)
+    version = registry.register(run_id, place, tags, license, networks)
     registry.set_alias(CANDIDATE, version)
     return version, score
 

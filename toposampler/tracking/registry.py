@@ -49,7 +49,7 @@ class Registry:
         self._client = MlflowClient(uri)
 
     def register(
-        self, run_id: str, place: Path, tags: Mapping[str, str], licence: str | None = None, networks: Given = None
+        self, run_id: str, place: Path, tags: Mapping[str, str], license: str | None = None, networks: Given = None
     ) -> str:
         """Make the model at `place`, of the run `run_id`, a version and return its number; once for each model.
 
@@ -57,7 +57,7 @@ class Registry:
             run_id: of the run on MLflow that gets it as an artifact.
             place: run folder, checkpoint or model directory.
             tags: of the version, beside those that tell of the system, the data and the commit.
-            licence: of the weights, as an SPDX identifier.
+            license: of the weights, as an SPDX identifier.
             networks: as for `load_model`: those of a model that has networks of its own.
 
         Raises UserError also for a name by which it could not be found again.
@@ -65,7 +65,7 @@ class Registry:
         check_name(self.name)
         with tempfile.TemporaryDirectory() as folder, self._faults():
             model = Path(folder) / "model"
-            save_model(place, model, licence, networks)
+            save_model(place, model, license, networks)
             digest = _digest(model)
             run = self._client.get_run(run_id)
             tags = {**tags, **_about(model), DIGEST: digest}
@@ -162,7 +162,7 @@ def check_name(name: str) -> None:
 def _about(model: Path) -> dict[str, str]:
     """What a version is found by, from the manifest of the model directory `model`."""
     manifest = read_manifest(model)
-    told = {"system": manifest.system, "step": str(manifest.step), "licence": manifest.licence or "not stated"}
+    told = {"system": manifest.system, "step": str(manifest.step), "license": manifest.license or "not stated"}
     return told | {"data": manifest.data.name, "data_sha256": manifest.data.sha256}
 
 

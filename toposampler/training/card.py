@@ -78,11 +78,11 @@ class Described:
     """that it was trained on; None: an earlier version did not record the number"""
     prior: Tensor | None
     """(K,) masses of the generators; None: there is one generator"""
-    licence: str | None
+    license: str | None
     measured: Measured | None
     """None: it was not evaluated"""
-    standardised: bool
-    """whether it was trained on standardised points; its samples are in the user's units in any case"""
+    standardized: bool
+    """whether it was trained on standardized points; its samples are in the user's units in any case"""
     networks: Mapping[str, OwnNetwork] = field(default_factory=dict)
     """by role, those that are not the package's"""
 
@@ -109,7 +109,7 @@ def _header(model: Described) -> dict[str, Any]:
     arxiv = [f"arxiv:{number}" for number in re.findall(r"arXiv (\d{4}\.\d{4,5})", _paper(model)[1])]
     header: dict[str, Any] = {"library_name": "toposampler"}
     header |= {"pipeline_tag": "unconditional-image-generation"} if model.images else {}
-    header |= _license(model.licence)
+    header |= _license(model.license)
     several = ["mixture-of-generators"] if model.prior is not None else []
     header["tags"] = ["toposampler", "gan", "disconnected-manifold", *several, config.system.name, *arxiv]
     if model.measured is not None and (metrics := list(_index(model.measured))):
@@ -120,11 +120,11 @@ def _header(model: Described) -> dict[str, Any]:
     return header
 
 
-def _license(licence: str | None) -> dict[str, str]:
-    if licence is None:
+def _license(license: str | None) -> dict[str, str]:
+    if license is None:
         return {}
-    known = licence.lower()
-    return {"license": known} if known in LICENSES else {"license": "other", "license_name": licence}
+    known = license.lower()
+    return {"license": known} if known in LICENSES else {"license": "other", "license_name": license}
 
 
 def _index(measured: Measured) -> Iterator[dict[str, Any]]:
@@ -184,8 +184,8 @@ def _data(model: Described) -> Iterator[str]:
     shape = " x ".join(map(str, model.shape))
     yield f"- Data: {escaped(model.config.data.name)}, {number} of shape {shape}"
     yield f"- SHA-256 of the data: `{model.data}`"
-    if model.standardised:
-        yield "- Each column was standardised for training; samples are in the units of the data."
+    if model.standardized:
+        yield "- Each column was standardized for training; samples are in the units of the data."
 
 
 def _generators(model: Described) -> Iterator[str]:
@@ -233,5 +233,5 @@ def _limits(model: Described) -> Iterator[str]:
     if model.networks:
         names = ", ".join(escaped(str(network)) for network in model.networks.values())
         yield f"Its networks are not toposampler's and not in this folder: {names}."
-    if model.licence is None:
+    if model.license is None:
         yield "Its owner has named no license."

@@ -71,8 +71,8 @@ def _how_many_or_which(seeds: Any) -> Any:
 MAX_SEEDS = 10_000
 Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 
-STANDARDISED = ("npy",)
-"""names of the data that were there before `data.standardise`, and are standardised since unless set otherwise"""
+STANDARDIZED = ("npy",)
+"""names of the data that were there before `data.standardize`, and are standardized since unless set otherwise"""
 
 
 class RunConfig(Section):
@@ -83,7 +83,7 @@ class RunConfig(Section):
     output: Output = Field("runs", json_schema_extra=may(resume=True))
     """folder that holds the runs: one that all machines see, or s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, file:///FOLDER"""
     seed: Seed = Field(0, json_schema_extra=may(branch=True))
-    """seed of the initialisation, the noise and the order of the data"""
+    """seed of the initialization, the noise and the order of the data"""
     seeds: Seeds | None = Field(None, json_schema_extra=may(resume=True))
     """train with several seeds at once, a run for each, in a folder seed-N: so many from `seed` on, or those of a list;
     default: `seed` alone"""
@@ -188,7 +188,7 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
         )
     if config.system.couples_samples and workers > 1:
         return (
-            f"this system normalises over its batch, which {workers} workers would cut apart: "
+            f"this system normalizes over its batch, which {workers} workers would cut apart: "
             "set cluster.num_workers 1, or system.encoder_norm none"
         )
     if config.cluster.placement == "sharded" and not config.system.asks_the_data and workers > config.system.K:
@@ -253,12 +253,12 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def of_earlier_version(content: Mapping[str, Any]) -> dict[str, Any]:
     """The stored `content` of a RunConfig with what a key says that was not there when it was stored.
 
-    Points of one's own were not standardised before `data.standardise` was.
+    Points of one's own were not standardized before `data.standardize` was.
     """
     data = content.get("data")
-    if not isinstance(data, Mapping) or data.get("name") not in STANDARDISED:
+    if not isinstance(data, Mapping) or data.get("name") not in STANDARDIZED:
         return dict(content)
-    return {**content, "data": {"standardise": False, **data}}
+    return {**content, "data": {"standardize": False, **data}}
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -279,12 +279,12 @@ def with_init(config: RunConfig, init_from: str | Path | None, init_state: str |
 
 
 def as_begun(config: RunConfig) -> RunConfig:
-    """`config`; where it leaves `data.standardise` open, and its run was begun before there was that key, without it.
+    """`config`; where it leaves `data.standardize` open, and its run was begun before there was that key, without it.
 
     So the command that a run was begun with still resumes it.
     """
-    key = "standardise"
-    if config.data.name not in STANDARDISED or key in config.data.model_fields_set or is_address(config.output):
+    key = "standardize"
+    if config.data.name not in STANDARDIZED or key in config.data.model_fields_set or is_address(config.output):
         return config  # a run at an address was begun when there was that key
     path = run_folder(config) / "config.yaml"
     try:

@@ -2,12 +2,12 @@
 
 | file | what |
 |---|---|
-| `model.json` | the manifest: schema, licence, data, system, step, evaluation, networks, SHA-256 of the other files |
+| `model.json` | the manifest: schema, license, data, system, step, evaluation, networks, SHA-256 of the other files |
 | `config.json` | the resolved configuration of the run |
 | `weights.safetensors` | `system.NAME`: the last weights; `average.NAME`: of the averaged modules, to sample from;
-| | `transform.mean`, `transform.scale`: of the points it was trained on, if they were standardised |
+| | `transform.mean`, `transform.scale`: of the points it was trained on, if they were standardized |
 | `README.md` | the model card (`card.py`): beside the manifest, not in it, as it may be edited; never read |
-| `samples.png` | samples of a fixed seed: a row of images of each generator, or points coloured by their generators |
+| `samples.png` | samples of a fixed seed: a row of images of each generator, or points colored by their generators |
 
 In schema 1, which is still read, the moving average is one tensor, `average`: the parameters alone, flat, in the order
 of the modules.
@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from toposampler.data.transform import Standardisation, standardisation_from
+from toposampler.data.transform import Standardization, standardization_from
 from toposampler.errors import UserError
 from toposampler.training.card import CARD
 from toposampler.training.manifest import (
@@ -69,7 +69,7 @@ class Weights:
     """of the averaged modules"""
     networks: Mapping[str, OwnNetwork] = field(default_factory=dict)
     """by role, those that are not the package's"""
-    transform: Standardisation | None = None
+    transform: Standardization | None = None
     """of the points it was trained on; None: they were in the user's units"""
     samples: int | None = None
     """that it was trained on; None: an earlier version did not record the number"""
@@ -80,7 +80,7 @@ def write_directory(
     weights: Weights,
     picture: bytes,
     evaluation: Mapping[str, float] | None,
-    licence: str | None,
+    license: str | None,
     card: str,
 ) -> None:
     """Write the model to `folder`, which is made; the manifest last of all.
@@ -90,7 +90,7 @@ def write_directory(
         weights: of the model, with a named average.
         picture: the content of `samples.png`.
         evaluation: metrics of this model by name; None: it was not evaluated.
-        licence: of the weights, as an SPDX identifier; None: its owner has not said.
+        license: of the weights, as an SPDX identifier; None: its owner has not said.
         card: the content of `README.md`.
     """
     assert isinstance(weights.average, dict), "a model directory names what it holds"
@@ -110,7 +110,7 @@ def write_directory(
     write_manifest(
         folder,
         {
-            "licence": licence,
+            "license": license,
             "data": {"name": weights.config["data"]["name"], "sha256": weights.data},
             "system": weights.config["system"]["name"],
             "shape": list(weights.shape),
@@ -179,18 +179,18 @@ def _samples(content: bytes) -> int | None:
     return int(told) if re.fullmatch(r"[1-9]\d{0,14}", told) else None
 
 
-def transform_of(state: Mapping[str, Tensor] | None, shape: Sequence[int], place: str | Path) -> Standardisation | None:
-    """The standardisation of points of this `shape` that is stored as `state` at `place`; None: there is none.
+def transform_of(state: Mapping[str, Tensor] | None, shape: Sequence[int], place: str | Path) -> Standardization | None:
+    """The standardization of points of this `shape` that is stored as `state` at `place`; None: there is none.
 
     Raises UserError if it is not one of such points.
     """
     try:
-        transform = standardisation_from(state)
+        transform = standardization_from(state)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{place}: the standardisation of its points is wrong: {error}") from None
+        raise UserError(f"{place}: the standardization of its points is wrong: {error}") from None
     if transform is not None and list(transform.mean.shape) != list(shape):
         raise UserError(
-            f"{place}: the standardisation of its points is of {len(transform.mean)} columns, and a sample has the "
+            f"{place}: the standardization of its points is of {len(transform.mean)} columns, and a sample has the "
             f"shape {list(shape)}"
         )
     return transform

@@ -31,7 +31,7 @@ def train(
 ) -> dict[str, Any] | None:
     """Train to the end, from the newest good checkpoint of the run if there is one; with `config.seeds` all of them.
 
-    Works with neither Ray nor MLflow. Where a torch.distributed group is initialised, every process of it calls this
+    Works with neither Ray nor MLflow. Where a torch.distributed group is initialized, every process of it calls this
     with the same configuration and sees the same folder and the same data; rank 0 writes to it.
 
     Args:

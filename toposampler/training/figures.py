@@ -19,7 +19,7 @@ from toposampler.training.sampling import draw_samples
 
 POINTS = 4000
 """points drawn in a scatter plot: more hide each other"""
-STANDARDISED = ", columns standardised"
+STANDARDIZED = ", columns standardized"
 """what a title adds"""
 PER_ROW = 12
 """images of each generator in a grid"""
@@ -56,10 +56,10 @@ def draw_figures(
     named = named_generators(samples[1], prior)
     (seen, about), (seen_real, _) = (as_seen(dataset, points) for points in (x, real))
     clouds = {"real": found.real_cloud, "generated": found.cloud}
-    standardised = "" if dataset.transform is None else STANDARDISED
+    standardized = "" if dataset.transform is None else STANDARDIZED
     figures = {
         "samples_by_generator": plots.generators_scatter(seen_real, seen, ids, prior, named, title + about),
-        "barcodes": plots.barcodes(clouds, title + standardised, real.flatten(1), can_count(dataset)),
+        "barcodes": plots.barcodes(clouds, title + standardized, real.flatten(1), can_count(dataset)),
     }
     with torch.no_grad():
         posterior = system.encode(x.to(next(system.parameters())))
@@ -90,12 +90,12 @@ def as_seen(dataset: Dataset, x: Tensor) -> tuple[Tensor, str]:
     """Points x (n, *shape), such as networks make, as a scatter plot shows them (n, d), and what its title adds.
 
     One or two columns are in the user's units. More are seen along principal components, and those of columns of many
-    units would show the one of the largest numbers alone: they stay standardised.
+    units would show the one of the largest numbers alone: they stay standardized.
     """
     x = x.flatten(1)
     if dataset.transform is None or x.shape[1] <= 2:
         return dataset.to_units(x), ""
-    return x, STANDARDISED
+    return x, STANDARDIZED
 
 
 def named_generators(ids: Tensor, prior: Tensor | None) -> Tensor:

@@ -36,8 +36,8 @@ class LoopGraphs(Graphs):
         """See `Graphs`."""
         if not isinstance(self._loop.data, Tensor):
             return "its data are read as they are needed"
-        optimisers = [o for player in self._loop.players.values() for o in player.optimisers.values()]
-        return changing_constants(optimisers, self._loop.config, rates_too=False)
+        optimizers = [o for player in self._loop.players.values() for o in player.optimizers.values()]
+        return changing_constants(optimizers, self._loop.config, rates_too=False)
 
     def state(self) -> list[Tensor]:
         """See `Graphs`."""

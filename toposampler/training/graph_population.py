@@ -33,8 +33,8 @@ class PopulationGraphs(Graphs):
         first = self._population.loops[0]
         if not isinstance(first.data, Tensor):
             return "its data are read as they are needed"
-        optimisers = [o for player in first.players.values() for o in player.optimisers.values()]
-        return changing_constants(optimisers, first.config, rates_too=True)
+        optimizers = [o for player in first.players.values() for o in player.optimizers.values()]
+        return changing_constants(optimizers, first.config, rates_too=True)
 
     def state(self) -> list[Tensor]:
         """See `Graphs`."""

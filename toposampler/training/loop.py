@@ -20,7 +20,7 @@ from toposampler.training.augmentation import NAME, Augmentation, is_on, pair_si
 from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
 from toposampler.training.graph_loop import LoopGraphs
-from toposampler.training.optimisation import FlatPlayer
+from toposampler.training.optimization import FlatPlayer
 from toposampler.training.placement import ENSEMBLE, Placement
 from toposampler.training.rows import Rows
 
@@ -42,7 +42,7 @@ class Loop:
     what `drain_terms` tells.
 
     Args:
-        system: on the CPU, freshly initialised (alike on every worker; of a sharded ensemble this worker's part).
+        system: on the CPU, freshly initialized (alike on every worker; of a sharded ensemble this worker's part).
         dataset: whole on every worker; moved to the device, or read batch by batch (`Dataset.rows`).
         config: the `training` section.
         seed: of the noise and of the order of the data.
@@ -242,7 +242,7 @@ class Loop:
         return 1.0 if done <= start else (1 - done) / (1 - start)
 
     def ema_decay(self) -> float:
-        """The configured decay, smaller in the first steps so that the average forgets the initialisation.
+        """The configured decay, smaller in the first steps so that the average forgets the initialization.
 
         In a burn-in its half-life in steps, ln 2 / -ln decay, is the configured one's grown share (R3GAN).
         """

@@ -63,7 +63,7 @@ class Manifest(_Part):
     """The content of `model.json`."""
 
     version: int = Field(alias="schema", ge=1)
-    licence: Text | None
+    license: Text | None
     """of the weights, an SPDX identifier; None: its owner has not said"""
     data: Data
     system: Text
@@ -81,13 +81,13 @@ class Manifest(_Part):
     """of all the rest, as `check_sum` makes it; since schema 2"""
 
 
-def check_licence(name: str) -> str:
+def check_license(name: str) -> str:
     """`name` if a manifest can hold it as a license. Raises UserError."""
     try:
         return TypeAdapter(Text).validate_python(name)
     except ValidationError:
         raise UserError(
-            f"--licence {name[:80]!r}: a license is an SPDX identifier such as CC-BY-4.0, of 1 to 255 characters "
+            f"--license {name[:80]!r}: a license is an SPDX identifier such as CC-BY-4.0, of 1 to 255 characters "
             "without control characters"
         ) from None
 

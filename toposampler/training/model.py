@@ -16,7 +16,7 @@ from torch.nn.utils import vector_to_parameters
 
 from toposampler.config import merge_overrides, validate
 from toposampler.data import Dataset
-from toposampler.data.transform import Standardisation
+from toposampler.data.transform import Standardization
 from toposampler.errors import UserError
 from toposampler.nn.size import no_larger_than
 from toposampler.systems import System
@@ -31,7 +31,7 @@ from toposampler.training.directory import (
     transform_of,
     write_directory,
 )
-from toposampler.training.figures import POINTS, STANDARDISED, generator_images, named_generators
+from toposampler.training.figures import POINTS, STANDARDIZED, generator_images, named_generators
 from toposampler.training.manifest import MANIFEST, Manifest, OwnNetwork, Shape, told
 from toposampler.training.networks import Given, matched
 from toposampler.training.process_group import ONE_PROCESS
@@ -60,7 +60,7 @@ class Model:
         step: int,
         shape: tuple[int, ...],
         data: str,
-        transform: Standardisation | None = None,
+        transform: Standardization | None = None,
     ) -> None:
         self.config, self.system, self.step, self.shape, self.data = config, system, step, shape, data
         self.transform = transform
@@ -216,27 +216,27 @@ def checkpoint_state(path: Path) -> dict[str, Any]:
 def save_model(
     place: str | Path,
     folder: Path,
-    licence: str | None = None,
+    license: str | None = None,
     networks: Given = None,
     measured: Measured | None = None,
 ) -> None:
     """Write the model at `place`, which is as for `load_model`, to the model directory `folder`.
 
     Its evaluation is that of the run's `result.json`, if that is of this checkpoint, or of the model directory; so is
-    its licence, where none is given. `networks` are as for `load_model`: its picture shows samples. Its card tells
+    its license, where none is given. `networks` are as for `load_model`: its picture shows samples. Its card tells
     what was `measured`, by default that evaluation.
     """
     path = Path(place)
     if _is_directory(path):
         weights, manifest = _of_directory(path)
-        evaluation, licence = manifest.evaluation, licence or manifest.licence
+        evaluation, license = manifest.evaluation, license or manifest.license
     else:
         weights = _of_checkpoint(checkpoint_state(path), path)
         evaluation = _evaluation(path if path.is_dir() else path.parent.parent, weights.step)
     model = _build(weights, place, ema=True, device="cpu", networks=networks)
     average = {name: x for name, x in model.system.state_dict().items() if _is_averaged(model.system, name)}
-    card = model_card(_described(model, weights, licence, measured or _of_the_run(model.config, evaluation)))
-    write_directory(folder, replace(weights, average=average), _picture(model), evaluation, licence, card)
+    card = model_card(_described(model, weights, license, measured or _of_the_run(model.config, evaluation)))
+    write_directory(folder, replace(weights, average=average), _picture(model), evaluation, license, card)
 
 
 def _of_the_run(config: RunConfig, evaluation: Mapping[str, float] | None) -> Measured | None:
@@ -247,7 +247,7 @@ def _of_the_run(config: RunConfig, evaluation: Mapping[str, float] | None) -> Me
     return Measured(values, config.training.evaluation_samples, config.seed)
 
 
-def _described(model: Model, weights: Weights, licence: str | None, measured: Measured | None) -> Described:
+def _described(model: Model, weights: Weights, license: str | None, measured: Measured | None) -> Described:
     """What the card tells of `model`, which was built from `weights`."""
     prior = model.system.prior()
     return Described(
@@ -257,9 +257,9 @@ def _described(model: Model, weights: Weights, licence: str | None, measured: Me
         data=model.data,
         samples=weights.samples,
         prior=None if prior is None else prior.detach().cpu(),
-        licence=licence,
+        license=license,
         measured=measured,
-        standardised=model.transform is not None,
+        standardized=model.transform is not None,
         networks=weights.networks,
     )
 
@@ -349,7 +349,7 @@ def _picture(model: Model) -> bytes:
         )
     else:
         if model.transform is not None and x.shape[1] > 2:  # as `figures.as_seen`
-            x, title = model.transform.from_units(x), title + STANDARDISED
+            x, title = model.transform.from_units(x), title + STANDARDIZED
         prior = None if (p := model.system.prior()) is None else p.cpu()
         legend = SHARE if prior is None else PRIOR
         figure = plots.samples_scatter(x, ids, title, legend, prior, named_generators(ids, prior))

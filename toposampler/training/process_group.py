@@ -23,7 +23,7 @@ class ProcessGroup:
 
     @staticmethod
     def current() -> ProcessGroup:
-        """The initialised torch.distributed group (by Ray Train, torchrun or a test), else one process."""
+        """The initialized torch.distributed group (by Ray Train, torchrun or a test), else one process."""
         if dist.is_available() and dist.is_initialized():
             return ProcessGroup(dist.get_rank(), dist.get_world_size())
         return ProcessGroup()

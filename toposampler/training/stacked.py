@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from toposampler.systems import System
-from toposampler.training.optimisation import EPSILON, FlatPlayer, Moments
+from toposampler.training.optimization import EPSILON, FlatPlayer, Moments
 
 ABSENT = -1e9
 """the logit of a generator that a member does not have: finite, as 0 x ABSENT is 0"""
@@ -44,8 +44,8 @@ class StackedPlayers:
         for player, values in zip(players, own, strict=True):
             player.move_to(values)
         self._moments = {name: self._joined_moments(players, name) for name in self.ranges}
-        self._optimisers = first.optimisers
-        rates = {name: [player.optimisers[name].learning_rate for player in players] for name in self.ranges}
+        self._optimizers = first.optimizers
+        rates = {name: [player.optimizers[name].learning_rate for player in players] for name in self.ranges}
         self._rates = {name: self.values.new_tensor(rate) for name, rate in rates.items()}
         self.parameters = self._parameters(self._rows(), first.parameters)
         """tensors (P, ...), in the order of a player's parameters"""
@@ -97,9 +97,9 @@ class StackedPlayers:
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         gradients = torch.cat([g.flatten(1) for g in found], dim=1)
         for name in self.ranges:
-            gradient, optimiser = self._gradient(gradients, name), self._optimisers[name]
-            (one, two), rate = optimiser.betas_at(self.remaining), self._rates[name]
-            if (final := optimiser.final_learning_rate) is not None:
+            gradient, optimizer = self._gradient(gradients, name), self._optimizers[name]
+            (one, two), rate = optimizer.betas_at(self.remaining), self._rates[name]
+            if (final := optimizer.final_learning_rate) is not None:
                 rate = final + (rate - final) * self.remaining
             step, mean, square = self._moments[name].values()
             step += 1

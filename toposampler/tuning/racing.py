@@ -72,7 +72,7 @@ def goes_on(score: float, recorded: Sequence[float], reduction: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """A winner against the base, over fresh seeds."""
 
     difference: Interval
@@ -90,6 +90,6 @@ class Judgement:
         return max(0.0, -self.difference.low)
 
 
-def judge(winner: Sequence[float], base: Sequence[float], confidence: float) -> Judgement:
+def judge(winner: Sequence[float], base: Sequence[float], confidence: float) -> Judgment:
     """The winner's scores (R,) against the base's with the same seeds, which no race has seen; less is better."""
-    return Judgement(paired(winner, base, confidence), confidence)
+    return Judgment(paired(winner, base, confidence), confidence)

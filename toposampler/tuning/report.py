@@ -21,7 +21,7 @@ from toposampler.tuning.config import Racing, Sweep, trial_config
 from toposampler.tuning.figures import draw
 from toposampler.tuning.ledger import Entry, Ledger, best
 from toposampler.tuning.programs import Outcome, Program, grouped
-from toposampler.tuning.racing import Judgement, judge
+from toposampler.tuning.racing import Judgment, judge
 from toposampler.tuning.recorder import Recorder
 from toposampler.tuning.rounds import BASE
 from toposampler.tuning.spaces import Values
@@ -60,7 +60,7 @@ class SweepReport:
     comparison: Comparison | None
     verdict: Verdict | None
     """of the registry; None: nothing was registered"""
-    judgement: Judgement | None = None
+    judgment: Judgment | None = None
     """of a race: whether `best` is better than the base beyond doubt; if not, `best` is the base"""
     figures: list[Path] = field(default_factory=list)
     """of all trials"""
@@ -71,13 +71,13 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
     entries, front = ledger.entries(), ledger.front()
     races = isinstance(sweep.config.scheduler, Racing)
     winner = best(sweep, [entry for entry in entries if not races or trial_name(entry.number) != BASE])
-    comparison, verdict, judgement = None, None, None
+    comparison, verdict, judgment = None, None, None
     if winner is not None and sweep.config.confirm_seeds:
         print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
         comparison = confirm(sweep, winner, concurrency)
         if isinstance(sweep.config.scheduler, Racing) and comparison.complete:
-            judgement = judged(sweep, comparison, sweep.config.scheduler.confidence)
-    if races and not (judgement and judgement.better):  # what is not shown to be better is not taken
+            judgment = judged(sweep, comparison, sweep.config.scheduler.confidence)
+    if races and not (judgment and judgment.better):  # what is not shown to be better is not taken
         winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
     figures = draw(sweep, entries, winner, front)
     if winner is not None:
@@ -87,9 +87,9 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
             for entry in entries:
                 recorder.tag(entry.number, {"best": str(entry.number == winner.number).lower()})
             recorder.parent.tag({"best_trial": str(winner.number), "best_run": str(recorder.run_id(winner.number))})
-            if sweep.config.register_model and (not races or (judgement and judgement.better)):
+            if sweep.config.register_model and (not races or (judgment and judgment.better)):
                 verdict = register(sweep, winner, recorder)
-    report = SweepReport(sweep, entries, winner, front, comparison, verdict, judgement, figures)
+    report = SweepReport(sweep, entries, winner, front, comparison, verdict, judgment, figures)
     content = result(report)
     if winner is not None:
         conclusion.write_page(sweep.folder, json.loads(json.dumps(content)))
@@ -137,7 +137,7 @@ def confirm(sweep: Sweep, winner: Entry, concurrency: int) -> Comparison:
     return Comparison(seeds, of_both[mine], of_both[theirs])
 
 
-def judged(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgement:
+def judged(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgment:
     """The comparison's scores, less is better."""
     return judge([sweep.sign * x for x in comparison.best], [sweep.sign * x for x in comparison.base], confidence)
 
@@ -195,31 +195,31 @@ def result(report: SweepReport) -> dict[str, Any]:
         "best": None if report.best is None else {"trial": report.best.number, "values": report.best.values},
         "front": report.front,
         "comparison": None if comparison is None else vars(comparison),
-        "race": None if report.judgement is None else race_result(report.judgement),
+        "race": None if report.judgment is None else race_result(report.judgment),
         "model": None if report.verdict is None else vars(report.verdict),
         "trials": [vars(entry) for entry in report.entries],
     }
 
 
-def race_result(judgement: Judgement) -> dict[str, Any]:
+def race_result(judgment: Judgment) -> dict[str, Any]:
     """What a race ended in, for `result.json`; of the difference less is better, whatever the objective's direction."""
     return {
-        "better": judgement.better,
-        "confidence": judgement.confidence,
-        "difference": vars(judgement.difference),
-        "missed": judgement.missed,
+        "better": judgment.better,
+        "confidence": judgment.confidence,
+        "difference": vars(judgment.difference),
+        "missed": judgment.missed,
     }
 
 
-def race_line(metric: str, judgement: Judgement) -> str:
+def race_line(metric: str, judgment: Judgment) -> str:
     """What a race ended in."""
-    found = judgement.difference
-    better_by = f"{-found.mean:.4f} ({judgement.confidence:.4g} interval: {-found.high:.4f} to {-found.low:.4f})"
-    if judgement.better:
+    found = judgment.difference
+    better_by = f"{-found.mean:.4f} ({judgment.confidence:.4g} interval: {-found.high:.4f} to {-found.low:.4f})"
+    if judgment.better:
         return f"over fresh seeds the best is better than the base in {metric} by {better_by}"
     return (
         f"nothing better found: over fresh seeds the best other setting is better in {metric} by {better_by}, so that "
-        f"an improvement of up to {judgement.missed:.4f} could have been missed"
+        f"an improvement of up to {judgment.missed:.4f} could have been missed"
     )
 
 
@@ -234,8 +234,8 @@ def told(report: SweepReport) -> Iterator[str]:
     )
     if len(sweep.config.objectives) > 1:
         yield f"front     trials {', '.join(map(str, report.front))}: no other beats them in all objectives"
-    if report.judgement:
-        yield f"race      {race_line(sweep.metric, report.judgement)}"
+    if report.judgment:
+        yield f"race      {race_line(sweep.metric, report.judgment)}"
     elif report.comparison:
         yield f"fresh     {comparison_line(sweep, report.comparison)}"
     if report.verdict:

@@ -24,10 +24,10 @@ def distance_blocks(x: Tensor, y: Tensor, block: int = BLOCK) -> Iterator[tuple[
             yield rows, columns, torch.cdist(x[rows].double(), some)
 
 
-def nearest_neighbours(x: Tensor, points: Tensor, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
+def nearest_neighbors(x: Tensor, points: Tensor, k: int, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """The k of `points` (N, d) nearest to each of x (n, d), or all N if fewer: distances, indices (n, k).
 
-    Distances (data units, float64) rise along a row. With x = points, the first neighbour of each is itself.
+    Distances (data units, float64) rise along a row. With x = points, the first neighbor of each is itself.
     """
     k = min(k, len(points))
     nearest = torch.full((len(x), k), torch.inf, dtype=torch.float64, device=x.device)
@@ -43,14 +43,14 @@ def nearest_neighbours(x: Tensor, points: Tensor, k: int, block: int = BLOCK) ->
 def off_support_nn99(sample_to_real: Tensor, real_to_real: Tensor) -> float:
     """Share of samples farther from their nearest real point than 99 % of the real points are from theirs.
 
-    sample_to_real (n,) and real_to_real (N,) are those distances; no real point is its own neighbour.
+    sample_to_real (n,) and real_to_real (N,) are those distances; no real point is its own neighbor.
     A perfect sampler scores about 0.01.
     """
     return float((sample_to_real > real_to_real.quantile(0.99)).double().mean())
 
 
 def covered_k5(real_to_sample: Tensor, real_to_fifth: Tensor) -> Tensor:
-    """Whether a sample lies in each real point's ball that reaches to its fifth real neighbour: (N,) bool.
+    """Whether a sample lies in each real point's ball that reaches to its fifth real neighbor: (N,) bool.
 
     Its mean is the coverage of Naeem et al. 2020 (arXiv 2002.09797) with k = 5. real_to_sample (N,) is the
     distance to the nearest sample, real_to_fifth (N,) to the fifth nearest other real point.

@@ -28,7 +28,7 @@ class FlatPlayer:
     """
 
     def __init__(self, player: Player, local: str | None = None) -> None:
-        self.loss, self.optimisers = player.loss, player.optimisers
+        self.loss, self.optimizers = player.loss, player.optimizers
         self.parameters = [p for module in player.modules.values() for p in module.parameters()]
         self.values = torch.cat([p.detach().flatten() for p in self.parameters])
         self.gradients = torch.zeros_like(self.values)
@@ -84,7 +84,7 @@ class FlatPlayer:
     @property
     def learning_rates(self) -> list[float]:
         """Of the modules, in the order of `ranges`, at this step of the burn-in."""
-        return [self.optimisers[name].learning_rate_at(self.remaining) for name in self.ranges]
+        return [self.optimizers[name].learning_rate_at(self.remaining) for name in self.ranges]
 
     def step(self, learning_rate_scale: float) -> None:
         """One step of Adam down `gradients`, which are zero afterwards."""
@@ -102,7 +102,7 @@ class FlatPlayer:
         for (name, (start, end)), learning_rate in zip(self.ranges.items(), learning_rates, strict=True):
             step, mean, square = self._moments[name].values()
             step += 1
-            one, two = self.optimisers[name].betas_at(self.remaining)
+            one, two = self.optimizers[name].betas_at(self.remaining)
             torch._fused_adam_(
                 [self.values[start:end]],
                 [self.gradients[start:end]],

@@ -79,7 +79,7 @@ class Target:
     """real samples that the critic sees"""
     batch_growth: int = 4
     samples: int = 10_000
-    """samples of the moving average that are judged, a fifth of it in training: enough for the sectors of the smallest
+    """samples of the moving average that are evaluated, a fifth of it in training: enough for the sectors of the smallest
     component, of which even a perfect sampler misses one of 8 with probability 8 (7/8)^n at n samples in it"""
     latent_dim: int | None = None
     """the least of systems that ask for another than the default; None, here and below: the system's own"""

@@ -2,7 +2,7 @@
 
     python benchmarks/lines.py [--seeds 5] [--processes 2] [--out benchmarks/results/lines.json]
 
-Every run takes 40,000 critic and generator steps together (13,333 outer iterations of 2 + 1) and is judged by 10,000
+Every run takes 40,000 critic and generator steps together (13,333 outer iterations of 2 + 1) and is evaluated by 10,000
 samples. A row is the mean over the seeds, with the worst seed in brackets. The last rows train with the authors'
 constants (`configs/lines_dmgan_pl_author.yaml`) and show the share of samples off the manifold after 20,000 and 30,000
 steps (5 + 1), where the authors' program has .75 and .64.

@@ -1,4 +1,4 @@
-"""MNIST: DMGAN-PL, DMGAN, NWGAN and WGAN-GP trained under one budget, to be judged beside the real digits.
+"""MNIST: DMGAN-PL, DMGAN, NWGAN and WGAN-GP trained under one budget, to be evaluated beside the real digits.
 
     python benchmarks/mnist.py --root FOLDER [--seeds 3] [--processes 2]
     python ray_jobs/evaluate.py runs/benchmark-mnist/* -n 5000 --draws 1

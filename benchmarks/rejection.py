@@ -4,7 +4,7 @@
 
 Both systems are trained on segments of equal mass, as in `benchmarks/lines.py`. Around each: truncation by the Jacobian
 and by density, at several shares kept. Around WGAN-GP: latentRS at several caps, with and without gradient ascent,
-and the critic as a control. Each is judged by 20,000 accepted samples against the exact support: precision is the share
+and the critic as a control. Each is evaluated by 20,000 accepted samples against the exact support: precision is the share
 within TAU of it, recall the covered share of its bins, 200 a segment, beside the largest error of a segment's mass,
 the acceptance rate and the cost. The end says which points of WGAN-GP's samplers no point of DMGAN-PL dominates, with
 either truncation.
@@ -52,7 +52,7 @@ MEASURED = ("precision", "recall", "mass_error", "acceptance", "generator_passes
 
 
 def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
-    """Train one model, or find it, and judge every sampler around it."""
+    """Train one model, or find it, and evaluate every sampler around it."""
     system, seed, steps = task
     overrides = ["--output", "runs/benchmark-rejection", "--name", f"{system}-{seed}", "--seed", str(seed)]
     overrides += ["--data.weights", "null"]
@@ -66,7 +66,7 @@ def run(task: tuple[str, int, int]) -> list[dict[str, Any]]:
         rejection.draw(100)  # calibrates, which is done once however many samples follow
         begun = time.process_time()
         drawn = rejection.draw(SAMPLES, seed)
-        row = {"system": system, "seed": seed, "sampler": sampler, "knob": knob} | judged(drawn.samples, support)
+        row = {"system": system, "seed": seed, "sampler": sampler, "knob": knob} | evaluated(drawn.samples, support)
         row |= {
             "acceptance": drawn.cost.acceptance_rate,
             "generator_passes": drawn.cost.forward_passes / SAMPLES,
@@ -89,7 +89,7 @@ def samplers(model: Model, weights_file: Path) -> Iterator[tuple[str, str, Rejec
         yield "critic", "", CriticRejection(model)
 
 
-def judged(samples: Tensor, support: Segments) -> dict[str, float]:
+def evaluated(samples: Tensor, support: Segments) -> dict[str, float]:
     """Precision, recall and the largest error of a segment's mass, of samples (n, 2) against the exact support."""
     support = replace(support, n_bins=BINS)
     distance = support.distance(samples)

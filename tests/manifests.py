@@ -1,4 +1,4 @@
-"""Kubernetes manifests, rendered and judged without a cluster: schemas, the operator's refusals, and references."""
+"""Kubernetes manifests, rendered and evaluated without a cluster: schemas, the operator's refusals, and references."""
 
 from __future__ import annotations
 

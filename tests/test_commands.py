@@ -192,7 +192,7 @@ def test_the_core_alone_trains(tmp_path: Path) -> None:
         ("train lines_dmgan_pl --submit http://h:8265", "--submit needs ray, which is not installed"),
         ("sweep lines", "a sweep needs ray, which is not installed: pip install 'toposampler[ray]'"),
         ("evaluate m --workers 2", "--workers 2 needs ray, which is not installed: pip install 'toposampler[ray]', or "
-         "--workers 1 judges in this process"),
+         "--workers 1 evaluates in this process"),
         ("promote m --name n", "this needs mlflow, which is not installed: pip install 'toposampler[mlflow]'"),
         ("sample models:/m@a --out {tmp}/x.npy", "models:/m@a needs mlflow, which is not installed"),
     ],
@@ -227,7 +227,7 @@ def test_a_result_ends_in_words_and_six_metrics_and_leaves_the_rest_to_its_file(
     metrics |= {"coverage_k5_component_3": 1.0, "fid_2000": 3.0}
     makers = [{"id": 3, "component": 1, "mass": 0.7, "purity": 1.0, "off": 0.025}]
     result = {"metrics": metrics, "active_generators": 2, "generator_steps": 2000, "seconds": 1.5, "model": "m"}
-    words = {"verdict": "2 components", "warnings": ["component 0 is missing"], "judged": 1000}
+    words = {"verdict": "2 components", "warnings": ["component 0 is missing"], "evaluated": 1000}
     result |= words | {"findings": {"makers": makers}, "real": {"n": 500, "metrics": {"score": 0.04}}}
     config = make_config("dmgan_pl", tracking__enabled=False)
     lines = list(ending(config, result))

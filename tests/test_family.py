@@ -161,10 +161,10 @@ def test_pacgan_refuses_batches_that_workers_would_cut_and_rejection_by_its_crit
         with pytest.raises(UserError, match=message):
             make_config("pacgan", **overrides)
     system = make_config("pacgan").system.build((2,))
-    with pytest.raises(UserError, match="judges 4 samples at once"):
-        system.judge(batch_of(system, 8).noise)
+    with pytest.raises(UserError, match="scores 4 samples at once"):
+        system.score_noise(batch_of(system, 8).noise)
     plain = make_config("pacgan", system__n_packed=1, training__batch_size=9).system.build((2,))
-    assert plain.judge(batch_of(plain, 9).noise).shape == (9,)
+    assert plain.score_noise(batch_of(plain, 9).noise).shape == (9,)
 
 
 def test_nwgan_weighs_as_many_samples_of_all_generators_by_their_masses(make_config: MakeConfig) -> None:

@@ -155,7 +155,7 @@ def test_bigan_terms(make_config: MakeConfig) -> None:
         torch.sigmoid(torch.tensor(real)).mean().item()
     )  # the encoder goes down where the critic takes pairs for real
     assert system.encoder.bias.grad == pytest.approx([2 * slope, 4 * slope])
-    assert system.judge(batch().noise).tolist() == pytest.approx(list(fake))
+    assert system.score_noise(batch().noise).tolist() == pytest.approx(list(fake))
 
 
 def test_a_critic_of_image_pairs_sees_image_and_latent() -> None:
@@ -221,5 +221,5 @@ def test_mdgan_terms(make_config: MakeConfig) -> None:
 def test_latent_rs_refuses_a_critic_of_pairs(make_config: MakeConfig, tmp_path: Any) -> None:
     config = make_config("bigan")
     model = Model(config, config.system.build((2,)), 0, (2,), "")
-    with pytest.raises(UserError, match="that of bigan does not judge samples alone"):
+    with pytest.raises(UserError, match="that of bigan does not score samples alone"):
         train_weights(model, tmp_path / "w.pt", steps=1)

@@ -107,8 +107,8 @@ def test_evaluated_registered_and_sampled(make_config: MakeConfig, tmp_path: Pat
     out = tmp_path / "samples.npy"
     assert command("sample", run, "-n", "50", "--seed", "3", "--out", str(out)) == 0
     assert np.array_equal(np.load(out), samples.numpy().astype(np.float32))
-    judged = ("-n", "50", "--draws", "2", "--workers", "1", "--out", str(tmp_path / "evaluation"))
-    assert command("evaluate", run, *judged) == 0
+    evaluated = ("-n", "50", "--draws", "2", "--workers", "1", "--out", str(tmp_path / "evaluation"))
+    assert command("evaluate", run, *evaluated) == 0
     uri = f"sqlite:///{tmp_path}/m.db"
     assert command("promote", run, "--name", "own", "--tracking-uri", uri) == 0
     version = ("models:/own/1", "--tracking-uri", uri)

@@ -28,7 +28,7 @@ from toposampler.metrics.evaluate import evaluate
 from toposampler.metrics.registered import METRICS
 from toposampler.nn.families import NETWORKS
 from toposampler.plugins import KINDS, Registered, datasets, systems
-from toposampler.systems import PAGES, SYSTEMS, SystemConfig
+from toposampler.systems import SYSTEM_CLASSES, SYSTEMS, SystemConfig
 from toposampler.systems.wgan_gp import WGANGPConfig
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.config import run_folder
@@ -175,7 +175,7 @@ def test_a_cell_may_be_run_again_but_no_name_taken() -> None:
     again = type("PulledConfig", (PulledConfig,), {"__module__": __name__, "__qualname__": "PulledConfig"})
     toposampler.register(PulledConfig)
     toposampler.register(again)
-    assert PAGES.find("pulled") is again
+    assert SYSTEM_CLASSES.find("pulled") is again
     other = type("Another", (PulledConfig,), {"__module__": __name__})
     with pytest.raises(UserError, match=r"the system 'pulled' of .*:Another is taken: .*:PulledConfig has it"):
         toposampler.register(other)
@@ -231,9 +231,9 @@ def test_another_process_is_told_what_is_registered() -> None:
     for registry in KINDS.values():
         registry._registered = {}
     with pytest.raises(UserError, match="'pulled' is not known"):
-        PAGES.find("pulled")
+        SYSTEM_CLASSES.find("pulled")
     pickle.loads(told)
-    assert PAGES.find("pulled") is PulledConfig
+    assert SYSTEM_CLASSES.find("pulled") is PulledConfig
     assert NETWORKS.find("blocks") is blocks
 
 
@@ -303,7 +303,7 @@ class TestMetrics:
 
 def test_a_page_of_the_package_is_found_by_itself() -> None:
     """Adding a system or a data set is one file: nothing lists them by hand."""
-    for pages, folder in ((PAGES, "systems"), (SETS, "data")):
+    for pages, folder in ((SYSTEM_CLASSES, "systems"), (SETS, "data")):
         found = {page.__module__.rpartition(".")[2] for page in pages.own()}
         modules = (Path(toposampler.__file__).parent / folder).glob("*.py")
         declaring = {path.stem for path in modules if 'name: Literal["' in path.read_text()}

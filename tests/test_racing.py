@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from toposampler.tuning.racing import Interval, judge, paired, survivors
+from toposampler.tuning.racing import Interval, compare, paired, survivors
 
 
 def test_an_interval_is_that_of_the_paired_t_test() -> None:
@@ -52,13 +52,13 @@ def test_a_setting_that_is_worse_beyond_doubt_ends_before_the_cut() -> None:
 
 
 def test_a_winner_is_better_only_if_its_interval_excludes_0() -> None:
-    sure = judge([0.1, 0.2, 0.3], [1.1, 1.2, 1.4], 0.95)
+    sure = compare([0.1, 0.2, 0.3], [1.1, 1.2, 1.4], 0.95)
     assert sure.better
-    unsure = judge([0.1, 0.9, 0.3], [1.1, 0.2, 1.4], 0.95)
+    unsure = compare([0.1, 0.9, 0.3], [1.1, 0.2, 1.4], 0.95)
     assert not unsure.better
     assert unsure.difference.mean < 0
     assert unsure.missed == pytest.approx(-unsure.difference.low)
-    worse = judge([2.1, 2.2, 2.4], [1.1, 1.2, 1.3], 0.95)
+    worse = compare([2.1, 2.2, 2.4], [1.1, 1.2, 1.3], 0.95)
     assert (worse.better, worse.missed) == (False, 0.0)
 
 
@@ -74,7 +74,7 @@ def race(rng: np.random.Generator, truth: np.ndarray, seeds: int, noise: float) 
     winner = next(left[i] for i in order if left[i] != 0)
     fresh = rng.normal(0, 0.5, 10)
     mine, theirs = (truth[i] + fresh + rng.normal(0, noise, 10) for i in (winner, 0))
-    return winner if judge(mine, theirs, 0.95).better else -1
+    return winner if compare(mine, theirs, 0.95).better else -1
 
 
 def test_races_find_what_is_better_and_say_so_where_nothing_is() -> None:

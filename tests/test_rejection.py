@@ -211,8 +211,8 @@ def test_density_finds_the_rare_where_nothing_stretches(make_config: MakeConfig)
 @pytest.mark.parametrize("name", NAMES)
 def test_density_is_that_of_the_critic_s_features(name: str, make_config: MakeConfig) -> None:
     model = make_model(make_config(name))
-    if not model.system.judges_samples:
-        with pytest.raises(UserError, match=rf"the critic of {name} judges no single samples"):
+    if not model.system.scores_samples:
+        with pytest.raises(UserError, match=rf"the critic of {name} scores no single samples"):
             Density(model, 0.9)
         return
     sampler, c = Density(model, 0.9), model.system.K - 1

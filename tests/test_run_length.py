@@ -120,7 +120,7 @@ def test_a_notebook_is_told_how_far_training_has_come(
         "200 points in 2 dimensions",
         "note: training.generator_steps 5: too few",
         "step 5/5",
-        "trained; judging",
+        "trained; evaluating",
     ):
         assert line in err
     train(make_config("wgan_gp", name="silent", training__generator_steps=5), progress=False)

@@ -1,4 +1,4 @@
-"""Sweeps without Ray: what is refused, what is drawn, how trials are remembered, judged, moved and compared."""
+"""Sweeps without Ray: what is refused, what is drawn, how trials are remembered, evaluated, moved and compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from toposampler.metrics.evaluate import Evaluation, evaluation
 from toposampler.records import RecordWriter, read_records
 from toposampler.systems import SYSTEMS
 from toposampler.tracking.aliases import CANDIDATE, CHAMPION
-from toposampler.tracking.champion import Protocol, beats, compete, judge
+from toposampler.tracking.champion import Protocol, beats, compete, measure
 from toposampler.tracking.registry import Registry
 from toposampler.training import RunConfig, load_config, load_model, train
 from toposampler.training.branch import branch
@@ -406,13 +406,13 @@ class Scripted:
         writer.write(step, {"eval/score": score})
         writer.close()
 
-    def judge(self, number: int, step: int, score: float) -> None:
+    def report(self, number: int, step: int, score: float) -> None:
         assert self.asha is not None
         if self.asha.on_trial_result(None, self.live[number], {STEP: step, "score": score}) == "STOP":
             self.stopped[number] = step
 
-    def play(self, killed_at: int | None, judged: bool) -> dict[int, int]:
-        """Play all reports; the driver dies at the one of that number, before or after it has judged it."""
+    def play(self, killed_at: int | None, evaluated: bool) -> dict[int, int]:
+        """Play all reports; the driver dies at the one of that number, before or after it has evaluated it."""
         newest: dict[int, tuple[int, float]] = {}
         turn = 0
         for step in range(self.every, 27, self.every):
@@ -422,12 +422,12 @@ class Scripted:
                 score = scores[0] if step < 9 else scores[1] if step < 18 else scores[2]
                 self.record(number, step, score)
                 newest[number] = (step, score)
-                if turn != killed_at or judged:
-                    self.judge(number, step, score)
+                if turn != killed_at or evaluated:
+                    self.report(number, step, score)
                 if turn == killed_at:
                     self.start(drivers=1)
                     for other in newest.keys() - self.stopped.keys():  # each begins with its newest report
-                        self.judge(other, *newest[other])
+                        self.report(other, *newest[other])
                 turn += 1
         return self.stopped
 
@@ -444,12 +444,12 @@ class Named:
 
 def test_after_a_kill_trials_are_stopped_where_one_driver_would_have_stopped_them(make_sweep: MakeSweep) -> None:
     sweep = make_sweep(overrides={"training.generator_steps": 27})
-    expected = Scripted(replace(sweep, folder=sweep.folder / "whole")).play(None, judged=True)
+    expected = Scripted(replace(sweep, folder=sweep.folder / "whole")).play(None, evaluated=True)
     assert expected == {1: 9, 3: 3}, "one at each rung"
     for turn in range(20):
-        for judged in (True, False):
-            killed = Scripted(replace(sweep, folder=sweep.folder / f"killed-{turn}-{judged}"))
-            assert killed.play(turn, judged) == expected, f"killed at report {turn}, judged: {judged}"
+        for evaluated in (True, False):
+            killed = Scripted(replace(sweep, folder=sweep.folder / f"killed-{turn}-{evaluated}"))
+            assert killed.play(turn, evaluated) == expected, f"killed at report {turn}, evaluated: {evaluated}"
 
 
 def test_a_report_that_is_no_number_blocks_no_rung(make_sweep: MakeSweep) -> None:
@@ -659,7 +659,7 @@ def test_only_a_model_that_beats_the_champion_by_the_same_protocol_takes_its_pla
     good, bad = two_models
     dataset = LinesConfig(n=400).load()
     protocol = Protocol("energy_distance_root", "minimize", 500, 7, dataset.digest())
-    assert judge(good, dataset, protocol) < judge(bad, dataset, protocol)
+    assert measure(good, dataset, protocol) < measure(bad, dataset, protocol)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     client = MlflowClient(uri)
     experiment = client.create_experiment("e", artifact_location=(tmp_path / "artifacts").as_uri())
@@ -673,7 +673,7 @@ def test_only_a_model_that_beats_the_champion_by_the_same_protocol_takes_its_pla
     assert (better.version, better.promoted, better.champion_version) == ("2", True, "1")
     worse = compete(registry, ids[2], bad, dataset, protocol, {"score": 1.0})
     assert (worse.version, worse.promoted, worse.champion_version) == ("3", False, "2")
-    by = judge(bad, dataset, protocol) - judge(good, dataset, protocol)
+    by = measure(bad, dataset, protocol) - measure(good, dataset, protocol)
     assert f"not promoted: it lost to the champion by {by:.4f}" in worse.told()
     assert (registry.find(CANDIDATE), registry.find(CHAMPION)) == ("3", "2")
     assert compete(registry, ids[2], bad, dataset, protocol, {"score": 1.0}).version == "3", "once for each file"

@@ -207,7 +207,7 @@ def test_an_evaluation_of_the_run_is_in_the_users_units(run: Path) -> None:
     subjects = (Subject("real"), Subject("run", run), Subject("run", run, "jacobian", 0.9))
     job = EvaluationJob(model.config, model.data, subjects, 100, 1, 0, run / "cache", 0.9)
     evaluator = Evaluator(job)
-    real, fake, kept = (evaluator.judge(Task(i, 0))[1].metrics for i in range(3))
+    real, fake, kept = (evaluator.evaluate(Task(i, 0))[1].metrics for i in range(3))
     assert real["wasserstein_2_100"] < fake["wasserstein_2_100"] < 1e5
     assert real["wasserstein_2_100"] > 100, "in the units of the third column"
     assert real["off_support_nn99"] < 0.1

@@ -96,7 +96,7 @@ def test_copies_holes_and_few_samples_are_warned_of(data: Dataset) -> None:
     point = CENTERS[torch.arange(300) % 3]
     collapsed = found(data, point, torch.arange(300) % 3, None)
     said = " / ".join(warnings(collapsed, (), 400))
-    assert "only 300 samples were judged" in said
+    assert "only 300 samples were evaluated" in said
     assert "component 2 of the data has fewer than 50 points" in said
     wide = Dataset(torch.rand(2000, 2) * 10)
     holes = found(wide, torch.rand(2000, 2) * torch.tensor([10.0, 3.0]), torch.zeros(2000, dtype=torch.int64), None)

@@ -31,7 +31,7 @@ POINTS_STEPS, IMAGES_STEPS = 4000, 8000
 LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
-"""least and most samples that a fit is judged by; between, as many as there are data"""
+"""least and most samples that a fit is evaluated by; between, as many as there are data"""
 
 
 def fit(
@@ -54,7 +54,7 @@ def fit(
         data: points (N, d) or images, as a NumPy array, a torch tensor, a list of lists, a pandas or Arrow table with
             columns of numbers, or a dict of x and labels; or the path of a .npy, .npz, .csv, .parquet or .pt file, or
             of a folder of images. Objects are kept in the run's folder, up to a GiB.
-        system: the method, by the name of its page.
+        system: the method, by its name.
         generator: the network in place of the system's own: a module or a function (shape, latent_dim) to a module, of
             which each generator is a fresh copy; the name of a family; or `module:function`.
         critic: the same for the critic's trunk: a module, a function (shape) to a module, or a name.

@@ -1,7 +1,7 @@
 """What a configuration is made of: frozen sections, YAML plus dotted overrides, and exact error messages.
 
 The sections every run has (`training`, `cluster`, `tracking`) are declared here. Each data set and each system
-declares its own section on its own page; `toposampler.training.config.RunConfig` puts them together.
+declares its own section in its own module; `toposampler.training.config.RunConfig` puts them together.
 """
 
 from __future__ import annotations
@@ -387,7 +387,7 @@ def _explain(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{key}: a value is required"
     if fault["type"] == "union_tag_invalid":
         context = fault["ctx"]
-        known = [name_of(page) for page in _sections_of(section.model_fields[path[-1]])]
+        known = [name_of(section_) for section_ in _sections_of(section.model_fields[path[-1]])]
         close = difflib.get_close_matches(str(context["tag"]), known, n=1)
         hint = f"Did you mean {close[0]!r}? " if close else ""
         tag = shortened(repr(str(context["tag"])))

@@ -18,12 +18,12 @@ from toposampler.errors import UserError
 from toposampler.metrics.registered import METRICS
 from toposampler.nn.families import NETWORKS
 from toposampler.registry import Entry, Registry
-from toposampler.systems import PAGES
+from toposampler.systems import SYSTEM_CLASSES
 from toposampler.systems.base import SystemConfig
 
 T = TypeVar("T")
 
-KINDS: dict[str, Registry[Any]] = {"system": PAGES, "data": SETS, "network": NETWORKS, "metric": METRICS}
+KINDS: dict[str, Registry[Any]] = {"system": SYSTEM_CLASSES, "data": SETS, "network": NETWORKS, "metric": METRICS}
 
 
 def register(thing: T, *, network: str | None = None, metric: str | None = None) -> T:
@@ -55,7 +55,7 @@ def register(thing: T, *, network: str | None = None, metric: str | None = None)
     elif isinstance(thing, type) and issubclass(thing, DataConfig):
         SETS.register(thing)
     elif isinstance(thing, type) and issubclass(thing, SystemConfig):
-        PAGES.register(thing)
+        SYSTEM_CLASSES.register(thing)
     else:
         raise UserError(
             f"register: {thing!r} is neither a subclass of SystemConfig nor one of DataConfig; a function needs a "
@@ -66,7 +66,7 @@ def register(thing: T, *, network: str | None = None, metric: str | None = None)
 
 def systems() -> list[Entry[type[SystemConfig]]]:
     """All systems: name, section, where it comes from, and what its docstring says first (its paper)."""
-    return PAGES.entries()
+    return SYSTEM_CLASSES.entries()
 
 
 def datasets() -> list[Entry[type[DataConfig]]]:

@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema, core_schema
 from toposampler.errors import UserError
 
 T = TypeVar("T")
-Page = TypeVar("Page", bound=BaseModel)
+Class = TypeVar("Class", bound=BaseModel)
 
 PACKAGE, REGISTERED = "toposampler", "registered here"
 """where an entry comes from, if from no distribution"""
@@ -43,7 +43,7 @@ class Entry(Generic[T]):
 
     @property
     def about(self) -> str:
-        """The first line of its docstring; of a page, with its paper, that of its module if the class has none."""
+        """The first line of its docstring; of a class, with its paper, that of its module if the class has none."""
         text = inspect.getdoc(self.value) or ""
         return text.strip().partition("\n")[0]
 
@@ -130,33 +130,33 @@ class Registry(ABC, Generic[T]):
         return found
 
 
-class Pages(Registry[type[Page]]):
+class ClassRegistry(Registry[type[Class]]):
     """Sections of a configuration that are distinguished by their `name`: subclasses of `base`.
 
     Args:
         noun, group: see `Registry`.
-        base: of all pages. A subclass with abstract methods left is a mere base.
-        package: the name of the package whose modules hold the package's own pages, one or more each.
+        base: of all classes. A subclass with abstract methods left is a mere base.
+        package: the name of the package whose modules hold the package's own classes, one or more each.
     """
 
-    def __init__(self, noun: str, group: str, base: type[Page], package: str) -> None:
-        super().__init__(noun, group, lambda: ((name_of(page), page) for page in self.own()))
+    def __init__(self, noun: str, group: str, base: type[Class], package: str) -> None:
+        super().__init__(noun, group, lambda: ((name_of(class_), class_) for class_ in self.own()))
         self._base, self._package = base, package
 
-    def own(self) -> tuple[type[Page], ...]:
-        """The pages of the package, found in its modules; by name, whatever was imported first."""
+    def own(self) -> tuple[type[Class], ...]:
+        """The classes of the package, found in its modules; by name, whatever was imported first."""
         package = importlib.import_module(self._package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self._package}.{module.name}")
         inside = f"{self._package}."
-        pages = (page for page in _below(self._base) if page.__module__.startswith(inside))
-        return tuple(sorted((page for page in pages if not inspect.isabstract(page)), key=name_of))
+        classes = (class_ for class_ in _below(self._base) if class_.__module__.startswith(inside))
+        return tuple(sorted((class_ for class_ in classes if not inspect.isabstract(class_)), key=name_of))
 
-    def pages(self) -> tuple[type[Page], ...]:
+    def classes(self) -> tuple[type[Class], ...]:
         """All that there are now."""
         return tuple(entry.value for entry in self.entries())
 
-    def checked(self, thing: object, name: str | None) -> tuple[str, type[Page]]:
+    def checked(self, thing: object, name: str | None) -> tuple[str, type[Class]]:
         """See `Registry.checked`."""
         base = self._base.__name__
         if not isinstance(thing, type) or not issubclass(thing, self._base):
@@ -195,37 +195,37 @@ def function_name(noun: str, name: str | None) -> str:
     return name
 
 
-class OneOf(Generic[Page]):
-    """Marks a field that holds one of the pages of a registry, as they are when a configuration is read."""
+class OneOf(Generic[Class]):
+    """Marks a field that holds one of the classes of a registry, as they are when a configuration is read."""
 
-    def __init__(self, registry: Pages[Page]) -> None:
+    def __init__(self, registry: ClassRegistry[Class]) -> None:
         self._registry = registry
-        self._reader: tuple[tuple[type[Page], ...], TypeAdapter[Any]] | None = None
+        self._reader: tuple[tuple[type[Class], ...], TypeAdapter[Any]] | None = None
 
-    def sections(self) -> list[type[Page]]:
-        """The pages that there are now."""
-        return list(self._registry.pages())
+    def sections(self) -> list[type[Class]]:
+        """The classes that there are now."""
+        return list(self._registry.classes())
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Validation by a union of the pages, distinguished by `name`; pydantic's error places are the union's."""
+        """Validation by a union of the classes, distinguished by `name`; pydantic's error places are the union's."""
         return core_schema.no_info_plain_validator_function(self._read)
 
     def _read(self, content: Any) -> Any:
-        pages = self._registry.pages()
-        if self._reader is None or self._reader[0] != pages:
-            union: Any = Annotated[Union[pages], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
-            self._reader = pages, TypeAdapter(union)
+        classes = self._registry.classes()
+        if self._reader is None or self._reader[0] != classes:
+            union: Any = Annotated[Union[classes], Field(discriminator="name")]  # noqa: UP007 (a tuple of types)
+            self._reader = classes, TypeAdapter(union)
         return self._reader[1].validate_python(content)
 
 
-def name_of(page: type[BaseModel]) -> Any:
-    """What a configuration calls `page`."""
-    return page.model_fields["name"].get_default() if "name" in page.model_fields else None
+def name_of(class_: type[BaseModel]) -> Any:
+    """What a configuration calls `class_`."""
+    return class_.model_fields["name"].get_default() if "name" in class_.model_fields else None
 
 
-def _below(base: type[Page]) -> Iterator[type[Page]]:
+def _below(base: type[Class]) -> Iterator[type[Class]]:
     """All subclasses of `base`, each once, those of a class behind it."""
-    found: dict[type[Page], None] = {}
+    found: dict[type[Class], None] = {}
     for child in base.__subclasses__():
         found |= dict.fromkeys([child, *_below(child)])
     return iter(found)

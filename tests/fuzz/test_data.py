@@ -141,7 +141,7 @@ def odd_content(rng: random.Random) -> tuple[str, bytes]:
     return name, written(pd.DataFrame(array.astype(array.dtype.newbyteorder("="))).rename(columns=str).to_parquet)
 
 
-def judged(dataset: Dataset) -> None:
+def evaluated(dataset: Dataset) -> None:
     """What is taken can be trained on, and described."""
     assert torch.isfinite(dataset.x).all()
     assert dataset.x.dtype == torch.float32
@@ -168,7 +168,7 @@ def read_table(rng: random.Random, folder: Path) -> None:
     if len(name) < 200:
         path.write_bytes(content)
     try:
-        judged(validate(NpyConfig, {"path": str(path), **keys}).load())
+        evaluated(validate(NpyConfig, {"path": str(path), **keys}).load())
     finally:
         if len(name) < 200:
             path.unlink()
@@ -183,7 +183,7 @@ def read_pictures(rng: random.Random, folder: Path) -> None:
     path = place / (rng.choice(list(pictures())) if rng.random() < 0.1 else name)
     path.write_bytes(content)
     try:
-        judged(validate(FolderConfig, {"path": str(folder), "size": 8, "channels": rng.choice((1, 3))}).load())
+        evaluated(validate(FolderConfig, {"path": str(folder), "size": 8, "channels": rng.choice((1, 3))}).load())
     finally:
         path.unlink()
 

@@ -81,7 +81,7 @@ def _table(config: RunConfig, result: dict[str, Any]) -> Iterator[str]:
     width = max(len(name) for name, _, _ in rows)
     for label, value, name in rows:
         notes = [_better(name)] if name else []
-        if name and (ends := interval(name, metrics[name], result.get("judged", 0))):
+        if name and (ends := interval(name, metrics[name], result.get("evaluated", 0))):
             notes.append(f"95 %: {ends[0]:.3g} to {ends[1]:.3g}")
         if name in real["metrics"]:
             notes.append(f"{real['n']:,} real: {real['metrics'][name]:.3g}")

@@ -42,11 +42,11 @@ def main(arguments: list[str]) -> int:
     line = parser(__doc__, "evaluate")
     line.add_argument("models", metavar="MODEL", nargs="+", help="run folder, checkpoint, model directory, models:/")
     line.add_argument("-n", type=int, metavar="N", help="samples in a draw [10000, or half of the data]")
-    line.add_argument("--draws", type=int, default=5, metavar="R", help="draws, each judged by itself [5]")
+    line.add_argument("--draws", type=int, default=5, metavar="R", help="draws, each evaluated by itself [5]")
     line.add_argument("--seed", type=int, default=SEED, help=f"of the first draw; the others' follow [{SEED}]")
     line.add_argument("--workers", type=int, default=2, metavar="W", help="processes; 1: this one, without Ray [2]")
     line.add_argument("--rejection", choices=METHODS, metavar="METHOD",
-                      help=f"judge what it keeps of each model, too: {', '.join(METHODS)}")  # fmt: skip
+                      help=f"evaluate what it keeps of each model, too: {', '.join(METHODS)}")  # fmt: skip
     line.add_argument("--keep", type=float, nargs="+", metavar="SHARE",
                         help="shares that jacobian or density keeps, each a row")  # fmt: skip
     line.add_argument("--weights", type=Path, metavar="FILE.pt", help="of latent_rs, or where to train it; one MODEL")

@@ -1,4 +1,4 @@
-"""What `toposampler evaluate` does: draws judged here or by workers, a table, files, and a record on MLflow."""
+"""What `toposampler evaluate` does: draws evaluated here or by workers, a table, files, and a record on MLflow."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
     if not 0 <= options.minimum_accuracy <= 1:
         raise UserError(f"--minimum-accuracy must be from 0 to 1, got {options.minimum_accuracy:g}")
     if options.workers > 1:
-        require("ray", "ray", f"--workers {options.workers}", "--workers 1 judges in this process")
+        require("ray", "ray", f"--workers {options.workers}", "--workers 1 evaluates in this process")
     if options.weights is not None and len(options.models) > 1:
         raise UserError(f"--weights {options.weights}: they are of one model, so give one MODEL only")
     if not 0 <= options.seed < 2**63 - options.draws:
@@ -59,7 +59,7 @@ def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
     make(out)
     evaluator = Evaluator(job)  # trains the classifier once, before others look for it
     print_about(job, evaluator)
-    rows = judged(job, evaluator, min(options.workers, len(job.tasks)))
+    rows = evaluated(job, evaluator, min(options.workers, len(job.tasks)))
     rows += seed_rows(models, rows)
     print("\n".join([*table(rows), *generators(rows)]), flush=True)
     for warning in warnings(rows):
@@ -79,7 +79,7 @@ def make(folder: Path) -> None:
 
 
 def job_of(options: argparse.Namespace, models: Sequence[Trained]) -> EvaluationJob:
-    """What is to be judged. Raises UserError if the data, or a rejection sampler, is not what it should be."""
+    """What is to be evaluated. Raises UserError if the data, or a rejection sampler, is not what it should be."""
     first = models[0]
     dataset = data_of(first.config, first.data)
     n, networks = sample_count(dataset, options.n), networks_of(options, dataset)
@@ -136,8 +136,8 @@ def print_about(job: EvaluationJob, evaluator: Evaluator) -> None:
         print("classifier  none, as the images have no labels: what needs one is left out, the rest is of pixels")
 
 
-def judged(job: EvaluationJob, evaluator: Evaluator, workers: int) -> list[Row]:
-    """The rows of all subjects, from draws judged here or by workers of Ray."""
+def evaluated(job: EvaluationJob, evaluator: Evaluator, workers: int) -> list[Row]:
+    """The rows of all subjects, from draws evaluated here or by workers of Ray."""
     stream, start = sys.stderr, time.monotonic()
     log.info("evaluating: %d draws of %d rows, processes: %d", job.draws, len(job.subjects), workers)
     display = Bar(stream, 0, len(job.tasks), "draw") if stream.isatty() else Lines(stream, len(job.tasks), noun="draw")
@@ -159,9 +159,9 @@ def draws(job: EvaluationJob, evaluator: Evaluator, workers: int) -> Iterator[tu
     if workers > 1:
         from toposampler.distributed.pool import on_workers  # this process alone needs no Ray
 
-        yield from on_workers(lambda: Evaluator(job).judge, job.tasks, workers)
+        yield from on_workers(lambda: Evaluator(job).evaluate, job.tasks, workers)
     else:
-        yield from map(evaluator.judge, job.tasks)
+        yield from map(evaluator.evaluate, job.tasks)
 
 
 def seed_rows(models: Sequence[Trained], rows: Sequence[Row]) -> list[Row]:

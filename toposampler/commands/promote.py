@@ -62,7 +62,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
     from toposampler.config import validate, without_password
     from toposampler.lookup import local
     from toposampler.tracking.address import registered_names, resolve
-    from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, judge
+    from toposampler.tracking.champion import EVALUATION_SEED, Protocol, challenge, enter, measure
     from toposampler.tracking.registry import Registry, check_name
     from toposampler.tracking.runs import run_of
     from toposampler.tracking.server import check_server
@@ -94,7 +94,7 @@ def promote(options: argparse.Namespace, uri: str) -> int:
             weights.data,
         )
         if registered:
-            score = judge(place, dataset, protocol, options.networks)
+            score = measure(place, dataset, protocol, options.networks)
             registry.set_alias(CANDIDATE, version)
         else:
             if sqlite_file(uri):

@@ -119,7 +119,7 @@ def keys() -> Iterator[str]:
     from toposampler.config import describe
     from toposampler.keys import ready_ranges
     from toposampler.registry import name_of
-    from toposampler.systems import PAGES
+    from toposampler.systems import SYSTEM_CLASSES
     from toposampler.tuning.config import SweepConfig
     from toposampler.tuning.spaces import describe_space, parse_parameter
 
@@ -130,7 +130,7 @@ def keys() -> Iterator[str]:
     }
     for key, default, meaning in describe(SweepConfig):
         yield from described(f"--{key}", chosen.get(key, default), meaning)
-    for page in PAGES.pages():
+    for page in SYSTEM_CLASSES.classes():
         ranges = ready_ranges(page(name=name_of(page)), "system.")
         space = {key: parse_parameter(key, written) for key, written in ranges.items()}
         yield f"\nready space of {name_of(page)}:"

@@ -1,4 +1,4 @@
-"""Arrays of numbers as a data set: points or images by their shape, standardized or judged as they are."""
+"""Arrays of numbers as a data set: points or images by their shape, standardized or evaluated as they are."""
 
 from __future__ import annotations
 

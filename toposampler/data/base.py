@@ -111,7 +111,7 @@ def standardized(dataset: Dataset, transform: Standardization, notes: tuple[str,
 
 
 class DataConfig(Section):
-    """Base of every data section: `name` picks the page, `load()` makes the data."""
+    """Base of every data section: `name` picks the data set, `load()` makes the data."""
 
     name: str
     """which data"""

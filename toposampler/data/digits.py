@@ -17,7 +17,7 @@ class DigitsConfig(DataConfig):
 
     def load(self) -> Dataset:
         """Read the images (1797, 1, 8, 8)."""
-        from sklearn.datasets import load_digits  # seconds to import, needed by this page only
+        from sklearn.datasets import load_digits  # seconds to import, needed by this data set only
 
         digits = load_digits()
         x = torch.from_numpy(digits.images).float().unsqueeze(1) / 8 - 1  # ink runs from 0 to 16

@@ -1,4 +1,4 @@
-"""What every page of images shares: which sides there may be, reading, and bytes as numbers."""
+"""What every data set of images shares: which sides there may be, reading, and bytes as numbers."""
 
 from __future__ import annotations
 

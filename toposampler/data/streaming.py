@@ -1,4 +1,4 @@
-"""What pages of images share that may not fit in memory: keys, and how encoded images become a data set."""
+"""What data sets of images share that may not fit in memory: keys, and how encoded images become a data set."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ DELIMITERS = ",;\t"
 
 @dataclass(frozen=True)
 class Arrays:
-    """What was read, before it is judged as data."""
+    """What was read, before it is evaluated as data."""
 
     x: np.ndarray
     """(N, ...) numbers"""

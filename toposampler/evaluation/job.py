@@ -1,4 +1,4 @@
-"""One evaluation: which models, on which data, and the single draws that any process can judge."""
+"""One evaluation: which models, on which data, and the single draws that any process can evaluate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REAL = "real"
 
 @dataclass(frozen=True)
 class Subject:
-    """Whose samples are judged: a model's, all of them or those that a rejection sampler keeps; or the data itself."""
+    """Whose samples are evaluated: a model's, all of them or those that a rejection sampler keeps; or the data itself."""
 
     model: str
     """its name; REAL: the data itself"""
@@ -90,7 +90,7 @@ class Task(NamedTuple):
 
 @dataclass(frozen=True)
 class EvaluationJob:
-    """What is to be judged; says the same on every machine."""
+    """What is to be evaluated; says the same on every machine."""
 
     config: RunConfig
     """of a model; its data is that of all"""
@@ -129,7 +129,7 @@ class Evaluator:
         self._suite = Suite(self.dataset, self.images, [weights.load() for weights in job.networks])
         self._halves = lru_cache(maxsize=1)(partial(halves, self.dataset, job.n))  # all subjects meet the same points
 
-    def judge(self, task: Task) -> tuple[Task, Findings]:
+    def evaluate(self, task: Task) -> tuple[Task, Findings]:
         """One draw of one subject, with its number."""
         seed, who = self.job.seed + task.draw, self.job.subjects[task.subject]
         real, others = self._halves(seed)

@@ -1,4 +1,4 @@
-"""Metrics: pure functions of tensors, one subject a page; `evaluate` calls them all."""
+"""Metrics: pure functions of tensors, one subject per module; `evaluate` calls them all."""
 
 from toposampler.metrics.evaluate import evaluate
 

@@ -1,6 +1,6 @@
 """DINOv2's features, through which a Frechet distance is the FD-DINOv2; the user brings the weights.
 
-Stein et al. 2023 (arXiv 2306.04675) found it nearer to what people judge than the FID. It is defined by the vision
+Stein et al. 2023 (arXiv 2306.04675) found it nearer to what people evaluate than the FID. It is defined by the vision
 transformer L/14 of Oquab et al. (arXiv 2304.07193), `dinov2_vitl14_pretrain.pth` of github.com/facebookresearch/dinov2
 (Apache 2.0): the class token behind the last norm, 1,024 numbers, of images of 224 x 224. S and B fit too, and are
 other metrics. With random weights the features are those of that repository's code (b8931f7) to the last bit.

@@ -78,7 +78,7 @@ def evaluation(
 
     Distances are in the user's units. What has no unit (neighbors, components, coverage) is measured, where the data
     were standardized, on standardized points, in which every column counts as much.
-    generator_ids (n,) and prior (K,) are judged where the system has them. Samples are compared with at most
+    generator_ids (n,) and prior (K,) are evaluated where the system has them. Samples are compared with at most
     `max_real` real points, chosen by `seed`. What the data cannot tell is absent from the result.
     Raises ValueError if a sample is not finite.
     """

@@ -11,7 +11,7 @@ SCORED = (
 )
 """the metrics of the score, by what they measure: of each line the first that the data can tell"""
 LEAST_REAL = 20
-"""real points below which samples that are judged by their neighbors have no score: distances between so few points
+"""real points below which samples that are evaluated by their neighbors have no score: distances between so few points
 are as long as the support is wide, so that whatever lies among them counts as on it"""
 
 

@@ -1,4 +1,4 @@
-"""Pairs (x, z) of a sample and a latent, as one row each, so that a `Critic` judges them as it judges points."""
+"""Pairs (x, z) of a sample and a latent, as one row each, so that a `Critic` scores them as it scores points."""
 
 from __future__ import annotations
 

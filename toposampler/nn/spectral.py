@@ -2,7 +2,7 @@
 
 `nn.isometric` takes the norm from singular values, which has no state; for the wide convolutions of a critic that would
 cost more than the critic. `torch.nn.utils.parametrizations.spectral_norm` iterates whenever a weight is read, in the
-generator's step and in evaluation too, twice in a pass that also takes the input's gradient. Here the page says when.
+generator's step and in evaluation too, twice in a pass that also takes the input's gradient. Here the system says when.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Post-hoc rejection around a trained model. One page per method; `rejection` makes one by its name."""
+"""Post-hoc rejection around a trained model. One module per method; `rejection` makes one by its name."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ BATCH = 4096
 LEAST_RATE = 1e-3
 """acceptance rate below which drawing is given up"""
 PATIENCE = 100_000
-"""proposals before a rate is judged"""
+"""proposals before a rate is scored"""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Rejection(ABC):
     keeps_prior: bool
     """generators are drawn from r(c) first and each is asked until it has delivered; False: c is proposed with z"""
     passes: int
-    """passes through a generator that judging one proposal takes"""
+    """passes through a generator that scoring one proposal takes"""
 
     def __init__(self, model: Model) -> None:
         self.model, self.system = model, model.system

@@ -1,4 +1,4 @@
-"""Discriminator rejection sampling, as a control: the critic that training ended with judges the samples.
+"""Discriminator rejection sampling, as a control: the critic that training ended with scores the samples.
 
 Azadi, Olsson, Darrell, Goodfellow, Odena, ICLR 2019, arXiv 1810.06758.
 
@@ -43,7 +43,7 @@ class CriticRejection(Rejection):
         self.scale: float
 
     def calibrate(self, generator: int | None) -> int:
-        """See `Rejection.calibrate`. Always over all generators: c is judged too."""
+        """See `Rejection.calibrate`. Always over all generators: c is scored too."""
         if self.top is not None:
             return 0
         rng = torch.Generator(self.device).manual_seed(0)
@@ -62,4 +62,4 @@ class CriticRejection(Rejection):
         return (u < ((found - self.top) / self.scale).exp()).cpu()
 
     def _scores(self, noise: Noise) -> Tensor:
-        return torch.cat([self.system.judge(piece) for piece in pieces(noise, self.at_once)])
+        return torch.cat([self.system.score_noise(piece) for piece in pieces(noise, self.at_once)])

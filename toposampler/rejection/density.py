@@ -37,7 +37,7 @@ NEIGHBORS = 16
 class Density(Truncation):
     """Keeps the latents whose samples lie where their generator is dense; see `Truncation`.
 
-    Also raises UserError if the model's critic judges no single samples.
+    Also raises UserError if the model's critic scores no single samples.
     """
 
     name = "density"
@@ -45,10 +45,10 @@ class Density(Truncation):
 
     def __init__(self, model: Model, keep: float) -> None:
         super().__init__(model, keep)
-        if not self.system.judges_samples:
+        if not self.system.scores_samples:
             raise UserError(
                 "rejection density compares samples by the critic's features, and the critic of "
-                f"{model.config.system.name} judges no single samples"
+                f"{model.config.system.name} scores no single samples"
             )
         self.references: dict[int, Tensor] = {}
 

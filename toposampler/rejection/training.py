@@ -61,13 +61,13 @@ def train_weights(model: Model, path: Path, steps: int = 5000, seed: int = 0) ->
     """w for `model` against its own data, trained for `steps` steps or on to them from the checkpoint at `path`.
 
     Raises UserError if the data have changed since the model was trained, if `path` is another model's or was trained
-    on other data, or cannot be read or written, or if the model's critic, which is trained on, judges more than a
+    on other data, or cannot be read or written, or if the model's critic, which is trained on, scores more than a
     sample.
     """
-    if not model.system.judges_samples:
+    if not model.system.scores_samples:
         raise UserError(
             f"rejection latent_rs goes on training the model's critic, and that of {model.config.system.name} does not "
-            "judge samples alone: use --rejection jacobian or critic"
+            "score samples alone: use --rejection jacobian or critic"
         )
     if not path.parent.is_dir():
         raise UserError(f"the checkpoint {path} of latent_rs cannot be written: there is no folder {path.parent}")

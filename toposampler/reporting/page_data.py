@@ -37,7 +37,7 @@ def of_run(run: FinishedRun) -> dict[str, Any]:
         "samples": [_samples(run, record.step, batch) for record in records],
         "curves": _curves(records),
         "final": {f"eval/{name}": value for name, value in run.metrics.items() if not is_detail(name)},
-        "judged": findings.get("n", 0),
+        "evaluated": findings.get("n", 0),
         "components": findings.get("components", []),
         "makers": findings.get("makers", []),
         "members": run.result.get("members", {}) and _members(run),

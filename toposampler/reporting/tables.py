@@ -34,7 +34,7 @@ def table(
 
 def metrics(run: FinishedRun) -> Iterator[str]:
     """Every metric with its interval, its direction, and what real points have."""
-    real, judged = run.result.get("real") or {"n": 0, "metrics": {}}, int(run.result.get("judged", 0))
+    real, evaluated = run.result.get("real") or {"n": 0, "metrics": {}}, int(run.result.get("evaluated", 0))
     hints: dict[str, str] = {}
     rows: list[Sequence[str]] = []
     for block, names in by_block(run.metrics).items():
@@ -43,7 +43,7 @@ def metrics(run: FinishedRun) -> Iterator[str]:
             kind = kind_of(name)
             meaning, better = ("", "") if kind is None else (kind.meaning, kind.direction)
             hints[name] = "" if kind is None else f"{meaning}; better: {better}"
-            ends = interval(name, run.metrics[name], judged)
+            ends = interval(name, run.metrics[name], evaluated)
             sure = "" if ends is None else f"{ends[0]:.3g} to {ends[1]:.3g}"
             against = real["metrics"].get(name)
             if name == "components_found":

@@ -149,7 +149,7 @@ def warnings(found: Findings, records: Sequence[Record] = (), n_data: int | None
     if moved := _moved(records):
         yield moved
     if found.n < FEW_SAMPLES:
-        yield f"only {several(found.n, 'sample')} were judged: training.evaluation_samples {FEW_SAMPLES:,} or more"
+        yield f"only {several(found.n, 'sample')} were evaluated: training.evaluation_samples {FEW_SAMPLES:,} or more"
     if n_data is not None:
         few = [m for m, c in enumerate(found.components) if 0 < c.mass * n_data < FEW_POINTS]
         if few:

@@ -94,7 +94,7 @@ class Prepared:
 
 
 class SystemConfig(BurnInConfig):
-    """Base of every system's section: `name` picks the page, `build()` makes the system."""
+    """Base of every system's section: `name` picks the system, `build()` makes the system."""
 
     name: str = Field(json_schema_extra=may(search=False))
     """which system"""
@@ -152,7 +152,7 @@ class SystemConfig(BurnInConfig):
 
     @property
     def pack_size(self) -> int:
-        """The samples that the critic judges together: every worker's share of a batch is a multiple of it."""
+        """The samples that the critic scores together: every worker's share of a batch is a multiple of it."""
         return 1
 
     @property
@@ -169,7 +169,7 @@ class SystemConfig(BurnInConfig):
         """Raise UserError if this system cannot be trained on `dataset`."""
 
     def prepare(self, dataset: Dataset) -> Prepared:
-        """What this system takes from `dataset` before it is built: nothing but the labels, unless a page says more.
+        """What this system takes from `dataset` before it is built: nothing but the labels, unless a system says more.
 
         It follows from the data and this section alone. Raises UserError if the data do not allow what is asked.
         """
@@ -178,7 +178,7 @@ class SystemConfig(BurnInConfig):
     def constants(self, step: int, total_steps: int) -> dict[str, float]:
         """The numbers that the losses take after `step` of `total_steps` generator steps, by their dotted keys.
 
-        They may differ between the runs of a population: all keys of floating point that a run may branch with. A page
+        They may differ between the runs of a population: all keys of floating point that a run may branch with. A system
         whose losses take another number at another step overrides this.
         """
         return dict(self._constants)
@@ -256,7 +256,7 @@ class SeparateGeneratorsConfig(EnsembleConfig):
 
 
 class System(nn.Module, ABC):
-    """Base of every system: generators {G_c} on one latent z against a critic D. Pages add losses, and more players."""
+    """Base of every system: generators {G_c} on one latent z against a critic D. Systems add losses, and more players."""
 
     config: SystemConfig
     averaged: tuple[str, ...] = ("generators",)
@@ -265,12 +265,12 @@ class System(nn.Module, ABC):
     """whether losses are given the labels of the data, as `Batch.labels`"""
     augments: bool = True
     """whether its images may be augmented in training: all that it generates comes from `generate`"""
-    judges_samples: bool = True
-    """whether the critic's input is one sample: others can then be judged by it, whatever made them"""
+    scores_samples: bool = True
+    """whether the critic's input is one sample: others can then be scored by it, whatever made them"""
 
     capturable: bool = True
     """whether an iteration can be captured and replayed: its losses take every number that depends on the step from
-    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A page of another package has to state it"""
+    `Batch.constant`, and branch by the step as `SystemConfig.rhythm` says. A system of another package has to state it"""
     counters: tuple[str, ...] = ()
     """buffers that count steps: a run that begins with a model's weights counts its own"""
     logits: tuple[str, ...] = ()
@@ -313,7 +313,7 @@ class System(nn.Module, ABC):
         return make_trunk(self.config, self.networks.critic, shape)
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
-        """D: a critic of samples, or of what `judge` gives it."""
+        """D: a critic of samples, or of what `score_noise` gives it."""
         return Critic(*self.build_trunk(shape))
 
     def players(self) -> dict[str, Player]:
@@ -333,7 +333,7 @@ class System(nn.Module, ABC):
         """Who moves when in the iteration after `step` generator steps, in this order; batches count from 0.
 
         By default the critic takes `critic_steps` steps, each on a batch of its own, then every other player takes one,
-        all on one more batch. A page may declare another schedule; every worker must get the same.
+        all on one more batch. A system may declare another schedule; every worker must get the same.
         """
         critic, *others = self._player_names
         moves = [Move(critic, batch) for batch in range(critic_steps)]
@@ -379,7 +379,7 @@ class System(nn.Module, ABC):
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""
         return self.generators(noise["z"], noise["c"])
 
-    def judge(self, noise: Noise) -> Tensor:
+    def score_noise(self, noise: Noise) -> Tensor:
         """The critic's scores (n,) of the samples made from one batch of noise, tensors (n, ...): high for real."""
         return self.critic(self.generate(noise))
 

@@ -64,7 +64,7 @@ class BiGANConfig(SystemConfig):
 class BiGAN(System):
     """A generator G, an encoder E from samples to latents, and a critic D of pairs (x, z)."""
 
-    judges_samples = False
+    scores_samples = False
 
     config: BiGANConfig
 
@@ -102,8 +102,8 @@ class BiGAN(System):
         """D(x, z), high for real x: samples (n, *shape) and latents (n, d) to (n,)."""
         return self.critic(pairs(x, z))
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`."""
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`."""
         return self.score(self.generate(noise), noise["z"])
 
     def critic_loss(self, batch: Batch) -> Terms:
@@ -115,6 +115,6 @@ class BiGAN(System):
     def generator_loss(self, batch: Batch) -> Terms:
         """-E_fake ln D(G(z), z) - E_real ln(1 - D(x, z)), for generator and encoder."""
         return {
-            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
+            "adversarial": gan.generator_loss(self.score_noise(batch.noise), batch.fake_weights),
             "encoder": batch.mean(F.softplus(self.score(batch.real, self.infer(batch)))),
         }

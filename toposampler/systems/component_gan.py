@@ -31,7 +31,7 @@ is, with an interval for each mass.
 Deviations
 ----------
 - `n_generators` asks for another number: then the longest gaps alone count, or the widest parts are cut by k-means.
-- Images, and points of more than 256 dimensions, are judged as they are, images with c as constant maps, and f_c adds
+- Images, and points of more than 256 dimensions, are scored as they are, images with c as constant maps, and f_c adds
   to x instead of y: a convolution needs pixels in their order.
 - Points have as many latents as dimensions at least, so that q_c(z) fills all directions.
 """
@@ -67,7 +67,7 @@ from toposampler.systems.game import GameConfig, PenaltyConfig
 SPAN = 2.0
 """of what f_c adds to an image: its tanh reaches to 1, and pixels are up to 2 apart"""
 MOST_AXES = 256
-"""most dimensions of points that are judged in the coordinates of their component"""
+"""most dimensions of points that are scored in the coordinates of their component"""
 
 
 class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
@@ -155,7 +155,7 @@ class ComponentGAN(System):
     """K generators, which start as the probabilistic PCA of a component each, and a critic that is given which."""
 
     uses_labels = True
-    judges_samples = False
+    scores_samples = False
     config: ComponentGANConfig
 
     def __init__(
@@ -220,8 +220,8 @@ class ComponentGAN(System):
         code = F.one_hot(c, self.K).to(y.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
         return torch.cat([y, code.expand(-1, -1, *x.shape[2:])], dim=1)
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`."""
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`."""
         return self.critic(self.seen(self.generate(noise), noise["c"]))
 
     def critic_loss(self, batch: Batch) -> Terms:
@@ -233,6 +233,6 @@ class ComponentGAN(System):
     def generator_loss(self, batch: Batch) -> Terms:
         """E softplus(D(real) - D(fake)), or -E D(fake)."""
         assert batch.labels is not None
-        scores = self.judge(batch.noise)
+        scores = self.score_noise(batch.noise)
         seen = replace(batch, real=self.seen(batch.real, batch.labels))
         return {"adversarial": batch.expectation(game.generator_losses(self.critic, scores, seen, self.config))}

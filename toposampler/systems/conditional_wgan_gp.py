@@ -79,7 +79,7 @@ class ConditionalWGANGP(System):
     """A generator G(z, y) and a critic D(x, y)."""
 
     uses_labels = True
-    judges_samples = False
+    scores_samples = False
 
     config: ConditionalWGANGPConfig
 
@@ -121,8 +121,8 @@ class ConditionalWGANGP(System):
         code = F.one_hot(labels.to(x.device), self.K).to(x.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
         return torch.cat([x, code.expand(-1, -1, *x.shape[2:])], dim=1)
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`."""
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`."""
         return self.critic(self.labeled(self.generate(noise), noise["c"]))
 
     def critic_loss(self, batch: Batch) -> Terms:
@@ -144,4 +144,4 @@ class ConditionalWGANGP(System):
 
     def generator_loss(self, batch: Batch) -> Terms:
         """-E D(G(z, y), y)."""
-        return {"adversarial": wasserstein.generator_loss(self.judge(batch.noise), batch.fake_weights)}
+        return {"adversarial": wasserstein.generator_loss(self.score_noise(batch.noise), batch.fake_weights)}

@@ -1,7 +1,7 @@
 """DMGAN: Disconnected Manifold Learning for Generative Adversarial Networks, with a uniform prior.
 
 Khayatkhoei, Singh, Elgammal, NeurIPS 2018, arXiv 1806.00880. K generators G_c share one latent z; an encoder Q tells
-them apart, which keeps each to a part of the data of its own. The learned prior is the next page, `dmgan_pl`.
+them apart, which keeps each to a part of the data of its own. The learned prior is in the next module, `dmgan_pl`.
 
 | equation | here | logged term |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""Which game a critic and its generators play, where a page leaves that open, and its keys.
+"""Which game a critic and its generators play, where a system leaves that open, and its keys.
 
 The formulas are in `toposampler.losses`; here a critic is evaluated where they need it.
 """

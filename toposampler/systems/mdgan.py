@@ -13,7 +13,7 @@ manifold, then the mass of G(z) is spread over that of G(E(x)).
 | G: -E ln D2(G(z)) | `generator_loss` | `generator/adversarial` |
 
 D1 and D2 are s(critic), s the logistic function. They share nothing, and their losses add up to that of one player, as
-do those of G and E. `critic`, which judges samples, is D2.
+do those of G and E. `critic`, which scores samples, is D2.
 
 Deviations
 ----------
@@ -113,7 +113,7 @@ class MDGAN(System):
         manifold = gan.generator_loss(self.manifold_critic(reconstructed), batch.fake_weights)
         error = reconstruction.squared_error(reconstructed, batch.real, batch.weights)
         return {
-            "adversarial": gan.generator_loss(self.judge(batch.noise), batch.fake_weights),
+            "adversarial": gan.generator_loss(self.score_noise(batch.noise), batch.fake_weights),
             "manifold": batch.constant("manifold_weight", self.config.manifold_weight) * manifold,
             "reconstruction": batch.constant("reconstruction_weight", self.config.reconstruction_weight) * error,
         }

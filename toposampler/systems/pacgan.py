@@ -1,6 +1,6 @@
 """PacGAN: The Power of Two Samples in Generative Adversarial Networks.
 
-Lin, Khetan, Fanti, Oh, NeurIPS 2018, arXiv 1712.04086. The critic judges m samples at once, all real or all generated:
+Lin, Khetan, Fanti, Oh, NeurIPS 2018, arXiv 1712.04086. The critic scores m samples at once, all real or all generated:
 m samples of a generator that drops modes are alike, which m samples of the data are not.
 
 | equation | here | logged term |
@@ -43,11 +43,11 @@ from toposampler.systems.building import GeneratorNorm
 
 
 class PacGANConfig(SystemConfig):
-    """PacGAN (Lin et al. 2018): one generator, a critic that judges several samples at once."""
+    """PacGAN (Lin et al. 2018): one generator, a critic that scores several samples at once."""
 
     name: Literal["pacgan"] = "pacgan"
     n_packed: int = Field(4, ge=1, le=1024, json_schema_extra=may(search={"choice": [1, 2, 4]}))
-    """m, samples that the critic judges at once; 1: the plain GAN"""
+    """m, samples that the critic scores at once; 1: the plain GAN"""
     generator_norm: GeneratorNorm = "layer"
     generator: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, betas=(0.8, 0.999))
     critic: OptimizerConfig = OptimizerConfig(learning_rate=1e-4, betas=(0.8, 0.999))
@@ -71,7 +71,7 @@ class PacGAN(System):
         self, config: PacGANConfig, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE
     ) -> None:
         super().__init__(config, shape, networks, shard)
-        self.judges_samples = config.n_packed == 1
+        self.scores_samples = config.n_packed == 1
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D, of m samples side by side."""
@@ -90,11 +90,11 @@ class PacGAN(System):
         """-E_fake ln D, over packs."""
         return {"adversarial": gan.generator_loss(self.scores(self.generate(batch.noise)), batch.fake_weights)}
 
-    def judge(self, noise: Noise) -> Tensor:
-        """See `System.judge`. Raises UserError if the critic judges packs."""
-        if not self.judges_samples:
+    def score_noise(self, noise: Noise) -> Tensor:
+        """See `System.score_noise`. Raises UserError if the critic scores packs."""
+        if not self.scores_samples:
             raise UserError(
-                f"the critic of pacgan judges {self.config.n_packed} samples at once (system.n_packed), and cannot "
+                f"the critic of pacgan scores {self.config.n_packed} samples at once (system.n_packed), and cannot "
                 "reject one: use --rejection jacobian"
             )
-        return super().judge(noise)
+        return super().score_noise(noise)

@@ -1,6 +1,6 @@
 """R3GAN: The GAN is dead; long live the GAN! A Modern Baseline GAN.
 
-Huang, Gokaslan, Kuleshov, Tompkin, NeurIPS 2024, arXiv 2501.05441. One generator and a critic that judges pairs of a
+Huang, Gokaslan, Kuleshov, Tompkin, NeurIPS 2024, arXiv 2501.05441. One generator and a critic that scores pairs of a
 real and a generated sample, with gradient penalties at both; no other trick.
 
 | equation | here | logged term |
@@ -14,7 +14,7 @@ real and a generated sample, with gradient penalties at both; no other trick.
 
 The penalties are exact and are taken at every step: lazy ones fail on stacked MNIST. The formulas are in
 `losses.relativistic`. Several generators behind one critic are `dmgan_pl` and `component_gan` with `adversarial:
-relativistic` and the same networks; with one generator `dmgan_pl` is this page, to the last bit.
+relativistic` and the same networks; with one generator `dmgan_pl` equals this system, to the last bit.
 
 Deviations
 ----------

@@ -1,4 +1,4 @@
-"""Generators of equal mass, r(c) = 1/K: what pages with a fixed prior share."""
+"""Generators of equal mass, r(c) = 1/K: what systems with a fixed prior share."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Deviations
   (section 4); DMGAN's authors train all their models with the one-sided penalty, so it is the default here, to keep
   one footing.
 - `adversarial: relativistic` puts R3GAN's loss in the place of all three equations (`losses.relativistic`); the critic
-  then logs `critic/pairs`, `critic/r1` and `critic/r2`. So do the other pages that take these losses.
+  then logs `critic/pairs`, `critic/r1` and `critic/r2`. So do the other systems that take these losses.
 - Networks are those of DMGAN's experiments at the single generator's full width, not the paper's.
 - Adam's betas are (0, .9) as in the paper; learning rate, penalty weight and latent dimension are config keys.
 """

@@ -1,6 +1,6 @@
 """Which points belong together: components by single linkage on mutual reachability, where gaps are prominent.
 
-Where `components` counts by the largest gap of the whole barcode, here every merge of the tree is judged by the scales
+Where `components` counts by the largest gap of the whole barcode, here every merge of the tree is evaluated by the scales
 of the two sides that it joins, so that components may differ in density, and each point gets a component.
 """
 

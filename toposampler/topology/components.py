@@ -47,7 +47,7 @@ def estimate_components(x: Tensor, smallest: int | None = None) -> Components:
     Points closer than r are joined, r growing. We look for ranges [within, separating) of r over which there are
     k >= 2 pieces of at least `smallest` points each, always the same, and fewer than `smallest` points outside of
     them. The prominence of such a range is (separating - within) / (within - m), m the median of the bars up to
-    `within`: a gap is judged by how much the bars below it scatter, which adapts to dimension, where a ratio of
+    `within`: a gap is evaluated by how much the bars below it scatter, which adapts to dimension, where a ratio of
     lengths does not. The most prominent range counts if its prominence is at least 1.5; otherwise there is one
     component.
 

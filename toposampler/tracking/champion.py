@@ -96,7 +96,7 @@ def enter(
     networks: Given = None,
 ) -> tuple[str, float]:
     """Register the model at `place` as the candidate: the version, and its score by the protocol."""
-    score = judge(place, dataset, protocol, networks)
+    score = measure(place, dataset, protocol, networks)
     tags = protocol.tags() | {"protocol.value": repr(score)} | {f"metric.{k}": f"{v:.6g}" for k, v in metrics.items()}
     version = registry.register(run_id, place, tags, license, networks)
     registry.set_alias(CANDIDATE, version)
@@ -117,7 +117,7 @@ def challenge(
     theirs = None
     if present is not None:
         with tempfile.TemporaryDirectory() as folder:
-            theirs = judge(registry.fetch(present, Path(folder)), dataset, protocol, networks)
+            theirs = measure(registry.fetch(present, Path(folder)), dataset, protocol, networks)
     promoted = theirs is None or beats(score, theirs, protocol.direction)
     forced = force and not promoted and present != version
     if promoted or forced:
@@ -131,7 +131,7 @@ def beats(score: float, other: float, direction: str) -> bool:
     return score < other if direction == "minimize" else score > other
 
 
-def judge(place: Path, dataset: Dataset, protocol: Protocol, networks: Given = None) -> float:
+def measure(place: Path, dataset: Dataset, protocol: Protocol, networks: Given = None) -> float:
     """The protocol's metric of the model at `place`. Raises UserError if it makes another kind of samples."""
     model = load_model(place, networks=networks)
     log.info("evaluating %d samples of %s", protocol.samples, model.config.name)

@@ -36,7 +36,7 @@ class Augmentation:
     """The probability p, and the transformations of a run's images.
 
     From now on `system.generate` augments what it makes of noise that holds parameters, which only training draws: each
-    loss that a page writes down is given augmented images, real and generated ones alike.
+    loss that a system declares is given augmented images, real and generated ones alike.
 
     Raises UserError if the system cannot be trained so.
     """
@@ -49,10 +49,10 @@ class Augmentation:
                 f"training.augmentation: system.name {name} has its generator reconstruct real images, and would learn "
                 "to make augmented ones: leave training.augmentation out"
             )
-        if config.adaptive and not system.judges_samples:
+        if config.adaptive and not system.scores_samples:
             raise UserError(
                 f"training.augmentation.adaptive true asks the critic for scores of single samples, and that of "
-                f"system.name {name} judges something else: give training.augmentation.probability alone"
+                f"system.name {name} evaluates something else: give training.augmentation.probability alone"
             )
         self.config, self.shape = config, system.shape
         self.p = torch.full((), config.probability, device=device)

@@ -143,7 +143,7 @@ def _shown(measured: Measured) -> list[str]:
 
 
 def _paper(model: Described) -> tuple[str, str]:
-    """The title of the system's page, and its next paragraph, which cites the paper."""
+    """The title of the system's module, and its next paragraph, which cites the paper."""
     module = inspect.getmodule(type(model.config.system))
     title, *rest = ((module and inspect.getdoc(module)) or model.config.system.name).split("\n\n")
     text = " ".join(rest[0].split()) if rest and not rest[0].lstrip().startswith("|") else ""

@@ -25,7 +25,7 @@ from toposampler.systems import System
 from toposampler.training.snapshots import read_snapshots
 
 REAL = 2000
-"""real points that are judged as samples, against as many others, at most"""
+"""real points that are evaluated as samples, against as many others, at most"""
 FRAMES = 40
 """snapshots that a report plays, at most"""
 
@@ -61,7 +61,7 @@ def conclude(
         "verdict": verdict(findings),
         "warnings": list(warnings(findings, records, len(dataset))),
         "findings": findings.as_json(),
-        "judged": len(sampled[0]),
+        "evaluated": len(sampled[0]),
         "real": real_against_real(dataset, seed),
     }
     write_atomically(folder / "report.json", json.dumps(plain(shown), separators=(",", ":")))

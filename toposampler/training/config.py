@@ -36,14 +36,14 @@ from toposampler.keys import may, may_lengthen, may_resume
 from toposampler.reader import read_yaml
 from toposampler.registry import OneOf
 from toposampler.storage import WorkedOn, address_of, is_address, output_place
-from toposampler.systems import PAGES, SystemConfig
+from toposampler.systems import SYSTEM_CLASSES, SystemConfig
 
 if TYPE_CHECKING:
     AnyData = DataConfig
     AnySystem = SystemConfig
 else:
     AnyData = Annotated[DataConfig, OneOf(SETS)]
-    AnySystem = Annotated[SystemConfig, OneOf(PAGES)]
+    AnySystem = Annotated[SystemConfig, OneOf(SYSTEM_CLASSES)]
 
 
 def _model_place(place: str) -> str:
@@ -183,7 +183,7 @@ def _too_many_workers(config: RunConfig, workers: int) -> str | None:
             "" if workers == 1 else f", and {workers} workers share them whole (cluster.min_workers to num_workers)"
         )
         return (
-            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic judges packs of {pack} "
+            f"training.batch_size ({size}) must be a multiple of {pack * workers}: the critic evaluates packs of {pack} "
             f"samples (system.n_packed){shared}"
         )
     if config.system.couples_samples and workers > 1:

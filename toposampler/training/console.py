@@ -36,6 +36,6 @@ def telling_the_end(
         if on_checkpoint is not None:
             on_checkpoint(step, path)
         if step == config.training.generator_steps:
-            print("trained; judging the samples and drawing figures", file=sys.stderr)
+            print("trained; evaluating the samples and drawing figures", file=sys.stderr)
 
     return tell

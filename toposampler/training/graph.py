@@ -63,7 +63,7 @@ class Graphs(ABC):
     """Takes iterations by replaying them. See the module.
 
     Args:
-        system: whose page says what is computed.
+        system: which says what is computed.
         capture: how to record; None: programs are made anew at each iteration, from the numbers of the moment and on
             tensors of their own, which is what a replay must equal (for tests).
         asked: `training.graph`.
@@ -95,7 +95,7 @@ class Graphs(ABC):
         """Log the loss terms, as `Program.outputs` gives them; count the step."""
 
     def obstacle(self) -> str | None:
-        """What in the run, beside its page, keeps it from being captured; None: nothing."""
+        """What in the run, beside its system, keeps it from being captured; None: nothing."""
         return None
 
     @property
@@ -196,7 +196,7 @@ class Graphs(ABC):
 
 
 def why_not(system: System) -> str | None:
-    """Why the steps of a system's page cannot be captured; None if they can, as far as the page says."""
+    """Why the steps of a system cannot be captured; None if they can, as far as it says."""
     page = type(system)
     if page.__module__.startswith("toposampler.systems.") or vars(page).get("capturable"):
         return None

@@ -69,7 +69,7 @@ class LoopGraphs(Graphs):
             return segmented([partial(_refuse, "with cluster.placement sharded, rows follow the draw")], [None])
         critic = next(iter(loop.players))
         n_batches = 1 + max(move.batch for move in moves)
-        judged = sorted({move.batch for move in moves if move.player == critic})
+        evaluated = sorted({move.batch for move in moves if move.player == critic})
         batches: list[Batch] = []
         fakes: dict[int, Tensor] = {}
         rates: dict[str, Sequence[Tensor]] = {}
@@ -92,8 +92,8 @@ class LoopGraphs(Graphs):
             own = dict(zip(constants, numbers, strict=False))
             # All replays have the step of the capture, on a CPU too: what depends on it is in `own`.
             batches[:] = [replace(batch, step=step_now) for batch in loop.batches(rows, lambda _: self._gather, own)]
-            with self.with_room(capacity * len(judged)):
-                fakes.update(loop.fakes(batches, noise, set(judged)))
+            with self.with_room(capacity * len(evaluated)):
+                fakes.update(loop.fakes(batches, noise, set(evaluated)))
 
         def descent(move: Move) -> None:
             """The loss and its gradient."""

@@ -3,7 +3,7 @@
 A small network leaves a machine idle: what is paid for are the calls, and P runs that are stacked along a first axis
 need no more calls than one. Each member keeps its own `Loop`, with its own noise, order of the data, checkpoints and
 result, on rows of the stacked tensors; only the iteration is done for all at once, by `torch.func.vmap` of the losses
-that the system's page writes down for one run. A member equals its run alone, up to rounding.
+that the system declares for one run. A member equals its run alone, up to rounding.
 
 Members may differ in their seed and in the numbers that a run may branch with (`toposampler.keys`): learning rates and
 the weights of losses (`SystemConfig.constants`); and in their number of generators, where a page says so

@@ -44,7 +44,7 @@ class Stopping:
         return reason
 
     def _steps_to_the_next_look(self, step: int) -> int:
-        """Steps made in `POLL_S`, judged by those since the last look; at least 1."""
+        """Steps made in `POLL_S`, evaluated by those since the last look; at least 1."""
         before, self._seen = self._seen, (step, time.monotonic())
         if before is None:
             return 1

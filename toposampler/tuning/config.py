@@ -133,7 +133,7 @@ class SweepConfig(Section):
     repeats: int = Field(1, ge=1, le=1000)
     """seeds that every trial is trained with: the base's and those after it"""
     aggregate: Literal["mean", "median", "worst"] = "mean"
-    """what of the seeds' metrics a trial is judged by"""
+    """what of the seeds' metrics a trial is evaluated by"""
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=_the_score)
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
     search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)

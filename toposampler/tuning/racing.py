@@ -6,7 +6,7 @@ the interval of Student's t. A race is successive halving (Jamieson and Talwalka
 also ends that is worse than the best beyond doubt (racing: Maron and Moore 1994; Birattari et al. 2002).
 
 The best of many means is better than it is in truth (the winner's curse), so the last word is a comparison over seeds
-that the race has not seen: `judge`.
+that the race has not seen: `evaluate`.
 """
 
 from __future__ import annotations
@@ -90,6 +90,6 @@ class Judgment:
         return max(0.0, -self.difference.low)
 
 
-def judge(winner: Sequence[float], base: Sequence[float], confidence: float) -> Judgment:
+def compare(winner: Sequence[float], base: Sequence[float], confidence: float) -> Judgment:
     """The winner's scores (R,) against the base's with the same seeds, which no race has seen; less is better."""
     return Judgment(paired(winner, base, confidence), confidence)

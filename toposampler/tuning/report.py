@@ -21,7 +21,7 @@ from toposampler.tuning.config import Racing, Sweep, trial_config
 from toposampler.tuning.figures import draw
 from toposampler.tuning.ledger import Entry, Ledger, best
 from toposampler.tuning.programs import Outcome, Program, grouped
-from toposampler.tuning.racing import Judgment, judge
+from toposampler.tuning.racing import Judgment, compare
 from toposampler.tuning.recorder import Recorder
 from toposampler.tuning.rounds import BASE
 from toposampler.tuning.spaces import Values
@@ -76,7 +76,7 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
         print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
         comparison = confirm(sweep, winner, concurrency)
         if isinstance(sweep.config.scheduler, Racing) and comparison.complete:
-            judgment = judged(sweep, comparison, sweep.config.scheduler.confidence)
+            judgment = evaluated(sweep, comparison, sweep.config.scheduler.confidence)
     if races and not (judgment and judgment.better):  # what is not shown to be better is not taken
         winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
     figures = draw(sweep, entries, winner, front)
@@ -137,9 +137,9 @@ def confirm(sweep: Sweep, winner: Entry, concurrency: int) -> Comparison:
     return Comparison(seeds, of_both[mine], of_both[theirs])
 
 
-def judged(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgment:
+def evaluated(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgment:
     """The comparison's scores, less is better."""
-    return judge([sweep.sign * x for x in comparison.best], [sweep.sign * x for x in comparison.base], confidence)
+    return compare([sweep.sign * x for x in comparison.best], [sweep.sign * x for x in comparison.base], confidence)
 
 
 class OneRound:

@@ -86,7 +86,7 @@ class Halving(AsyncHyperBandScheduler):
             decision = super().on_trial_result(None, _known_by(name), {STEP: record.step, metric: value})
             if decision == TrialScheduler.STOP:
                 self._to_be_stopped.add(name)
-            elif not self._asks:  # it trained on after what was judged before, so it had been let go on
+            elif not self._asks:  # it trained on after what was evaluated before, so it had been let go on
                 self._to_be_stopped.discard(name)
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:

@@ -58,7 +58,7 @@ function tearSection(run, place) {
   if (between.length) {
     const xy = bytes(film.between, Uint16Array);
     const view = scatter(film, () => ({ xy, ids: between }));
-    place.append(el("h3", {}, `Samples between components: ${between.length} of ${run.judged.toLocaleString("en")}, by generator`), view.node);
+    place.append(el("h3", {}, `Samples between components: ${between.length} of ${run.evaluated.toLocaleString("en")}, by generator`), view.node);
     keep(view.draw);
   }
 }

@@ -175,7 +175,7 @@ class PaddedPlayers(StackedPlayers):
             own = torch.cat([self._modules[name].own for name in key])
             member = torch.cat([self._modules[name].member for name in key])
             self._of_modules[key] = own[member.argsort(stable=True)]
-        return self.values[self._of_modules[key]]
+        return self.values.index_select(0, self._of_modules[key])
 
     def state(self) -> list[Tensor]:
         """See `StackedPlayers.state`."""
@@ -188,10 +188,10 @@ class PaddedPlayers(StackedPlayers):
         rows.index_fill_(0, self._absent, ABSENT)
 
     def _gradient(self, gradients: Tensor, name: str) -> Tensor:
-        return gradients.view(-1)[self._modules[name].rows]
+        return gradients.view(-1).index_select(0, self._modules[name].rows)  # faster than [] on a CPU
 
     def _each(self, numbers: Tensor, name: str) -> Tensor:
-        return numbers[self._modules[name].member]
+        return numbers.index_select(0, self._modules[name].member)
 
     def _subtract(self, update: Tensor, name: str) -> None:
         self.values.index_add_(0, self._modules[name].own, update, alpha=-1)

@@ -87,15 +87,27 @@ class Outside:
 
 OUTSIDE = (
     Outside("ARCHITECTURE.md", "| failure |", "seconds that tests/test_faults.py measures and prints"),
+    Outside(
+        "docs/bad_starts.md",
+        "|",
+        "benchmarks/bad_starts.py writes it to results/bad_starts/bad_starts.md, with its text",
+    ),
     Outside("docs/component_gan.md", "|", "from benchmarks/ablation.py, family.py and single runs"),
+    Outside("docs/damage.md", "|", "a part of what benchmarks/damage.py prints: two degrees of each damage"),
     Outside("docs/images.md", "|", "sizes of data sets"),
     Outside("docs/lines.md", "| authors' program", "the authors' program, run once outside this repository"),
+    Outside("docs/movement.md", "|", "a part of results/movement/movement.md, which benchmarks/movement.py writes"),
     Outside("docs/mnist.md", "| reported", "reported by the paper"),
     Outside("docs/r3gan.md", "| data |", "constants and costs reported by the authors"),
     Outside("docs/r3gan.md", "| pixels |", "operations, counted by `toposampler train --dry-run`"),
     Outside("docs/r3gan.md", "| gamma |", "printed by benchmarks/gamma.py, which keeps runs and no results"),
     Outside("docs/r3gan.md", "| start |", "two single runs, not committed"),
     Outside("docs/versions.md", "| package | lowest |", "versions that .ci/lowest installed and its tests ran with"),
+    Outside(
+        "docs/spectral_labels.md",
+        "| network |",
+        "of results/spectral_labels, which benchmarks/spectral_labels.py writes",
+    ),
     Outside("docs/sweeps.md", "| trial |", "one run of `make sweep`, which prints such a table at its end"),
 )
 """each must still be there: the list grows and shrinks with the documents"""

@@ -20,7 +20,7 @@ from toposampler.metrics.registered import METRICS
 from toposampler.plugins import register
 from toposampler.records import read_records
 from toposampler.training import RunConfig, train
-from toposampler.training.beside import LOSSES, UNFINISHED, Beside, Drawn, Entry, EvaluatorLostError, Judge
+from toposampler.training.beside import LOSSES, UNFINISHED, Beside, Drawn, Entry, EvaluatorLostError, SampleMetrics
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder
 from toposampler.training.evaluator import SpawnedEvaluator
@@ -42,7 +42,7 @@ class Late:
     seconds = 0.1
     made: list[Late] = []  # noqa: RUF012  # emptied by each test
 
-    def __init__(self, evaluate: Judge) -> None:
+    def __init__(self, evaluate: SampleMetrics) -> None:
         self.score_noise, self.begun, self.closed = evaluate, 0, False
         Late.made.append(self)
 
@@ -88,7 +88,7 @@ class KilledOnce(SpawnedEvaluator):
 
     made = 0
 
-    def __init__(self, evaluate: Judge) -> None:
+    def __init__(self, evaluate: SampleMetrics) -> None:
         super().__init__(evaluate)
         KilledOnce.made += 1
 
@@ -302,7 +302,7 @@ def test_what_no_other_process_can_be_given_is_refused(make_config: MakeConfig, 
 def test_a_daemon_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="this process may start no other"):
-        SpawnedEvaluator(Judge.__new__(Judge))
+        SpawnedEvaluator(SampleMetrics.__new__(SampleMetrics))
 
 
 class OddError(Exception):
@@ -315,11 +315,11 @@ class OddError(Exception):
 def test_errors_come_back_as_they_are_or_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     errors: list[Exception] = [UserError("no"), OddError(1, 2)]
 
-    def fails(self: Judge, drawn: Drawn) -> dict[str, Tensor]:
+    def fails(self: SampleMetrics, drawn: Drawn) -> dict[str, Tensor]:
         raise errors.pop(0)
 
-    monkeypatch.setattr(Judge, "metrics", fails)
-    evaluate = Judge.__new__(Judge)
+    monkeypatch.setattr(SampleMetrics, "metrics", fails)
+    evaluate = SampleMetrics.__new__(SampleMetrics)
     drawn = Drawn(None, None, None)  # type: ignore[arg-type]
     assert repr(evaluate.outcome(drawn)) == "UserError('no')"
     assert repr(evaluate.outcome(drawn)) == "RuntimeError('OddError: 1 and 2')"

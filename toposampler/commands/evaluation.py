@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
-    """Judge all draws, print the table, write and record the files. Copies from MLflow live as long as `copies`."""
+    """Evaluate all draws, print the table, write and record the files. Copies from MLflow live as long as `copies`."""
     torch.set_num_threads(1)  # as every worker: sums of more threads round otherwise
     for flag, value in (("--draws", options.draws), ("--workers", options.workers)):
         if value < 1:

@@ -19,16 +19,16 @@ from ray.exceptions import RayError
 from toposampler.config import ClusterConfig
 from toposampler.distributed.cluster import first_line
 from toposampler.distributed.resources import amounts, of_evaluator
-from toposampler.training.beside import NICENESS, Drawn, EvaluatorLostError, Judge
+from toposampler.training.beside import NICENESS, Drawn, EvaluatorLostError, SampleMetrics
 
 START_S = 20.0
 """seconds that the actor may take to find its CPUs, from the first evaluation on: its room is checked before a run"""
 
 
 class RayEvaluator:
-    """An actor of Ray for `Judge.metrics`, with the CPUs and the threads of one worker. It ends with this process."""
+    """An actor of Ray for `SampleMetrics.metrics`, with CPUs and threads of one worker. It ends with this process."""
 
-    def __init__(self, evaluate: Judge, cluster: ClusterConfig) -> None:
+    def __init__(self, evaluate: SampleMetrics, cluster: ClusterConfig) -> None:
         has = of_evaluator(cluster)
         self._asks = amounts(has)
         actor = ray.remote(_Evaluator).options(
@@ -68,7 +68,7 @@ class RayEvaluator:
 class _Evaluator:
     """The actor."""
 
-    def __init__(self, evaluate: Judge) -> None:
+    def __init__(self, evaluate: SampleMetrics) -> None:
         os.nice(NICENESS)
         torch.set_num_threads(evaluate.threads)
         self._judge = evaluate
@@ -77,6 +77,6 @@ class _Evaluator:
         """Answers once the actor is there."""
 
     def measure(self, samples: np.ndarray, ids: np.ndarray, prior: np.ndarray | None) -> Any:
-        """What `Judge.outcome` gives. Ray's arrays cannot be written to, as tensors of torch can."""
+        """What `SampleMetrics.outcome` gives. Ray's arrays cannot be written to, as tensors of torch can."""
         parts = [None if part is None else torch.from_numpy(part.copy()) for part in (samples, ids, prior)]
         return self._judge.outcome(Drawn(*parts))  # type: ignore[arg-type]  # as they were sent

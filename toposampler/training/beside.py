@@ -53,7 +53,7 @@ class Drawn(NamedTuple):
     """(K,)"""
 
 
-class Judge:
+class SampleMetrics:
     """Measures samples of a run, in this process or, pickled, in another one.
 
     Args:
@@ -96,7 +96,7 @@ class Evaluator(Protocol):
     """Another process that evaluates."""
 
     def start(self, drawn: Drawn) -> Future[dict[str, float]]:
-        """Hand samples over, at once. The result is what `Judge.metrics` gives or raises there, or
+        """Hand samples over, at once. The result is what `SampleMetrics.metrics` gives or raises there, or
         EvaluatorLostError."""
         ...
 
@@ -105,7 +105,7 @@ class Evaluator(Protocol):
         ...
 
 
-MakeEvaluator = Callable[[Judge], Evaluator]
+MakeEvaluator = Callable[[SampleMetrics], Evaluator]
 
 
 class Beside:
@@ -116,7 +116,7 @@ class Beside:
         make: makes the process.
     """
 
-    def __init__(self, evaluate: Judge, make: MakeEvaluator) -> None:
+    def __init__(self, evaluate: SampleMetrics, make: MakeEvaluator) -> None:
         self._judge, self._make = evaluate, make
         self._evaluator: Evaluator | None = make(evaluate)
         self._losses = 0

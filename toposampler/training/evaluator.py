@@ -16,16 +16,16 @@ from multiprocessing.connection import Connection
 import torch
 
 from toposampler.errors import UserError
-from toposampler.training.beside import NICENESS, Drawn, EvaluatorLostError, Judge
+from toposampler.training.beside import NICENESS, Drawn, EvaluatorLostError, SampleMetrics
 
 
 class SpawnedEvaluator:
-    """A process of its own for `Judge.metrics`, of as many threads as this one computes with.
+    """A process of its own for `SampleMetrics.metrics`, of as many threads as this one computes with.
 
     Raises UserError if the data, or a registered metric, cannot be given to another process, or none may be started.
     """
 
-    def __init__(self, evaluate: Judge) -> None:
+    def __init__(self, evaluate: SampleMetrics) -> None:
         if current_process().daemon:
             raise UserError(
                 "cluster.evaluate_beside: this process may start no other, as multiprocessing has made it a daemon (a "
@@ -86,7 +86,7 @@ def _serve(pipe: Connection, threads: int) -> None:
     os.nice(NICENESS)
     torch.set_num_threads(threads)
     try:
-        evaluate: Judge = pickle.loads(pipe.recv_bytes())
+        evaluate: SampleMetrics = pickle.loads(pipe.recv_bytes())
         while True:
             pipe.send(evaluate.outcome(pickle.loads(pipe.recv_bytes())))
     except (EOFError, ConnectionError):

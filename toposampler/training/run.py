@@ -26,7 +26,7 @@ from toposampler.records import RecordWriter, read_records
 from toposampler.storage import Store, fetched
 from toposampler.systems import Prepared
 from toposampler.training.augmentation import check_augmentation
-from toposampler.training.beside import UNFINISHED, Beside, Drawn, Entry, Judge, MakeEvaluator
+from toposampler.training.beside import UNFINISHED, Beside, Drawn, Entry, MakeEvaluator, SampleMetrics
 from toposampler.training.checkpoint import (
     checkpoint_name,
     checkpoints,
@@ -245,7 +245,7 @@ class Run:
         self.profiles = config.cluster.profile
         self.snapshot_steps: frozenset[int] = frozenset()
         """generator steps after which samples are kept; only of a run that is trained alone, from here to its end"""
-        self.score_noise = Judge(self.dataset, config.seed, self.loop.system.least_active)
+        self.sample_metrics = SampleMetrics(self.dataset, config.seed, self.loop.system.least_active)
         self.beside: Beside | None = None
         """of rank 0, where another process evaluates; only of a run that is trained alone, from here to its end"""
         self._unfinished: dict[str, float] | None = None
@@ -336,7 +336,7 @@ class Run:
         training = self.config.training
         newest_due = (training.generator_steps - 1) // training.evaluate_every * training.evaluate_every
         if self.config.cluster.evaluate_beside and newest_due >= max(self.loop.step, 1):
-            self.beside = alike(self.group, lambda: Beside(self.score_noise, make) if self.group.rank == 0 else None)
+            self.beside = alike(self.group, lambda: Beside(self.sample_metrics, make) if self.group.rank == 0 else None)
         metrics, self._unfinished = self._unfinished, None
         if metrics is not None and self.group.first(self.group.rank == 0 and self.records.last_step < self.loop.step):
             self._write(metrics, evaluates=True)
@@ -393,7 +393,7 @@ class Run:
         measured = None if self.beside is None else time.time()
         drawn = self._draw(self.config.training.evaluation_samples // 5) if evaluates else None
         if drawn is not None and self.beside is None and self.group.rank == 0:
-            metrics = metrics | {f"eval/{name}": value for name, value in self.score_noise.metrics(drawn).items()}
+            metrics = metrics | {f"eval/{name}": value for name, value in self.sample_metrics.metrics(drawn).items()}
         entry = Entry(self.loop.step, metrics, measured)
         self._append([entry] if self.beside is None else self.beside.add(entry, drawn))
         return metrics
@@ -498,7 +498,7 @@ class Run:
     def _write_results(self, drawn: Drawn, images: list[tuple[str, Tensor]], figures: bool) -> dict[str, Any]:
         self.records.close()
         samples, ids = drawn.samples, drawn.ids
-        found = self.score_noise.evaluation(drawn)
+        found = self.sample_metrics.evaluation(drawn)
         np.savez_compressed(self.folder / "samples.npz", samples=samples.numpy(), generators=ids.numpy())
         if figures:
             records, name = read_records(self.folder / "metrics.jsonl"), self.config.name

@@ -75,7 +75,7 @@ class Halving(AsyncHyperBandScheduler):
         self._recall(sweep.metric, [trial_name(entry.number) for entry in earlier])
 
     def _recall(self, metric: str, names: Sequence[str]) -> None:
-        """Judge again what the trials `names` have recorded."""
+        """Evaluate again what the trials `names` have recorded."""
         recorded = [(record, name) for name in names for record in read_records(self._trials / name / "metrics.jsonl")]
         for name in names:
             super().on_trial_add(None, _known_by(name))

@@ -21,6 +21,7 @@ from toposampler.data.base import Dataset
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.systems.component_gan import ComponentGANConfig
 from toposampler.training import RunConfig, load_model, train
+from toposampler.training.config import of_earlier_version
 from toposampler.training.loop import Loop
 from toposampler.training.model import save_model
 from toposampler.training.placement import Placement
@@ -325,3 +326,17 @@ def test_few_samples_cannot_tell_so_the_game_is_played(make_config: MakeConfig) 
     assert prepared.decided["game"] == "always"
     assert prepared.report is not None
     assert prepared.report["in_words"][2].endswith("the game bends the others: 4 have too few samples to tell")
+
+
+def test_a_model_from_before_starts_were_tested_is_read_as_it_was_trained(make_config: MakeConfig) -> None:
+    stored = make_config("component_gan", system__n_generators=3).model_dump(mode="json")
+    del stored["system"]["game"]
+    config = validate(RunConfig, of_earlier_version(stored))
+    assert isinstance(config.system, ComponentGANConfig)
+    assert config.system.game == "always"
+    system = config.system.build((2,))
+    state = system.state_dict()
+    assert state.pop("bends").tolist() == [1, 1, 1]
+    system.get_buffer("bends").zero_()
+    system.load_state_dict(state)
+    assert system.get_buffer("bends").tolist() == [1, 1, 1]

@@ -221,6 +221,11 @@ class ComponentGAN(System):
         self.bends: Tensor
         """(K,): 1 where the game bends a component, 0 where its start is kept"""
 
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """See `nn.Module`. Before `game` there was, all components were trained."""
+        state.setdefault(f"{prefix}bends", torch.ones(self.K))
+        super()._load_from_state_dict(state, prefix, *rest)
+
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
         """f_c: a generator network, whose last layer starts at 0 with `fitted_start`; of points each has a single
         generator's width."""

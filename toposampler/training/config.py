@@ -71,8 +71,11 @@ def _how_many_or_which(seeds: Any) -> Any:
 MAX_SEEDS = 10_000
 Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 
-STANDARDIZED = ("npy",)
-"""names of the data that were there before `data.standardize`, and are standardized since unless set otherwise"""
+EARLIER: tuple[tuple[Literal["data", "system"], str, str, Any], ...] = (
+    ("data", "npy", "standardize", False),
+    ("system", "component_gan", "game", "always"),
+)
+"""section, its name, a key that came later, and what runs from before it did: not its default of today"""
 
 
 class RunConfig(Section):
@@ -252,14 +255,13 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
 
 def of_earlier_version(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The stored `content` of a RunConfig with what a key says that was not there when it was stored.
-
-    Points of one's own were not standardized before `data.standardize` was.
-    """
-    data = content.get("data")
-    if not isinstance(data, Mapping) or data.get("name") not in STANDARDIZED:
-        return dict(content)
-    return {**content, "data": {"standardize": False, **with_new_names(data, ["standardize"])}}
+    """The stored `content` of a RunConfig with what keys of `EARLIER` say that were not there when it was stored."""
+    content = dict(content)
+    for section, name, key, value in EARLIER:
+        part = content.get(section)
+        if isinstance(part, Mapping) and part.get("name") == name:
+            content[section] = {key: value, **with_new_names(part, [key])}
+    return content
 
 
 def stored_config(folder: Path) -> RunConfig:
@@ -280,23 +282,28 @@ def with_init(config: RunConfig, init_from: str | Path | None, init_state: str |
 
 
 def as_begun(config: RunConfig) -> RunConfig:
-    """`config`; where it leaves `data.standardize` open, and its run was begun before there was that key, without it.
+    """`config`; where it leaves a key of `EARLIER` open that its run was begun without, with the value of that time.
 
     So the command that a run was begun with still resumes it.
     """
-    key = "standardize"
-    if config.data.name not in STANDARDIZED or key in config.data.model_fields_set or is_address(config.output):
-        return config  # a run at an address was begun when there was that key
+    left = [
+        (section, key, value)
+        for section, name, key, value in EARLIER
+        if (part := getattr(config, section)).name == name and key not in part.model_fields_set
+    ]
+    if not left or is_address(config.output):
+        return config  # a run at an address was begun when there were these keys
     path = run_folder(config) / "config.yaml"
     try:
         begun = path.is_file()
     except OSError as error:
         raise UserError(f"output: {path} cannot be read: {error.strerror}") from None
-    if not begun:
-        return config
-    if key in with_new_names(read_yaml(path).get("data") or {}, [key]):
-        return config
-    return config.model_copy(update={"data": config.data.model_copy(update={key: False})})
+    content = read_yaml(path) if begun else {}
+    for section, key, value in left:
+        if begun and key not in with_new_names(content.get(section) or {}, [key]):
+            part = getattr(config, section).model_copy(update={key: value})
+            config = config.model_copy(update={section: part})
+    return config
 
 
 def differences(old: RunConfig, new: RunConfig, longer: bool = False) -> list[str]:

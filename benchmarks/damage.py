@@ -121,7 +121,9 @@ def figure(data: str, trials: list[Row]) -> Figure:
             axes.fill_between(DEGREES, values.amin(dim=0), values.amax(dim=0), color=color, alpha=0.2, linewidth=0)
         axes.set_title(metric, fontsize=10)
         axes.set_xlabel("degree")
-    axes.legend(loc="center left", bbox_to_anchor=(1.05, 0.5))
+    empty = drawn.add_subplot(2, 4, 1 + len(SHOWN))
+    empty.set_axis_off()
+    empty.legend(*axes.get_legend_handles_labels(), loc="center")
     return drawn
 
 

@@ -138,7 +138,7 @@ def figure(data: str, done: list[Row]) -> Figure:
             )
             axes.set_ylim(0, 1)
             axes.set_xlabel("generator steps")
-    axes.legend(loc="center left", bbox_to_anchor=(1.05, 1))
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     return drawn
 
 

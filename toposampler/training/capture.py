@@ -11,6 +11,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -31,6 +32,9 @@ class NotCapturableError(Exception):
 
 class Capture(ABC):
     """Makes replays of programs."""
+
+    is_silent: ClassVar[bool] = False
+    """whether nothing is said of a program that cannot be captured: nobody has asked for its capture"""
 
     @abstractmethod
     def __call__(

@@ -165,7 +165,7 @@ class Graphs(ABC):
                 f"training.graph true: an iteration of {self.system.config.name} with these networks cannot be "
                 f"captured: {reasons[0]}; set training.graph to auto or false"
             )
-        if self.device.type == "cuda":
+        if not self._capture.is_silent:
             log.warning("training.graph auto: runs without CUDA graphs: %s", reasons[0])
         self._refused = True
         self.forget()

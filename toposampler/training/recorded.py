@@ -30,6 +30,8 @@ ALIASES = {torch.ops.aten.detach.default, torch.ops.aten.alias.default, torch.op
 class Recorded(Capture):
     """Replays of the operations of a program, on a CPU."""
 
+    is_silent = True
+
     def __call__(
         self, segments: Sequence[Action], state: Sequence[Tensor], outputs: Callable[[], Tensor]
     ) -> list[Action]:

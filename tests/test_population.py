@@ -207,8 +207,8 @@ def test_a_member_that_leaves_goes_on_alone_and_takes_nothing_with_it(make_confi
             assert torch.allclose(a, b, rtol=0, atol=1e-10)
 
 
-def test_a_member_can_take_over_another_ones_state(make_config: MakeConfig) -> None:
-    configs = seeds(make_config, "dmgan_pl")
+def check_that_a_state_is_taken_over(configs: Sequence[RunConfig]) -> None:
+    """The second member takes the first one's state, after which both equal their runs alone that do so too."""
     alone, members = [make_loop(c) for c in configs], [make_loop(c) for c in configs]
     population = Population(members)
     for turn in range(2):
@@ -222,6 +222,10 @@ def test_a_member_can_take_over_another_ones_state(make_config: MakeConfig) -> N
     for loop, member in zip(alone, members, strict=True):
         for a, b in zip(numbers(loop.state_dict()), numbers(member.state_dict()), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_a_member_can_take_over_another_ones_state(make_config: MakeConfig) -> None:
+    check_that_a_state_is_taken_over(seeds(make_config, "dmgan_pl"))
 
 
 def test_nan_in_one_member_stays_there(make_config: MakeConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_population import largest_difference, make_loop, numbers
+from test_population import check_that_a_state_is_taken_over, largest_difference, make_loop, numbers
 
 from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS
@@ -99,16 +99,4 @@ def test_members_go_on_in_smaller_programs_and_alone(make_config: MakeConfig) ->
 def test_a_member_takes_over_a_state(make_config: MakeConfig) -> None:
     configs = [make_config("dmgan_pl", seed=i, system__n_generators=K) for i, K in enumerate((3, 3, 5))]
     configs = [c.model_copy(update={"training": c.training.model_copy(update={"precision": "fp64"})}) for c in configs]
-    alone, members = [make_loop(c) for c in configs], [make_loop(c) for c in configs]
-    population = Population(members)
-    for turn in range(2):
-        for _ in range(3):
-            population.iteration()
-            for loop in alone:
-                loop.iteration()
-        if turn == 0:
-            for loops in (alone, members):
-                loops[1].load_state_dict(loops[0].state_dict())
-    for loop, member in zip(alone, members, strict=True):
-        for a, b in zip(numbers(loop.state_dict()), numbers(member.state_dict()), strict=True):
-            assert torch.allclose(a, b, rtol=0, atol=1e-10)
+    check_that_a_state_is_taken_over(configs)

@@ -280,7 +280,7 @@ def test_nothing_is_trained_where_the_starts_are_like_held_out_data(make_config:
     )
     model = load_model(tmp_path / "run")
     assert model.config.system.game == "never"
-    assert not model.system.bends.any()
+    assert not model.system.trained.any()
     assert result["metrics"]["off_manifold_0.05"] == 0
     played = make_loop(make_config(NAME, system__game="always", **many))
     kept = make_loop(make_config(NAME, **many))
@@ -299,8 +299,8 @@ def test_seeds_of_kept_starts_step_together(make_config: MakeConfig) -> None:
     assert result["spread"]["sliced_wasserstein_2"]["max"] > 0
 
 
-def test_the_game_bends_the_components_alone_whose_start_is_off(make_config: MakeConfig, tmp_path: Path) -> None:
-    """A normal component is kept; a crescent, fitted by one iteration along its axes, is bent."""
+def test_only_components_whose_start_is_off_are_trained(make_config: MakeConfig, tmp_path: Path) -> None:
+    """A normal component is kept; a crescent, fitted by one iteration along its axes, is trained."""
     rng = np.random.default_rng(0)
     angle = np.pi * rng.random(600)
     crescent = np.stack([np.cos(angle), np.sin(angle)], axis=1) + 0.03 * rng.normal(size=(600, 2))
@@ -309,7 +309,7 @@ def test_the_game_bends_the_components_alone_whose_start_is_off(make_config: Mak
     loop = make_loop(config)
     assert loop.system.config.game == "auto"
     of_crescent = int(loop.system.frames.mean[:, 0].argmin())
-    assert loop.system.bends.tolist() == [float(k == of_crescent) for k in range(2)]
+    assert loop.system.trained.tolist() == [float(k == of_crescent) for k in range(2)]
     ids = torch.arange(2).repeat_interleave(50)
     z = torch.randn(100, loop.system.latent.dim, generator=torch.Generator().manual_seed(0))
     before = loop.system.generate({"z": z, "c": ids}).detach()
@@ -325,7 +325,7 @@ def test_few_samples_cannot_tell_so_the_game_is_played(make_config: MakeConfig) 
     prepared = config.system.prepare(config.data.load())
     assert prepared.decided["game"] == "always"
     assert prepared.report is not None
-    assert prepared.report["in_words"][2].endswith("the game bends the others: 4 have too few samples to tell")
+    assert prepared.report["in_words"][2].endswith("the others are trained: 4 have too few samples to tell")
 
 
 def test_a_model_from_before_starts_were_tested_is_read_as_it_was_trained(make_config: MakeConfig) -> None:
@@ -336,7 +336,7 @@ def test_a_model_from_before_starts_were_tested_is_read_as_it_was_trained(make_c
     assert config.system.game == "always"
     system = config.system.build((2,))
     state = system.state_dict()
-    assert state.pop("bends").tolist() == [1, 1, 1]
-    system.get_buffer("bends").zero_()
+    assert state.pop("trained").tolist() == [1, 1, 1]
+    system.get_buffer("trained").zero_()
     system.load_state_dict(state)
-    assert system.get_buffer("bends").tolist() == [1, 1, 1]
+    assert system.get_buffer("trained").tolist() == [1, 1, 1]

@@ -190,8 +190,8 @@ def test_what_makes_another_program_is_refused(
         check_alike([make_config(system, **{key: value}) for value in values])
 
 
-def test_a_member_that_leaves_goes_on_alone_and_takes_nothing_with_it(make_config: MakeConfig) -> None:
-    configs = seeds(make_config, "dmgan_pl", 3)
+def check_that_one_that_leaves_is_alone(configs: Sequence[RunConfig]) -> None:
+    """The second of three members leaves; all three equal their runs alone."""
     alone, members = [make_loop(c) for c in configs], [make_loop(c) for c in configs]
     population = Population(members)
     for _ in range(5):
@@ -205,6 +205,10 @@ def test_a_member_that_leaves_goes_on_alone_and_takes_nothing_with_it(make_confi
             loop.iteration()
         for a, b in zip(numbers(loop.state_dict()), numbers(member.state_dict()), strict=True):
             assert torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_a_member_that_leaves_goes_on_alone_and_takes_nothing_with_it(make_config: MakeConfig) -> None:
+    check_that_one_that_leaves_is_alone(seeds(make_config, "dmgan_pl", 3))
 
 
 def check_that_a_state_is_taken_over(configs: Sequence[RunConfig]) -> None:

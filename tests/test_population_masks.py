@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from test_population import check_that_a_state_is_taken_over, largest_difference, make_loop, numbers
+from test_population import (
+    check_that_a_state_is_taken_over,
+    check_that_one_that_leaves_is_alone,
+    largest_difference,
+    make_loop,
+    numbers,
+)
 
 from toposampler.errors import UserError
 from toposampler.systems import SYSTEMS
@@ -81,19 +87,7 @@ def test_members_go_on_in_smaller_programs_and_alone(make_config: MakeConfig) ->
         make_config("dmgan_pl", seed=seed, system__n_generators=K, training__precision="fp64")
         for seed, K in enumerate((3, 5, 2))
     ]
-    alone, members = [make_loop(c) for c in configs], [make_loop(c) for c in configs]
-    population = Population(members)
-    for _ in range(5):
-        population.iteration()
-    rest = Population([members[0], members[2]])  # the member with the most generators has left
-    for _ in range(5):
-        rest.iteration()
-        members[1].iteration()
-    for loop, member in zip(alone, members, strict=True):
-        for _ in range(10):
-            loop.iteration()
-        for a, b in zip(numbers(loop.state_dict()), numbers(member.state_dict()), strict=True):
-            assert torch.allclose(a, b, rtol=0, atol=1e-10)
+    check_that_one_that_leaves_is_alone(configs)  # the member with the most generators
 
 
 def test_a_member_takes_over_a_state(make_config: MakeConfig) -> None:

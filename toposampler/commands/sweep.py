@@ -130,9 +130,9 @@ def keys() -> Iterator[str]:
     }
     for key, default, meaning in describe(SweepConfig):
         yield from described(f"--{key}", chosen.get(key, default), meaning)
-    for page in SYSTEM_CLASSES.classes():
-        ranges = ready_ranges(page(name=name_of(page)), "system.")
+    for system in SYSTEM_CLASSES.classes():
+        ranges = ready_ranges(system(name=name_of(system)), "system.")
         space = {key: parse_parameter(key, written) for key, written in ranges.items()}
-        yield f"\nready space of {name_of(page)}:"
+        yield f"\nready space of {name_of(system)}:"
         for line in describe_space(space):
             yield from textwrap.wrap(f"  {line}", WIDTH, subsequent_indent=" " * 6, break_on_hyphens=False)

@@ -22,6 +22,6 @@ def _has(value: str | None, asked: str) -> bool:
     return (value in values) != asked.startswith("!")
 
 
-def told_labels(labels: Mapping[str, str]) -> str:
+def label_text(labels: Mapping[str, str]) -> str:
     """Labels as text: `zone=a, rack=!3`."""
     return ", ".join(f"{key}={value}" for key, value in labels.items())

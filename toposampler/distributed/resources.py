@@ -13,11 +13,11 @@ from math import ceil
 import torch
 
 from toposampler.config import ClusterConfig
-from toposampler.distributed.labels import has_labels, told_labels
+from toposampler.distributed.labels import has_labels, label_text
 
 UNITS = 10_000
 """Ray counts every resource in whole ten-thousandths."""
-NODES_TOLD = 8
+NODES_SHOWN = 8
 """nodes that a message names, at most"""
 PLACEMENTS = {"STRICT_PACK": "all on one node", "STRICT_SPREAD": "every one on a node of its own"}
 
@@ -59,7 +59,7 @@ def description(config: ClusterConfig) -> str:
     """What is asked for in a few words, such as `2 to 4 (each 2 CPU, 0.25 GPU), SPREAD`."""
     number = f"{config.min_workers} to {config.num_workers}" if config.min_workers else f"{config.num_workers}"
     placement = "" if config.placement_strategy == "PACK" else f", {config.placement_strategy}"
-    labels = f", on nodes with {told_labels(config.label_selector)}" if config.label_selector else ""
+    labels = f", on nodes with {label_text(config.label_selector)}" if config.label_selector else ""
     beside = f", and {amounts(of_evaluator(config))} to evaluate" if config.evaluate_beside else ""
     return f"{number} (each {amounts(per_worker(config))}){placement}{labels}{beside}"
 
@@ -163,12 +163,12 @@ def shortage(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str | 
     keys += f", cluster.min_workers {config.min_workers}" if config.min_workers else ""
     keys += f", cluster.gpus_per_worker {config.gpus_per_worker:g}" if config.use_gpu else ""
     keys += f", cluster.resources_per_worker {config.resources_per_worker}" if config.resources_per_worker else ""
-    keys += f", cluster.label_selector {told_labels(config.label_selector)}" if config.label_selector else ""
+    keys += f", cluster.label_selector {label_text(config.label_selector)}" if config.label_selector else ""
     keys += f", cluster.placement_strategy {config.placement_strategy} ({placement})" if placement else ""
     lines = [
         f"{place} has room for {fit} of {least} workers (each {amounts(bundle)}): {'; '.join(short)}",
-        *(f"  {_told(node, bundle, count)}" for node, count in list(zip(nodes, counts, strict=True))[:NODES_TOLD]),
-        *([f"  and {len(nodes) - NODES_TOLD} nodes more"] if len(nodes) > NODES_TOLD else []),
+        *(f"  {_told(node, bundle, count)}" for node, count in list(zip(nodes, counts, strict=True))[:NODES_SHOWN]),
+        *([f"  and {len(nodes) - NODES_SHOWN} nodes more"] if len(nodes) > NODES_SHOWN else []),
         f"  asked for by {keys}",
     ]
     return "\n".join(lines)
@@ -177,14 +177,14 @@ def shortage(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str | 
 def _without_labels(config: ClusterConfig, nodes: Sequence[Node], place: str) -> str:
     """What is said where none of `nodes` has the labels asked for: what they have instead, but for Ray's own."""
     lines = []
-    for node in nodes[:NODES_TOLD]:
+    for node in nodes[:NODES_SHOWN]:
         own = {key: value for key, value in node.labels.items() if not key.startswith("ray.io/")}
-        lines.append(f"  {node.name}: {told_labels(own) or 'no labels but those Ray gives'}")
+        lines.append(f"  {node.name}: {label_text(own) or 'no labels but those Ray gives'}")
     return "\n".join(
         [
-            f"cluster.label_selector {told_labels(config.label_selector)}: no node of {place} has these labels",
+            f"cluster.label_selector {label_text(config.label_selector)}: no node of {place} has these labels",
             *lines,
-            *([f"  and {len(nodes) - NODES_TOLD} nodes more"] if len(nodes) > NODES_TOLD else []),
+            *([f"  and {len(nodes) - NODES_SHOWN} nodes more"] if len(nodes) > NODES_SHOWN else []),
             "  labels are given where a node is started: ray start --labels KEY=VALUE",
         ]
     )

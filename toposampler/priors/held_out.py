@@ -44,7 +44,7 @@ class HeldOut:
             return f"start    no game: samples of all {K} starts are like held-out data (within {self.tolerance:g})"
         why = [f"{off} differ from held-out data by more than {self.tolerance:g}"] if off else []
         why += [f"{few} have too few samples to tell"] if few else []
-        return f"start    {K - few - off} of {K} starts are kept; the game bends the others: {', '.join(why)}"
+        return f"start    {K - few - off} of {K} starts are kept; the others are trained: {', '.join(why)}"
 
 
 def compare(x: Tensor, labels: Tensor, R: int, floor: float, iterations: int, tolerance: float) -> HeldOut:

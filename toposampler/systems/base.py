@@ -237,7 +237,7 @@ class EnsembleConfig(SystemConfig):
     masked: ClassVar[bool] = False
     """whether runs of this very class with different K can be members of one population. Then nothing but
     `Batch.constant("n_generators", K)` tells its losses K, they do not change if a generator is added that is never
-    drawn and has probability 0, and `System.logits` names the logits. Not inherited: each page has to state it"""
+    drawn and has probability 0, and `System.logits` names the logits. Not inherited: each system has to state it"""
 
     @property
     def K(self) -> int:

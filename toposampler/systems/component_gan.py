@@ -1,4 +1,4 @@
-"""Component GAN: a generator for each component of the data, fitted in closed form, then bent. This project's own.
+"""Component GAN: a generator for each component of the data, fitted in closed form, then trained. This project's own.
 
 It unites the two papers of this package. The topology of the data says how many generators there are, where in
 TopoSampler (Dey and Das 2020, `toposampler`) it shapes the latents; each generator has one connected component, as in
@@ -21,12 +21,12 @@ by gradients: a gap between components is long against the distances within them
 At the first step the model is a mixture of principal component analyses (Tipping and Bishop 1999), of which Richardson
 and Weiss 2018 (arXiv 1805.12462) show that they cover data better than GANs do, with the data's own marginals along the
 axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). A game then
-bends those that are not like data they were not fitted to. Near its equilibrium the game is noise, which would move the
-others off the data; where no component needs it nothing is trained. It is R3GAN's (`losses.relativistic`), or `dmgan`'s
-with `adversarial: wasserstein`. A pair of a real and a generated sample is of one component, and the critic is given
-which, as in self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c) p(x|c)
-for any partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N draws tell
-it.
+trains those that are not like data they were not fitted to. Near its equilibrium the game is noise, which would move
+the others off the data; where no component needs it nothing is trained. It is R3GAN's (`losses.relativistic`), or
+`dmgan`'s with `adversarial: wasserstein`. A pair of a real and a generated sample is of one component, and the critic
+is given which, as in self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020, arXiv 2006.10728). As p(x) = sum_c r(c)
+p(x|c) for any partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N
+draws tell it.
 
 Data without a gap are one component, and this is a GAN with one generator. The result says so, and how sure the number
 is, with an interval for each mass.
@@ -98,7 +98,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     adversarial: Literal["wasserstein", "relativistic"] = "relativistic"
     penalty: PenaltyConfig = PenaltyConfig(weight=0.1)
     game: Literal["auto", "always", "never"] = "auto"
-    """which components the game bends: auto, of points, those whose start differs from held-out samples by more than
+    """which components are trained: auto, of points, those whose start differs from held-out samples by more than
     tolerance, and those too small to tell; always, and of images in any case: all; never: none, nothing is trained"""
     tolerance: float = Field(0.05, ge=0, le=1)
     """of game auto: largest triangular discrimination of a start and held-out samples, of which 1 is disjoint"""
@@ -159,16 +159,16 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | masses
         decided |= {"latent.dim": dim, "iterations": frames.iterations}
         report = partition.report()
-        bends = torch.full((len(partition.masses),), float(self.game != "never"))
+        trained = torch.full((len(partition.masses),), float(self.game != "never"))
         if self.game == "auto":
             if is_whitened(dataset.shape):
                 arguments = (R, self.floor, self.iterations, self.tolerance)
                 found = held_out.compare(dataset.x.flatten(1), partition.labels, *arguments)
-                bends = found.insufficient.float()
+                trained = found.insufficient.float()
                 report["in_words"].insert(2, found.in_words())
                 report["start_against_held_out"] = [None if math.isnan(d) else d for d in found.delta.tolist()]
-            decided["game"] = "always" if bends.all() else "auto" if bends.any() else "never"
-        return Prepared(self, decided, partition.labels, start | {"bends": bends}, report)
+            decided["game"] = "always" if trained.all() else "auto" if trained.any() else "never"
+        return Prepared(self, decided, partition.labels, start | {"trained": trained}, report)
 
     def build(self, shape: tuple[int, ...], networks: Networks | None = None, shard: Shard = WHOLE) -> ComponentGAN:
         """See `SystemConfig.build`."""
@@ -217,13 +217,13 @@ class ComponentGAN(System):
             self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
         self.register_buffer("masses", torch.full((self.K,), 1 / self.K))
         self.masses: Tensor
-        self.register_buffer("bends", torch.ones(self.K))
-        self.bends: Tensor
-        """(K,): 1 where the game bends a component, 0 where its start is kept"""
+        self.register_buffer("trained", torch.ones(self.K))
+        self.trained: Tensor
+        """(K,): 1 where a component is trained, 0 where its start is kept"""
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """See `nn.Module`. Before `game` there was, all components were trained."""
-        state.setdefault(f"{prefix}bends", torch.ones(self.K))
+        state.setdefault(f"{prefix}trained", torch.ones(self.K))
         super()._load_from_state_dict(state, prefix, *rest)
 
     def build_network(self, shape: tuple[int, ...], n_inputs: int, n_networks: int = 1) -> nn.Module:
@@ -286,15 +286,15 @@ class ComponentGAN(System):
     def generate(self, noise: Noise) -> Tensor:
         """x = m_c + V_c S_c (q_c(z) + b_c f_c(z)), or f_c(z): (n, *shape)."""
         z, c = noise["z"], noise["c"].to(noise["z"].device, non_blocking=True)
-        bent: Tensor = self.generators(z, noise["c"])
+        change: Tensor = self.generators(z, noise["c"])
         if not self.config.fitted_start:
-            return bent
-        bent = self.bends[c].view(-1, *(1,) * (bent.dim() - 1)) * bent
+            return change
+        change = self.trained[c].view(-1, *(1,) * (change.dim() - 1)) * change
         start = noise["start"] if "start" in noise else self.filled(z, c)
         if self.is_whitened:
-            return self.frames.color(start + bent, c)
-        stretch = SPAN if bent.dim() > 2 else self.frames.scales[c, :1]
-        return self.frames.color(start, c).unflatten(1, bent.shape[1:]) + stretch * bent
+            return self.frames.color(start + change, c)
+        stretch = SPAN if change.dim() > 2 else self.frames.scales[c, :1]
+        return self.frames.color(start, c).unflatten(1, change.shape[1:]) + stretch * change
 
     def seen(self, x: Tensor, c: Tensor) -> Tensor:
         """What the critic is given of x (n, *shape) of components c (n,): y beside the one-hot c, or maps of it."""

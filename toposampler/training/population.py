@@ -6,7 +6,7 @@ result, on rows of the stacked tensors; only the iteration is done for all at on
 that the system declares for one run. A member equals its run alone, up to rounding.
 
 Members may differ in their seed and in the numbers that a run may branch with (`toposampler.keys`): learning rates and
-the weights of losses (`SystemConfig.constants`); and in their number of generators, where a page says so
+the weights of losses (`SystemConfig.constants`); and in their number of generators, where a system says so
 (`EnsembleConfig.masked`, `stacked.py`). All else makes another program, and is refused.
 """
 
@@ -57,7 +57,7 @@ def check_alike(configs: Sequence[RunConfig]) -> None:
                 raise UserError(
                     f"{key} is {own.get(key, '(absent)')} in {first.name} and {other.get(key, '(absent)')} in "
                     f"{config.name}: members of one population may differ in their seed, in learning rates, in "
-                    "weights of losses, and in system.n_generators where a system's page says so and it is above 1"
+                    "weights of losses, and in system.n_generators where the system says so and it is above 1"
                 )
         if odd := first.system.left_out() ^ config.system.left_out():
             key = f"system.{min(odd)}"

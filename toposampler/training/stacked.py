@@ -2,7 +2,7 @@
 
 Members with K_1, K_2, ... generators have the shapes of the member with the most, K'. What a member has no generator
 for holds values that change nothing: a generator that is never drawn is a copy of its first one, and a logit is
-`ABSENT`, so that its softmax is 0 in any precision and has a gradient of 0. So a page's losses need no masks; where
+`ABSENT`, so that its softmax is 0 in any precision and has a gradient of 0. So a system's losses need no masks; where
 they take K itself, they take `Batch.constant("n_generators", K)`. These values are read anew from the member's own at
 every step, are never trained, and are in no checkpoint.
 """

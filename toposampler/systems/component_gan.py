@@ -247,7 +247,17 @@ class ComponentGAN(System):
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D(y, c); of one component D(y)."""
-        return ConditionalCritic(*self.build_trunk((shape[0] + self.n_codes, *shape[1:])), shape[0])
+        try:
+            trunk = self.build_trunk((shape[0] + self.n_codes, *shape[1:]))
+        except UserError as error:
+            if not self.n_codes or not isinstance(self.networks.critic, nn.Module):
+                raise
+            beside = f"{self.n_codes} {'columns' if len(shape) == 1 else 'maps'}"
+            raise UserError(
+                f"{error}; component_gan's critic is also given the component, as {beside} beside the sample's "
+                f"{shape[0]}: a function (shape) to a module fits any number"
+            ) from None
+        return ConditionalCritic(*trunk, shape[0])
 
     @property
     def n_codes(self) -> int:

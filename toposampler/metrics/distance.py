@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from toposampler.metrics.neighbors import distance_blocks
+from toposampler.metrics.pairwise import mean_distance
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -13,10 +14,6 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
     The V-statistic, in which a point is also paired with itself: never negative, and 0 only on equal clouds.
     """
-
-    def mean_distance(a: Tensor, b: Tensor) -> float:
-        return sum(float(distance.sum()) for *_, distance in distance_blocks(a, b)) / (len(a) * len(b))
-
     return max(0.0, 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from test_population import make_loop, numbers
-from torch import Tensor
+from torch import Tensor, fx, nn
 from torch.func import vmap
 
 from toposampler.training import RunConfig
@@ -59,6 +59,36 @@ def test_a_replay_has_the_bits_of_the_program_and_none_of_its_python() -> None:
         assert torch.equal(recorded.weights, called.weights)
         assert torch.equal(recorded.outputs(), called.outputs())
     assert recorded.python == 1
+
+
+def test_what_is_the_same_at_every_replay_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of what is given and constants; not a constant that is written to, nor what follows from given values."""
+    given, out = torch.rand(3, 4), torch.zeros(4, 3)
+
+    def step() -> None:
+        buffer = torch.zeros(3)
+        buffer[1:].add_(given.select(1, 0)[1:])  # a write through a view
+        first, second = torch.ones(6).add(1).split(3)
+        second.mul_(2)
+        out.copy_(given.t() * buffer + torch.arange(4.0).unsqueeze(1) * second + first)
+
+    replayed: list[set[str]] = []
+    make = fx.GraphModule
+
+    def seen(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+        replayed.append({node.target.__name__.split(".")[0] for node in graph.nodes if node.op == "call_function"})
+        return make(root, graph)
+
+    monkeypatch.setattr(fx, "GraphModule", seen)
+    (replay,) = Recorded()([step], [out], lambda: torch.cat([out.flatten()]))
+    assert not {"arange", "unsqueeze", "t", "ones"} & replayed[0]
+    assert {"zeros", "add_", "split", "mul_", "copy_"} <= replayed[0]
+    for _ in range(2):
+        given.uniform_()
+        replay()
+        found = out.clone()
+        step()
+        assert torch.equal(found, out)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 A population of small networks spends most of an iteration in Python: modules, `vmap`, autograd. What reaches the
 kernels is a list of operations on tensors, forwards, backwards and Adam alike. It is recorded once, below autograd, and
 written down as a function (`torch.fx`), which a replay calls: on the tensors that the program was recorded with, where
-these outlive it, and with new ones for all that is made on the way. Operations are those of the recorded run, so a
-replay has its bits.
+these outlive it, and with new ones for all that is made on the way. What is the same at every replay is made only once
+(`folded.py`). All other operations are those of the recorded run, so a replay has its bits.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from toposampler.training.capture import Action, Capture, NotCapturableError, restored
+from toposampler.training.folded import SOURCE, evaluate_once
 
 READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 """operations that have a value decide what Python does next"""
-ALIASES = {torch.ops.aten.detach.default, torch.ops.aten.alias.default, torch.ops.aten.lift_fresh.default}
-"""operations that give what they are given, but for autograd"""
 
 
 class Recorded(Capture):
@@ -73,10 +72,13 @@ class _Tape(TorchDispatchMode):
             raise NotCapturableError(f"{func} has Python wait for a value")
         places = tree_map_only(Tensor, self._node, (tuple(args), dict(kwargs)))
         found = func(*args, **kwargs)
-        if func in ALIASES:
-            self._nodes[found] = places[0][0]
+        source = None if func._schema.is_mutable else _source(found, args)
+        if source is not None and _is_same(found, source):
+            self._nodes[found] = self._node(source)  # but for autograd it is what the operation was given
             return found
         node = self._graph.call_function(func, *places)
+        if source is not None:
+            node.meta[SOURCE] = self._node(source)
         if isinstance(found, Tensor):
             self._made(found, node)
         elif isinstance(found, (tuple, list)):
@@ -110,14 +112,30 @@ class _Tape(TorchDispatchMode):
                 self._graph.call_function(torch.ops.aten.copy_.default, (self._input(x), self._nodes[x]))
         self._graph.output(None)
         self._graph.eliminate_dead_code()
+        given = [*reversed(self._given)]
+        given += evaluate_once(self._graph, given)
         function = fx.GraphModule(nn.Module(), self._graph).forward
-        given = tuple(reversed(self._given))
 
         @torch.no_grad()
         def call() -> None:
             function(*given)
 
         return call
+
+
+def _source(found: Any, args: Sequence[Any]) -> Tensor | None:
+    """The first tensor of `args` in whose memory the result `found` lies; None: in none of theirs."""
+    if not isinstance(found, Tensor):
+        return None
+    place = found.untyped_storage().data_ptr()
+    tensors = (x for x in args if isinstance(x, Tensor))
+    return next((x for x in tensors if place and x.untyped_storage().data_ptr() == place), None)
+
+
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    """Whether tensors that lie in the same memory are the same part of it, read in the same way."""
+    like = [(z.dtype, z.shape, z.stride(), z.storage_offset(), z.is_conj(), z.is_neg()) for z in (x, y)]
+    return like[0] == like[1]
 
 
 def _by_numbers(indices: Sequence[Tensor | None]) -> bool:

@@ -11,7 +11,7 @@ from test_population import make_loop, numbers
 from torch import Tensor, fx, nn
 from torch.func import vmap
 
-from toposampler.training import RunConfig
+from toposampler.training import RunConfig, recorded
 from toposampler.training.capture import NotCapturableError
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.population import Population
@@ -133,3 +133,9 @@ def test_populations_on_a_cpu_replay(make_config: MakeConfig) -> None:
     for one, two in zip(replayed.loops, anew.loops, strict=True):
         assert all(map(torch.equal, numbers(one.state_dict()), numbers(two.state_dict())))
         assert one.drain_terms() == two.drain_terms()
+
+
+def test_recording_does_not_load_torchs_compiler() -> None:
+    """torch wraps the method of a mode in a function that imports it at the first call."""
+    for mode in (recorded._Tape, recorded._Reads):
+        assert not hasattr(mode.__torch_dispatch__, "__wrapped__")

@@ -54,8 +54,12 @@ class Recorded(Capture):
         return replays
 
 
-class _Tape(TorchDispatchMode):
-    """Writes down the operations that are called within it, as a graph of `torch.fx`."""
+class _Writes:
+    """Writes down operations that are called, as a graph of `torch.fx`.
+
+    Not yet a mode: torch has a mode's own `__torch_dispatch__` import its compiler at the first call, which takes two
+    seconds, and what a mode inherits it leaves alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,6 +127,10 @@ class _Tape(TorchDispatchMode):
         return call
 
 
+class _Tape(_Writes, TorchDispatchMode):
+    """Writes down the operations that are called within it."""
+
+
 def _source(found: Any, args: Sequence[Any]) -> Tensor | None:
     """The first tensor of `args` in whose memory the result `found` lies; None: in none of theirs."""
     if not isinstance(found, Tensor):
@@ -143,8 +151,8 @@ def _by_numbers(indices: Sequence[Tensor | None]) -> bool:
     return all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in indices)
 
 
-class _Reads(TorchDispatchMode):
-    """Keeps the tensors that operations within it are given."""
+class _Keeps:
+    """Keeps the tensors that operations are given; see `_Writes`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -155,3 +163,7 @@ class _Reads(TorchDispatchMode):
     ) -> Any:
         tree_map_only(Tensor, self.tensors.append, args)
         return func(*args, **(kwargs or {}))
+
+
+class _Reads(_Keeps, TorchDispatchMode):
+    """Keeps the tensors that operations within it are given."""

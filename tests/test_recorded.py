@@ -10,6 +10,7 @@ import torch
 from test_population import make_loop, numbers
 from torch import Tensor, fx, nn
 from torch.func import vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from toposampler.training import RunConfig, recorded
 from toposampler.training.capture import NotCapturableError
@@ -44,21 +45,36 @@ class Descent:
         return torch.cat([self.made, self.weights.sum(dim=1)])
 
 
+class Calls(TorchDispatchMode):
+    """Keeps the operations that are called within it, and the first tensor of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.made.append((func, args[0] if args else None))
+        return func(*args, **(kwargs or {}))
+
+    def of(self, func: Any) -> list[Tensor]:
+        return [x for called, x in self.made if called is func]
+
+
 def test_a_replay_has_the_bits_of_the_program_and_none_of_its_python() -> None:
-    recorded, called = (Descent(torch.zeros(3, 4)) for _ in range(2))
-    recorded.given.copy_(torch.rand(3, 4))
-    (replay,) = Recorded()([recorded.step], [recorded.weights], recorded.outputs)
-    assert recorded.python == 1
-    assert recorded.weights.eq(1).all(), "state is as it was before"
+    replayed, called = (Descent(torch.zeros(3, 4)) for _ in range(2))
+    replayed.given.copy_(torch.rand(3, 4))
+    (replay,) = Recorded()([replayed.step], [replayed.weights], replayed.outputs)
+    assert replayed.python == 1
+    assert replayed.weights.eq(1).all(), "state is as it was before"
     for i in range(3):
         x = torch.rand(3, 4, generator=torch.Generator().manual_seed(i))
-        for program in (recorded, called):
+        for program in (replayed, called):
             program.given.copy_(x)
         replay()
         called.step()
-        assert torch.equal(recorded.weights, called.weights)
-        assert torch.equal(recorded.outputs(), called.outputs())
-    assert recorded.python == 1
+        assert torch.equal(replayed.weights, called.weights)
+        assert torch.equal(replayed.outputs(), called.outputs())
+    assert replayed.python == 1
 
 
 def test_what_is_the_same_at_every_replay_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +133,28 @@ def test_what_does_not_repeat_is_not_replayed() -> None:
         Recorded()([step], [x], lambda: torch.cat([x]))
 
 
-def test_populations_on_a_cpu_replay(make_config: MakeConfig) -> None:
+def test_products_with_few_columns_are_turned() -> None:
+    """To rounding they are the program's, and not to the bit; a replay's bits are those of the recorded run."""
+    a, b, out = (
+        torch.rand(3, 40, 50, dtype=torch.float64),
+        torch.rand(3, 50, 2, dtype=torch.float64),
+        torch.zeros(3, 80),
+    )
+
+    def step() -> None:
+        out.copy_(torch.bmm(a, b).view(3, 80))
+
+    (replay,) = Recorded()([step], [out], lambda: torch.cat([out]))
+    with Calls() as calls:
+        replay()
+    assert [x.shape for x in calls.of(torch.ops.aten.bmm.default)] == [(3, 2, 50)]
+    found = out.clone()
+    step()
+    assert torch.allclose(found, out, rtol=1e-14, atol=0)
+
+
+def test_populations_on_a_cpu_replay(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "NARROW", 0)  # no product is turned: bits are the program's
     configs = [make_config("topo_dmgan", seed=seed, training__precision="fp64") for seed in range(2)]
     replayed, anew = (Population([make_loop(config) for config in configs]) for _ in range(2))
     anew.graphs = PopulationGraphs(anew, None)

@@ -57,6 +57,13 @@ LEARNING_RATES = dict.fromkeys(
     ("system.prior.learning_rate", "system.generator.learning_rate", "system.critic.learning_rate"), "ready"
 )
 
+RACE_OF_BOTH: dict[str, Any] = {
+    "trials": 16,
+    "repeats": 2,
+    "confirm_seeds": 6,
+    "scheduler": {"rungs": 1, "generations": 2},
+}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -79,7 +86,6 @@ TARGETS = {
         overrides={
             "training.generator_steps": 1000,
             "training.batch_growth": 1,
-            "training.ema_decay": 0.99,
             "training.evaluation_samples": 2500,
         },
         space={
@@ -88,14 +94,13 @@ TARGETS = {
             "system.topology_weight": "ready",
             **LEARNING_RATES,
         },
-        race={"trials": 12, "repeats": 4, "confirm_seeds": 6},
+        race=RACE_OF_BOTH,
     ),
     "digits": Target(
         title="DMGAN-PL on digits of 8x8 pixels",
         base="digits_dmgan_pl.yaml",
         overrides={
             "training.generator_steps": 600,
-            "training.ema_decay": 0.99,
             "training.evaluation_samples": 1500,
             "system.n_generators": 12,
             "system.generator_network": "mlp",
@@ -107,7 +112,7 @@ TARGETS = {
             "system.information_weight": "ready",
             **LEARNING_RATES,
         },
-        race={"trials": 12, "repeats": 4, "confirm_seeds": 6},
+        race=RACE_OF_BOTH,
     ),
 }
 RACE, RANDOM = "race", "random search"

@@ -39,7 +39,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             "training.evaluation_samples": 100,
         },
         space={"system.generator.learning_rate": "ready", "system.critic.learning_rate": "ready"},
-        race={"trials": 4, "repeats": 2, "confirm_seeds": 2},
+        race={"trials": 4, "repeats": 2, "confirm_seeds": 2, "scheduler": {"name": "racing"}},
     )
     monkeypatch.setattr(searches, "TARGETS", {"toy": toy})
     return searches
@@ -89,11 +89,10 @@ def ledger_values(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def test_no_seed_of_a_true_score_is_one_of_a_search(searches: ModuleType, tmp_path: Path) -> None:
     target = searches.TARGETS["toy"]
-    changes = {**target.race, "scheduler": {"name": "racing"}}
     used: set[int] = set(searches.TRUTH)
     n = len(used)
     for repeat in range(10):
-        sweep = searches.sweep_of(target, f"race-{repeat}", repeat, tmp_path, changes)
+        sweep = searches.sweep_of(target, f"race-{repeat}", repeat, tmp_path, target.race)
         mine = set(sweep_plan(sweep).seeds)
         mine |= set(range(sweep.base.seed + FRESH, sweep.base.seed + FRESH + sweep.config.confirm_seeds))
         assert not used & mine

@@ -10,9 +10,9 @@ For each target and repeat (a seed of the search, with training seeds of its own
 - random search with one seed for each trial: each is trained to its end, the best single score wins. It trains as many
   trials as the race's steps allow, rounded up, so that it has never fewer steps and at most one trial more.
 
-Both search the same space, have the base as their first trial, and draw the same first settings. The true
-score of a setting is its mean over `TRUTH` seeds that no search has seen, the same for all settings, in whole trials;
-one that ends without finite samples counts as the worst score. A race that finds nothing better ends in the base.
+Both search the same space, have the base as their first trial, and draw the same first settings. The true score of a
+setting is its mean over `TRUTH` seeds that no search has seen, the same for all settings, in whole trials; one that
+ends without finite samples counts as the worst score. A race that finds nothing better ends in the base.
 
 Everything is trained in this process, on one thread. Searches are kept in `--runs`, scores in `--out`: the benchmark
 resumes where it was stopped.
@@ -63,8 +63,8 @@ GENERATIONS: dict[str, Any] = {
     "confirm_seeds": 8,
     "scheduler": {"name": "racing", "rungs": 1, "generations": 2},
 }
-"""a race in two generations, in which nothing is stopped early: halfway through trials as short as these, their order is
-not yet what it is at the end (chosen on repeats from 100 on)"""
+"""a race in two generations, in which nothing is stopped early: halfway through trials as short as these, their order
+says little about that at the end (chosen on repeats from 100 on)"""
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     torch.set_num_threads(1)
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import searches
+    import searches_runs
 
-    toy = searches.Target(
+    toy = searches_runs.Target(
         title="toy",
         base="lines_wgan_gp.yaml",
         overrides={
@@ -41,14 +42,21 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         space={"system.generator.learning_rate": "ready", "system.critic.learning_rate": "ready"},
         race={"trials": 4, "repeats": 2, "confirm_seeds": 2, "scheduler": {"name": "racing"}},
     )
-    monkeypatch.setattr(searches, "TARGETS", {"toy": toy})
+    for module in (searches, searches_runs):
+        monkeypatch.setattr(module, "TARGETS", {"toy": toy})
     return searches
 
 
+@pytest.fixture
+def runs(searches: ModuleType) -> ModuleType:
+    """The module that trains."""
+    return sys.modules["searches_runs"]
+
+
 def test_a_repeat_trains_equal_steps_and_goes_on_where_it_was_stopped(
-    searches: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    searches: ModuleType, runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out, true_scores, advance = tmp_path / "searches.json", searches.true_scores, programs.advance_together
+    out, true_scores, advance = tmp_path / "searches.json", runs.true_scores, programs.advance_together
     asked: list[dict[str, Any]] = []
     trained = {"race": 0, "random": 0}
 
@@ -58,18 +66,18 @@ def test_a_repeat_trains_equal_steps_and_goes_on_where_it_was_stopped(
             raise KeyboardInterrupt
         return true_scores(target, values, SEEDS)
 
-    def counted(runs: Any, until: int, fails: Any) -> None:
-        search = next(name for name in trained if f"/{name}-3/" in runs[0].config.output)
-        trained[search] += sum(until - run.loop.step for run in runs)
-        advance(runs, until, fails)
+    def counted(members: Any, until: int, fails: Any) -> None:
+        search = next(name for name in trained if f"/{name}-3/" in members[0].config.output)
+        trained[search] += sum(until - run.loop.step for run in members)
+        advance(members, until, fails)
 
     monkeypatch.setattr(programs, "advance_together", counted)
-    monkeypatch.setattr(searches, "true_scores", scored)
+    monkeypatch.setattr(runs, "true_scores", scored)
     with pytest.raises(KeyboardInterrupt):
-        searches.go("toy", 3, out, tmp_path / "runs")
+        runs.go("toy", 3, out, tmp_path / "runs")
     assert searches.outcomes(searches.kept(out), "toy") == [], "a repeat that is not complete is in no table"
-    monkeypatch.setattr(searches, "searched", None)  # is not called again
-    searches.go("toy", 3, out, tmp_path / "runs")
+    monkeypatch.setattr(runs, "searched", None)  # is not called again
+    runs.go("toy", 3, out, tmp_path / "runs")
     (found,) = searches.outcomes(searches.kept(out), "toy")
     assert asked[:2] == [{}, {}], "the base, which was interrupted, and again"
     assert len(found.base) == len(found.random) == len(SEEDS)
@@ -78,7 +86,7 @@ def test_a_repeat_trains_equal_steps_and_goes_on_where_it_was_stopped(
     first = [ledger_values(tmp_path / "runs" / "toy", f"{search}-3") for search in ("race", "random")]
     assert first[0] == first[1][: len(first[0])], "both begin with the same settings"
     assert len(first[1]) == found.random_steps // STEPS
-    searches.go("toy", 3, out, tmp_path / "runs")
+    runs.go("toy", 3, out, tmp_path / "runs")
     assert asked.count({}) == 2, "nothing is left to do"
 
 
@@ -87,12 +95,12 @@ def ledger_values(folder: Path, name: str) -> list[dict[str, Any]]:
     return [entry.values for entry in Ledger(load_sweep(folder / f"{name}.yaml")).entries()]
 
 
-def test_no_seed_of_a_true_score_is_one_of_a_search(searches: ModuleType, tmp_path: Path) -> None:
-    target = searches.TARGETS["toy"]
-    used: set[int] = set(searches.TRUTH)
+def test_no_seed_of_a_true_score_is_one_of_a_search(runs: ModuleType, tmp_path: Path) -> None:
+    target = runs.TARGETS["toy"]
+    used: set[int] = set(runs.TRUTH)
     n = len(used)
     for repeat in range(10):
-        sweep = searches.sweep_of(target, f"race-{repeat}", repeat, tmp_path, target.race)
+        sweep = runs.sweep_of(target, f"race-{repeat}", repeat, tmp_path, target.race)
         mine = set(sweep_plan(sweep).seeds)
         mine |= set(range(sweep.base.seed + FRESH, sweep.base.seed + FRESH + sweep.config.confirm_seeds))
         assert not used & mine
@@ -101,10 +109,10 @@ def test_no_seed_of_a_true_score_is_one_of_a_search(searches: ModuleType, tmp_pa
     assert len(used) == n
 
 
-def test_samples_that_are_not_finite_have_the_worst_score(searches: ModuleType) -> None:
-    target, seeds = searches.TARGETS["toy"], (0, 1)
-    found = searches.true_scores(target, {"system.generator.learning_rate": 1e38}, seeds)
-    assert found == {"scores": [searches.WORST] * 2}
+def test_samples_that_are_not_finite_have_the_worst_score(runs: ModuleType) -> None:
+    target, seeds = runs.TARGETS["toy"], (0, 1)
+    found = runs.true_scores(target, {"system.generator.learning_rate": 1e38}, seeds)
+    assert found == {"scores": [runs.WORST] * 2}
 
 
 def trials_of(repeats: int, race: list[float], random: list[float], base: list[float]) -> list[dict[str, Any]]:

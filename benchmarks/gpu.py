@@ -11,8 +11,9 @@ seconds after a warm-up, the device waited for at both ends.
   (CUDA only); `refused`: whether it could not be captured.
 - `population`: P runs as one program: an iteration as a ratio to that of one, and iterations of members a second.
 - `trees`: milliseconds of a minimum spanning tree of n points in 64 dimensions: by the device's program (Triton's
-  kernels, where there are any), by the host, and by what `spanning_tree` chooses;
-  whether lengths agree, and `signature_loss` forward and backward.
+  kernels, where there are any), by the host, by what `spanning_tree` chooses, and, where the package is installed, by
+  `cuhc` (`pip install cuhc`, which needs nvcc), with its transfers from and to the host; how far lengths differ, and
+  `signature_loss` forward and backward.
 - `repeats`: whether 20 iterations from one seed give the same bits twice, with `training.deterministic` off and on, and
   milliseconds of one.
 
@@ -22,6 +23,8 @@ The JSON has the hardware's name and versions.
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import platform
 import time
@@ -141,7 +144,12 @@ def tree(n: int, device: torch.device, seconds: float) -> dict[str, Any]:
         row["ms_device"] = seconds_of(lambda: minimum_tree_on_device(on_device), device, seconds, 1) * 1e3
     row["ms_host"] = seconds_of(lambda: spanning_tree(x), torch.device("cpu"), seconds, 1) * 1e3
     lengths = [edge_lengths(points, spanning_tree(points)).sort().values.cpu() for points in (on_device, x)]
-    row["largest_relative_difference"] = float(((lengths[0] - lengths[1]).abs() / lengths[1]).max())
+    row["largest_relative_difference"] = apart(*lengths)
+    if importlib.util.find_spec("cuhc"):
+        peer = importlib.import_module("cuhc")
+        row["ms_cuhc"] = seconds_of(lambda: peer.linkage(x.numpy(), method="single"), device, seconds, 1) * 1e3
+        heights = torch.from_numpy(peer.linkage(x.numpy(), method="single")[:, 2])
+        row["cuhc_largest_relative_difference"] = apart(heights.sort().values, lengths[1])
     if n <= 1024:
         at = on_device.clone().requires_grad_()
         row["ms_signature_loss"] = seconds_of(lambda: signature_loss(at, on_device).backward(), device, seconds) * 1e3
@@ -150,6 +158,11 @@ def tree(n: int, device: torch.device, seconds: float) -> dict[str, Any]:
         spanning_tree(on_device)
         row["peak_GiB"] = torch.cuda.max_memory_allocated(device) / 2**30
     return row
+
+
+def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest relative difference."""
+    return float(((found - expected).abs() / expected).max())
 
 
 def repeats(case: str, device: torch.device, deterministic: bool) -> dict[str, Any]:

@@ -6,8 +6,8 @@
 `tuning/lines.yaml`'s search (12 trials, ASHA) in the other checkout and here, and the same here with many trials in a
 worker, as they come and as a race of `SEEDS` seeds; all search the same space, which one program can vary. One after
 the other, each from the start of the command to its end, without the comparison at the end, MLflow and the
-registry. Searches train different numbers of steps, so seconds are also given for a thousand of them, and ratios are of
-these: at equal total steps.
+registry. ASHA and races train different numbers of steps, so seconds are also given for a thousand of them, and ratios
+are of these. With `scheduler none` all 12 trials are trained to their end in both checkouts: equal total steps.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SPACE: dict[str, Any] = {
     "system.topology_weight": "ready",
 }
 TOGETHER: dict[str, Any] = {"trials_per_worker": "auto"}
+TO_THE_END: dict[str, Any] = {"scheduler": {"name": "none"}}
 CASES: dict[str, dict[str, Any]] = {
     "before": {},
     "one trial a worker": {},
@@ -42,7 +43,11 @@ CASES: dict[str, dict[str, Any]] = {
         "repeats": SEEDS,
         "confirm_seeds": 2,
     },
+    "before, to the end": TO_THE_END,
+    "many trials a worker, to the end": {**TOGETHER, **TO_THE_END},
 }
+BEFORE = {name: "before, to the end" if name.endswith("to the end") else "before" for name in CASES}
+"""what a case is compared with"""
 
 
 def measure(root: Path, steps: int, trials: int, changes: dict[str, Any]) -> dict[str, float]:
@@ -90,12 +95,12 @@ def main() -> None:
     options = parser.parse_args()
     found: dict[str, dict[str, float]] = {}
     for name in options.only:
-        root = options.before.resolve() if name == "before" else ROOT
+        root = options.before.resolve() if name in BEFORE.values() else ROOT
         found[name] = measure(root, options.steps, options.trials, CASES[name])
         print(f"{name:24} {json.dumps(found[name])}", flush=True)
-    if "before" in found:
-        for row in found.values():
-            row["ratio"] = round(row["seconds_per_1000"] / found["before"]["seconds_per_1000"], 3)
+    for name, row in found.items():
+        if BEFORE[name] in found:
+            row["ratio"] = round(row["seconds_per_1000"] / found[BEFORE[name]]["seconds_per_1000"], 3)
     commit = subprocess.run(
         ["git", "rev-parse", "HEAD"], cwd=options.before, capture_output=True, text=True, check=True
     )

@@ -123,3 +123,25 @@ def test_layers_of_spectral_generators_have_norm_1(module: ModuleType, network: 
     assert len(norms) > 2
     assert norms == pytest.approx([1.0] * len(norms), rel=1e-5)
     assert made(torch.randn(3, 16)).shape == (3, 1, 8, 8)
+
+
+@of("r3gan_grid")
+def test_variants_of_r3gan_see_as_many_real_samples_and_differ_in_what_they_say(module: ModuleType) -> None:
+    configs = {name: module.config_of("grid9", name, 0.1) for name in module.VARIANTS}
+    assert configs["base"].system.adversarial == "relativistic"
+    contents = [config.model_dump_json() for config in configs.values()]
+    assert len(set(contents)) == len(contents)
+    for name, config in configs.items():
+        training = config.training
+        grown = training.batch_growth_from + (1 - training.batch_growth_from) * training.batch_growth
+        seen = training.generator_steps * training.critic_steps * training.batch_size * grown
+        assert seen == pytest.approx(224_000, rel=2e-3), name
+
+
+@of("r3gan_grid")
+def test_a_variant_of_r3gan_is_trained_and_evaluated(module: ModuleType) -> None:
+    rows = module.trial_rows({"data": "grid9", "variant": "beta2 .99", "share": 2e-4, "seeds": 2})
+    assert [row["seed"] for row in rows] == [0, 1]
+    assert all(0 <= row["high_quality_3sd"] <= 1 and 0 <= row["score"] <= 3 for row in rows)
+    trial = {"data": "grid9", "variant": "beta2 .99", "share": 2e-4, "seeds": 2, "rows": rows, "cpu_seconds": 1.0}
+    assert "beta2 .99" in module.table([trial])[-1]

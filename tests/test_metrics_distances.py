@@ -21,6 +21,7 @@ from toposampler.metrics.distance import (
     wasserstein_2,
 )
 from toposampler.metrics.divergence import jsd, total_variation
+from toposampler.metrics.pairwise import mean_distance
 
 torch.set_num_threads(1)
 
@@ -62,6 +63,16 @@ def test_disjoint_masses_are_as_far_apart_as_can_be() -> None:
 
 def test_total_variation_by_hand() -> None:
     assert total_variation(masses((7, 1, 1, 1)), masses((1, 1, 1, 1))) == pytest.approx(0.45)
+
+
+@pytest.mark.parametrize("d", [1, 2, 6, 7, 40], ids="d{}".format)
+def test_mean_distances_agree_with_scipy(d: int) -> None:
+    """In few dimensions and in many, within a block and over several; equal points are 0 apart."""
+    x, y = torch.randn(1500, d, generator=seeded()), torch.randn(700, d, generator=seeded(1))
+    x[3] = x[1400]
+    assert mean_distance(x, y) == pytest.approx(cdist(x.double(), y.double()).mean(), rel=1e-12)
+    # A matrix product makes the distance of a point to itself 1e-7 in place of 0.
+    assert mean_distance(x, x) == pytest.approx(cdist(x.double(), x.double()).mean(), rel=1e-12 if d < 25 else 1e-10)
 
 
 def test_energy_distance_of_point_masses() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from test_population import make_loop, numbers
-from torch import Tensor
+from torch import Tensor, fx, nn
 from torch.func import vmap
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from toposampler.training import RunConfig
+from toposampler.training import RunConfig, recorded
 from toposampler.training.capture import NotCapturableError
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.population import Population
@@ -44,21 +45,66 @@ class Descent:
         return torch.cat([self.made, self.weights.sum(dim=1)])
 
 
+class Calls(TorchDispatchMode):
+    """Keeps the operations that are called within it, and the first tensor of each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[Any, Any]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.made.append((func, args[0] if args else None))
+        return func(*args, **(kwargs or {}))
+
+    def of(self, func: Any) -> list[Tensor]:
+        return [x for called, x in self.made if called is func]
+
+
 def test_a_replay_has_the_bits_of_the_program_and_none_of_its_python() -> None:
-    recorded, called = (Descent(torch.zeros(3, 4)) for _ in range(2))
-    recorded.given.copy_(torch.rand(3, 4))
-    (replay,) = Recorded()([recorded.step], [recorded.weights], recorded.outputs)
-    assert recorded.python == 1
-    assert recorded.weights.eq(1).all(), "state is as it was before"
+    replayed, called = (Descent(torch.zeros(3, 4)) for _ in range(2))
+    replayed.given.copy_(torch.rand(3, 4))
+    (replay,) = Recorded()([replayed.step], [replayed.weights], replayed.outputs)
+    assert replayed.python == 1
+    assert replayed.weights.eq(1).all(), "state is as it was before"
     for i in range(3):
         x = torch.rand(3, 4, generator=torch.Generator().manual_seed(i))
-        for program in (recorded, called):
+        for program in (replayed, called):
             program.given.copy_(x)
         replay()
         called.step()
-        assert torch.equal(recorded.weights, called.weights)
-        assert torch.equal(recorded.outputs(), called.outputs())
-    assert recorded.python == 1
+        assert torch.equal(replayed.weights, called.weights)
+        assert torch.equal(replayed.outputs(), called.outputs())
+    assert replayed.python == 1
+
+
+def test_what_is_the_same_at_every_replay_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Views of what is given and constants; not a constant that is written to, nor what follows from given values."""
+    given, out = torch.rand(3, 4), torch.zeros(4, 3)
+
+    def step() -> None:
+        buffer = torch.zeros(3)
+        buffer[1:].add_(given.select(1, 0)[1:])  # a write through a view
+        first, second = torch.ones(6).add(1).split(3)
+        second.mul_(2)
+        out.copy_(given.t() * buffer + torch.arange(4.0).unsqueeze(1) * second + first)
+
+    replayed: list[set[str]] = []
+    make = fx.GraphModule
+
+    def seen(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+        replayed.append({node.target.__name__.split(".")[0] for node in graph.nodes if node.op == "call_function"})
+        return make(root, graph)
+
+    monkeypatch.setattr(fx, "GraphModule", seen)
+    (replay,) = Recorded()([step], [out], lambda: torch.cat([out.flatten()]))
+    assert not {"arange", "unsqueeze", "t", "ones"} & replayed[0]
+    assert {"zeros", "add_", "split", "mul_", "copy_"} <= replayed[0]
+    for _ in range(2):
+        given.uniform_()
+        replay()
+        found = out.clone()
+        step()
+        assert torch.equal(found, out)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +133,28 @@ def test_what_does_not_repeat_is_not_replayed() -> None:
         Recorded()([step], [x], lambda: torch.cat([x]))
 
 
-def test_populations_on_a_cpu_replay(make_config: MakeConfig) -> None:
+def test_products_with_few_columns_are_turned() -> None:
+    """To rounding they are the program's, and not to the bit; a replay's bits are those of the recorded run."""
+    a, b, out = (
+        torch.rand(3, 40, 50, dtype=torch.float64),
+        torch.rand(3, 50, 2, dtype=torch.float64),
+        torch.zeros(3, 80),
+    )
+
+    def step() -> None:
+        out.copy_(torch.bmm(a, b).view(3, 80))
+
+    (replay,) = Recorded()([step], [out], lambda: torch.cat([out]))
+    with Calls() as calls:
+        replay()
+    assert [x.shape for x in calls.of(torch.ops.aten.bmm.default)] == [(3, 2, 50)]
+    found = out.clone()
+    step()
+    assert torch.allclose(found, out, rtol=1e-14, atol=0)
+
+
+def test_populations_on_a_cpu_replay(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "NARROW", 0)  # no product is turned: bits are the program's
     configs = [make_config("topo_dmgan", seed=seed, training__precision="fp64") for seed in range(2)]
     replayed, anew = (Population([make_loop(config) for config in configs]) for _ in range(2))
     anew.graphs = PopulationGraphs(anew, None)
@@ -103,3 +170,9 @@ def test_populations_on_a_cpu_replay(make_config: MakeConfig) -> None:
     for one, two in zip(replayed.loops, anew.loops, strict=True):
         assert all(map(torch.equal, numbers(one.state_dict()), numbers(two.state_dict())))
         assert one.drain_terms() == two.drain_terms()
+
+
+def test_recording_does_not_load_torchs_compiler() -> None:
+    """torch wraps the method of a mode in a function that imports it at the first call."""
+    for mode in (recorded._Tape, recorded._Reads):
+        assert not hasattr(mode.__torch_dispatch__, "__wrapped__")

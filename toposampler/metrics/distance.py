@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from toposampler.metrics.neighbors import distance_blocks
+from toposampler.metrics.pairwise import mean_distance
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -13,10 +15,6 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
     The V-statistic, in which a point is also paired with itself: never negative, and 0 only on equal clouds.
     """
-
-    def mean_distance(a: Tensor, b: Tensor) -> float:
-        return sum(float(distance.sum()) for *_, distance in distance_blocks(a, b)) / (len(a) * len(b))
-
     return max(0.0, 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y))
 
 
@@ -28,13 +26,19 @@ def sliced_wasserstein(x: Tensor, y: Tensor, n_projections: int, generator: torc
     n, m = len(x), len(y)
     directions = torch.randn(x.shape[1], n_projections, generator=generator, dtype=torch.float64)
     directions = torch.nn.functional.normalize(directions, dim=0).to(x.device)
-    x_sorted = (x.double() @ directions).sort(dim=0).values
-    y_sorted = (y.double() @ directions).sort(dim=0).values
+    x_sorted, y_sorted = _sorted(x.double() @ directions), _sorted(y.double() @ directions)
     # Both quantile functions are steps; between two neighboring `levels` (in units of 1 / nm) neither jumps.
     levels = torch.cat((m * torch.arange(1, n + 1), n * torch.arange(1, m + 1))).unique().to(x.device)
     widths = levels.diff(prepend=levels.new_zeros(1)).double() / (n * m)
     gaps = x_sorted[(levels - 1) // m] - y_sorted[(levels - 1) // n]
     return float((widths @ gaps.square()).mean().sqrt())
+
+
+def _sorted(x: Tensor) -> Tensor:
+    """x (n, d), each column in ascending order."""
+    if x.device.type == "cpu":  # numpy's vector instructions take a third of torch's time
+        return torch.from_numpy(np.sort(x.numpy(), axis=0))
+    return x.sort(dim=0).values
 
 
 def wasserstein_2(x: Tensor, y: Tensor) -> float:

@@ -45,7 +45,8 @@ def cross_barcode1(P: Tensor, Q: Tensor) -> float:
     These are the 1-dimensional bars of the Rips filtration of P and Q together in which the points of Q are at distance
     0 from each other. Q is then one simplex from the start, and all edges from a p to it are one up to homology, so Q
     may be one vertex *: the edge p* is born at the distance from p to Q, the triangle pp'* when some q is near both.
-    That leaves n + 1 vertices of n + m, and the same bars.
+    That leaves n + 1 vertices of n + m, and the same bars. From the scale on at which pp'* is there for every edge pp'
+    that is, the complex is a cone over *, and has no loops: of what is born later nothing is needed.
     """
     import gudhi
 
@@ -53,15 +54,18 @@ def cross_barcode1(P: Tensor, Q: Tensor) -> float:
     P, Q = P.double(), Q.double()
     within = torch.cdist(P, P, compute_mode="donot_use_mm_for_euclid_dist")  # its diagonal must be 0
     to_Q = torch.cdist(P, Q)
-    near_both = torch.stack([torch.maximum(row, to_Q).amin(dim=1) for row in to_Q])
+    near_both = torch.zeros(n, n, dtype=torch.float64)
+    for i, row in enumerate(to_Q):
+        near_both[i, i:] = near_both[i:, i] = torch.maximum(row, to_Q[i:]).amin(dim=1)
+    cone = float(torch.where(near_both > within, near_both, 0).max())
     edges = torch.zeros(n + 1, n + 1, dtype=torch.float64)
     edges[:n, :n] = within
     edges[n, :n] = edges[:n, n] = near_both.diagonal()
-    simplices = gudhi.SimplexTree.create_from_array(edges.numpy())
+    simplices = gudhi.SimplexTree.create_from_array(edges.numpy(), max_filtration=cone)
     simplices.expansion(2)
-    pairs = torch.triu_indices(n, n, offset=1)
-    births = torch.maximum(within, near_both)[*pairs]
-    for (i, j), birth in zip(pairs.T.tolist(), births.tolist(), strict=True):
+    pairs = (within <= cone).triu(diagonal=1).nonzero()
+    births = torch.maximum(within, near_both)[*pairs.T]
+    for (i, j), birth in zip(pairs.tolist(), births.tolist(), strict=True):
         simplices.assign_filtration([i, j, n], birth)
     simplices.compute_persistence()
     bars = simplices.persistence_intervals_in_dimension(1)

@@ -46,8 +46,7 @@ def _needed(*clouds: Tensor) -> list[bool]:
     return [torch.is_grad_enabled() and cloud.requires_grad for cloud in clouds]
 
 
-@torch.library.custom_op("toposampler::signature_loss", mutates_args=())
-def _evaluated(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
+def _on_host(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
     """The losses (...) of clouds x (..., n, d) and y (..., m, e), and their gradients by x and y, where needed.
 
     Where a coordinate is not finite: ValueError, or unless `strict` NaN.
@@ -70,18 +69,24 @@ def _evaluated(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_
     return [loss, *gradients]
 
 
-@_evaluated.register_kernel("cuda")
-def _(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
+def _on_device(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
     assert longest != PAIRED, "paired clouds are compared on the CPU alone"
     for cloud in (x, y) if strict else ():
         refuse_not_finite(cloud)
     return unpaired_on_device(x, y, longest, by_x, by_y)
 
 
-@_evaluated.register_fake
-def _(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
+def _shaped(x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool) -> list[Tensor]:
     gradients = [torch.empty_like(cloud) if by else cloud.new_empty(0) for cloud, by in ((x, by_x), (y, by_y))]
     return [x.new_empty(x.shape[:-2]), *gradients]
+
+
+# As `torch.library.custom_op` would, whose operator imports torch's compiler when it is called first: two seconds.
+NAME = "toposampler::signature_loss"
+torch.library.define(NAME, torch.library.infer_schema(_on_host, mutates_args=()))
+torch.library.impl(NAME, "cpu", _on_host)
+torch.library.impl(NAME, "cuda", _on_device)
+torch.library.register_fake(NAME, _shaped)
 
 
 class _Loss(torch.autograd.Function):
@@ -91,7 +96,7 @@ class _Loss(torch.autograd.Function):
     def forward(
         x: Tensor, y: Tensor, longest: int, strict: bool, by_x: bool, by_y: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
-        loss, *gradients = _evaluated(x.detach(), y.detach(), longest, strict, by_x, by_y)
+        loss, *gradients = torch.ops.toposampler.signature_loss(x.detach(), y.detach(), longest, strict, by_x, by_y)
         return loss, *gradients
 
     @staticmethod

@@ -16,6 +16,7 @@ from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
 from toposampler.systems import System
 from toposampler.systems.batch import Batch, Noise
+from toposampler.training.allocator import keep_freed_memory
 from toposampler.training.augmentation import NAME, Augmentation, is_on, pair_sign, real_augmented
 from toposampler.training.feed import Feed, expect_next
 from toposampler.training.graph import Graphs, capture_for
@@ -59,6 +60,7 @@ class Loop:
         device: torch.device,
         placement: Placement,
     ) -> None:
+        keep_freed_memory()
         self.config, self.device, self.placement, self.group = config, device, placement, placement.group
         self.system = system.to(device, DTYPES[config.precision])
         dtype = DTYPES[config.precision]

@@ -3,8 +3,9 @@
 A population of small networks spends most of an iteration in Python: modules, `vmap`, autograd. What reaches the
 kernels is a list of operations on tensors, forwards, backwards and Adam alike. It is recorded once, below autograd, and
 written down as a function (`torch.fx`), which a replay calls: on the tensors that the program was recorded with, where
-these outlive it, and with new ones for all that is made on the way. Operations are those of the recorded run, so a
-replay has its bits.
+these outlive it, and with new ones for all that is made on the way. What is the same at every replay is made only once
+(`folded.py`), and narrow products are turned (`NARROW`), in the recorded run too. All other operations are the
+program's: a replay has the bits of the recorded run, and this the program's up to rounding.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ from torch.utils._pytree import tree_map_only
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from toposampler.training.capture import Action, Capture, NotCapturableError, restored
+from toposampler.training.folded import SOURCE, evaluate_once
 
 READS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 """operations that have a value decide what Python does next"""
-ALIASES = {torch.ops.aten.detach.default, torch.ops.aten.alias.default, torch.ops.aten.lift_fresh.default}
-"""operations that give what they are given, but for autograd"""
+
+NARROW = 10
+"""columns of a batched product up to which it is recorded turned, (b' a')': as it is MKL may take 3 to 10 times as long
+(16 products of 512 x 128 and 128 x 1 on an AMD EPYC: 1.1 and .3 ms; of 128 x 512 and 512 x 1: 1.3 and .1 ms)"""
 
 
 class Recorded(Capture):
@@ -55,8 +59,12 @@ class Recorded(Capture):
         return replays
 
 
-class _Tape(TorchDispatchMode):
-    """Writes down the operations that are called within it, as a graph of `torch.fx`."""
+class _Writes:
+    """Writes down operations that are called, as a graph of `torch.fx`.
+
+    Not yet a mode: torch has a mode's own `__torch_dispatch__` import its compiler at the first call, which takes two
+    seconds, and what a mode inherits it leaves alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,14 +77,20 @@ class _Tape(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.aten.bmm.default and _is_narrow(*args):
+            with self:  # type: ignore[attr-defined]  # of a mode
+                return torch.bmm(args[1].mT, args[0].mT).mT.contiguous()
         if READS & set(func.tags) and not (func is torch.ops.aten.index.Tensor and _by_numbers(args[1])):
             raise NotCapturableError(f"{func} has Python wait for a value")
         places = tree_map_only(Tensor, self._node, (tuple(args), dict(kwargs)))
         found = func(*args, **kwargs)
-        if func in ALIASES:
-            self._nodes[found] = places[0][0]
+        source = None if func._schema.is_mutable else _source(found, args)
+        if source is not None and _is_same(found, source):
+            self._nodes[found] = self._node(source)  # but for autograd it is what the operation was given
             return found
         node = self._graph.call_function(func, *places)
+        if source is not None:
+            node.meta[SOURCE] = self._node(source)
         if isinstance(found, Tensor):
             self._made(found, node)
         elif isinstance(found, (tuple, list)):
@@ -110,8 +124,9 @@ class _Tape(TorchDispatchMode):
                 self._graph.call_function(torch.ops.aten.copy_.default, (self._input(x), self._nodes[x]))
         self._graph.output(None)
         self._graph.eliminate_dead_code()
+        given = [*reversed(self._given)]
+        given += evaluate_once(self._graph, given)
         function = fx.GraphModule(nn.Module(), self._graph).forward
-        given = tuple(reversed(self._given))
 
         @torch.no_grad()
         def call() -> None:
@@ -120,13 +135,37 @@ class _Tape(TorchDispatchMode):
         return call
 
 
+class _Tape(_Writes, TorchDispatchMode):
+    """Writes down the operations that are called within it."""
+
+
+def _is_narrow(a: Tensor, b: Tensor) -> bool:
+    """Whether the products of a (P, n, k) and b (P, k, m) have few columns, and many rows."""
+    return b.shape[2] <= NARROW and a.shape[1] >= 3 * NARROW
+
+
+def _source(found: Any, args: Sequence[Any]) -> Tensor | None:
+    """The first tensor of `args` in whose memory the result `found` lies; None: in none of theirs."""
+    if not isinstance(found, Tensor):
+        return None
+    place = found.untyped_storage().data_ptr()
+    tensors = (x for x in args if isinstance(x, Tensor))
+    return next((x for x in tensors if place and x.untyped_storage().data_ptr() == place), None)
+
+
+def _is_same(x: Tensor, y: Tensor) -> bool:
+    """Whether tensors that lie in the same memory are the same part of it, read in the same way."""
+    like = [(z.dtype, z.shape, z.stride(), z.storage_offset(), z.is_conj(), z.is_neg()) for z in (x, y)]
+    return like[0] == like[1]
+
+
 def _by_numbers(indices: Sequence[Tensor | None]) -> bool:
     """Whether these are places, of which as many come out, and no masks."""
     return all(index is None or index.dtype not in (torch.bool, torch.uint8) for index in indices)
 
 
-class _Reads(TorchDispatchMode):
-    """Keeps the tensors that operations within it are given."""
+class _Keeps:
+    """Keeps the tensors that operations are given; see `_Writes`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,3 +176,7 @@ class _Reads(TorchDispatchMode):
     ) -> Any:
         tree_map_only(Tensor, self.tensors.append, args)
         return func(*args, **(kwargs or {}))
+
+
+class _Reads(_Keeps, TorchDispatchMode):
+    """Keeps the tensors that operations within it are given."""

@@ -99,7 +99,7 @@ def test_no_seed_of_a_true_score_is_one_of_a_search(runs: ModuleType, tmp_path: 
     target = runs.TARGETS["toy"]
     used: set[int] = set(runs.TRUTH)
     n = len(used)
-    for repeat in range(10):
+    for repeat in (0, 1, 9):
         sweep = runs.sweep_of(target, f"race-{repeat}", repeat, tmp_path, target.race)
         mine = set(sweep_plan(sweep).seeds)
         mine |= set(range(sweep.base.seed + FRESH, sweep.base.seed + FRESH + sweep.config.confirm_seeds))

@@ -1,6 +1,6 @@
 """Does the winner of a search win? Races and random searches at equal total steps, scored over 20 fresh seeds.
 
-    python benchmarks/searches.py [--targets lines digits] [--repeats 10] [--first 0] [--out FILE] [--runs FOLDER]
+    python benchmarks/searches.py [--targets lines digits] [--repeats 10] [--first 0] [--out FOLDER] [--runs FOLDER]
     python benchmarks/searches.py --repeats 0                the figure of the results that there are, in docs/
     python benchmarks/tables.py --write                      their tables
 
@@ -14,8 +14,8 @@ Both search the same space, have the base as their first trial, and draw the sam
 setting is its mean over `TRUTH` seeds that no search has seen, the same for all settings, in whole trials; one that
 ends without finite samples counts as the worst score. A race that finds nothing better ends in the base.
 
-Everything is trained in this process, on one thread. Searches are kept in `--runs`, scores in `--out`: the benchmark
-resumes where it was stopped.
+Everything is trained in this process, on one thread. Searches are kept in `--runs`, scores in `--out`, a file for each
+target: the benchmark resumes where it was stopped, and several commands may measure targets side by side.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from typing import Any
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from populations import kept
+from populations import Row, kept
 from searches_runs import RACE, RANDOM, ROOT, TARGETS, go
 from table_text import markdown
 
 from toposampler.plots.style import GRAY, OKABE_ITO, new_figure
 
-RESULTS = ROOT / "benchmarks" / "results" / "searches.json"
+RESULTS = ROOT / "benchmarks" / "results" / "searches"
 FIGURE = ROOT / "docs" / "sweep_true_scores.png"
 
 
@@ -93,13 +93,18 @@ def outcomes(trials: Sequence[Mapping[str, Any]], target: str) -> list[Outcome]:
     return complete
 
 
-def table(results: Mapping[str, Any]) -> list[str]:
+def measured(folder: Path) -> list[Row]:
+    """The trials of all targets that have results in `folder`."""
+    return [trial for name in TARGETS for trial in kept(folder / f"{name}.json")]
+
+
+def table(folder: Path) -> list[str]:
     """For each target the true scores, and how often the race is better, as a Markdown table."""
     head = ["", "repeats", "race", "random search", "base", "race better than random search"]
     head += ["race better than base", "nothing better found"]
     rows = []
     for name, target in TARGETS.items():
-        if not (found := outcomes(results["trials"], name)):
+        if not (found := outcomes(measured(folder), name)):
             continue
         of_each = [[fmean(o.race) for o in found], [fmean(o.random) for o in found], [fmean(found[0].base)]]
         n = len(found)
@@ -113,12 +118,12 @@ def table(results: Mapping[str, Any]) -> list[str]:
     return markdown(head, rows)
 
 
-def repeats_table(results: Mapping[str, Any]) -> list[str]:
+def repeats_table(folder: Path) -> list[str]:
     """Every repeat as a row: true scores with their standard errors over seeds, and what the searches said."""
     head = ["", "repeat", "race", "random search", "base", "race said", "random search's own score", "steps of each"]
     rows = []
     for name in TARGETS:
-        for o in outcomes(results["trials"], name):
+        for o in outcomes(measured(folder), name):
             cells = [f"{fmean(of):.3f} ± {error(of):.3f}" for of in (o.race, o.random, o.base)]
             said = "better" if o.better else "nothing better found"
             steps = f"{o.steps:,} and {o.random_steps:,}"
@@ -190,11 +195,11 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in options.targets:
         for repeat in range(options.first, options.first + options.repeats):
-            go(name, repeat, options.out, options.runs)
-            print("", *repeats_table({"trials": kept(options.out)}), sep="\n", flush=True)
-    if not (trials := kept(options.out)):
+            go(name, repeat, options.out / f"{name}.json", options.runs)
+            print("", *repeats_table(options.out), sep="\n", flush=True)
+    if not (trials := measured(options.out)):
         sys.exit(f"{options.out} holds no results")
-    print("", *table({"trials": trials}), sep="\n")
+    print("", *table(options.out), sep="\n")
     figure_of(trials).savefig(options.figure)
 
 

@@ -130,26 +130,29 @@ def trials_of(repeats: int, race: list[float], random: list[float], base: list[f
     return trials
 
 
-def test_tables_count_and_say_how_many_repeats_there_are(searches: ModuleType) -> None:
+def test_tables_count_and_say_how_many_repeats_there_are(searches: ModuleType, tmp_path: Path) -> None:
     trials = trials_of(3, race=[0.1, 0.3], random=[0.4, 0.6], base=[0.5, 0.9])
-    *_, row = searches.table({"trials": trials})
+    (tmp_path / "toy.json").write_text(json.dumps({"trials": trials}))
+    *_, row = searches.table(tmp_path)
     # The race has .2, .7, .2 (the second is the base); random search .5 each time; the base .7.
     assert row == "| toy | 3 | 0.367 | 0.500 | 0.700 | 2 of 3 | 2 of 3 | 1 of 3 |"
-    *_, last = searches.repeats_table({"trials": trials})
+    *_, last = searches.repeats_table(tmp_path)
     assert last == "| toy | 2 | 0.200 ± 0.100 | 0.500 ± 0.100 | 0.700 ± 0.200 | better | 0.250 | 70 and 72 |"
-    *_, row = searches.table({"trials": trials[:-1]})
+    (tmp_path / "toy.json").write_text(json.dumps({"trials": trials[:-1]}))
+    *_, row = searches.table(tmp_path)
     assert row.startswith("| toy | 2 |"), "the last repeat has no true score of random search yet"
 
 
 def test_the_command_draws_what_there_is(
     searches: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out, figure = tmp_path / "searches.json", tmp_path / "figure.png"
+    out, figure = tmp_path / "results", tmp_path / "figure.png"
+    out.mkdir()
     command = ["searches.py", "--targets", "toy", "--repeats", "0", "--out", str(out), "--figure", str(figure)]
     monkeypatch.setattr(sys, "argv", command)
-    with pytest.raises(SystemExit, match=r"searches\.json holds no results"):
+    with pytest.raises(SystemExit, match="results holds no results"):
         searches.main()
-    out.write_text(json.dumps({"trials": trials_of(3, [0.1, 0.3], [0.4, 0.6], [0.5, 0.9])}))
+    (out / "toy.json").write_text(json.dumps({"trials": trials_of(3, [0.1, 0.3], [0.4, 0.6], [0.5, 0.9])}))
     searches.main()
     assert "| toy | 3 | 0.367 |" in capsys.readouterr().out
     assert figure.read_bytes().startswith(b"\x89PNG")

@@ -91,7 +91,7 @@ def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Tensor]:
 def section(data: str) -> ComponentGANConfig:
     """The preset of all points, or of images, which have no gap; the game is played for all components."""
     if data == "digits":
-        return ComponentGANConfig(n_generators=20, latent={"kind": "normal", "dim": 16})  # type: ignore[arg-type]
+        return ComponentGANConfig(n_generators=20, latent={"kind": "normal", "dim": 16})
     return ComponentGANConfig(critic_width=128, game="always")
 
 
@@ -178,12 +178,14 @@ def weights(data: str, seed: int) -> list[Row]:
     component = makers.argmax(dim=1)
     drawn = torch.bincount(dataset.labels, minlength=K).double() / len(dataset.labels)
 
+    expected = dataset.weights
+
     def error(r: Any) -> float:
         ordered = torch.zeros(K, dtype=torch.float64).index_add(0, component, torch.as_tensor(r, dtype=torch.float64))
-        return total_variation(ordered, dataset.weights)
+        return total_variation(ordered, expected)
 
     found = {"counts": prepared.start["masses"], "mean_q": on_data, "corrected": corrected / corrected.sum()}
-    return [{name: error(r) for name, r in found.items()} | {"labels": total_variation(drawn, dataset.weights)}]
+    return [{name: error(r) for name, r in found.items()} | {"labels": total_variation(drawn, expected)}]
 
 
 def trials(parts: Sequence[str], names: Sequence[str], seeds: int, steps: int) -> Iterator[Row]:

@@ -35,6 +35,7 @@ DATA, SAMPLES = "lines", 4000
 SYSTEMS = ("wgan_gp", "dmgan_pl", "component_gan")
 SCALES = (0.1, 0.3, 1.0, 3.0, 10.0)
 ALIKE = "alike"
+STARTS: tuple[float | str, ...] = (*SCALES, ALIKE)
 
 
 def config_of(system: str, steps: int) -> RunConfig:
@@ -97,11 +98,10 @@ def by_start(trial: Row, name: str) -> dict[float | str, list[float]]:
 
 def table(done: list[Row]) -> str:
     """The score, mean ± standard deviation over the seeds (greatest), by start."""
-    starts = [*SCALES, ALIKE]
-    lines = [f"| system | {' | '.join(map(str, starts))} | steps | seeds | date |", "|---" * (len(starts) + 4) + "|"]
+    lines = [f"| system | {' | '.join(map(str, STARTS))} | steps | seeds | date |", "|---" * (len(STARTS) + 4) + "|"]
     for trial in done:
         found, cells = by_start(trial, "score"), []
-        for start in starts:
+        for start in STARTS:
             values = found.get(start, [])
             spread = f" ± {stdev(values):.2f} ({max(values):.2f})" if len(values) > 1 else ""
             cells.append(f"{fmean(values):.3f}{spread}" if values else "-")
@@ -112,16 +112,15 @@ def table(done: list[Row]) -> str:
 
 def figure(done: list[Row]) -> Figure:
     """The score of every seed by start."""
-    starts = [*SCALES, ALIKE]
     drawn = new_figure(7, 3.6, "Four lines: score after bad starts (0 perfect, 3 worst)")
     axes = drawn.add_subplot()
     for i, trial in enumerate(done):
         found = by_start(trial, "score")
         for start, values in found.items():
-            place = starts.index(start) + 0.2 * (i - 1)
-            label = trial["system"] if start == starts[0] else None
+            place = STARTS.index(start) + 0.2 * (i - 1)
+            label = trial["system"] if start == STARTS[0] else None
             axes.plot([place] * len(values), values, "o", color=OKABE_ITO[i], alpha=0.7, label=label)
-    axes.set_xticks(range(len(starts)), [f"x {start:g}" if isinstance(start, float) else start for start in starts])
+    axes.set_xticks(range(len(STARTS)), [f"x {start:g}" if isinstance(start, float) else start for start in STARTS])
     axes.set_ylabel("score")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn

@@ -76,6 +76,7 @@ def iteration(config: SystemConfig, shape: tuple[int, ...], per_step: bool = Fal
     torch.manual_seed(0)
     system = config.build(shape)
     if per_step:
+        assert isinstance(config, DMGANPLConfig)
         system.generators = MaskedEnsemble(shape, config)
     training = TrainingConfig(batch_size=32, critic_steps=5, generator_steps=10**6)
     dataset = Dataset(torch.rand(2000, *shape) * 2 - 1)

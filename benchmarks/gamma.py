@@ -15,6 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from photographs import faces_and_bedrooms
@@ -66,7 +67,7 @@ def curves(records: list[Record], gamma: float) -> tuple[list[int], list[float],
 def figure_of(runs: dict[float, RunConfig], title: str) -> Figure:
     """Samples of each gamma, and the two curves; the last values are printed."""
     figure = new_figure(9, 1 + 0.72 * len(runs) + 2.4, title)
-    pictures, below = figure.subfigures(2, 1, height_ratios=[0.72 * len(runs), 2.4])
+    pictures, below = np.ravel(figure.subfigures(2, 1, squeeze=False, height_ratios=[0.72 * len(runs), 2.4]))
     rows = pictures.subplots(len(runs), 1, squeeze=False)[:, 0]
     pairs, slopes = below.subplots(1, 2)
     for k, (gamma, config) in enumerate(runs.items()):

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any], int]] = {
 POPULATIONS, TREES = (1, 8, 32, 100), (64, 256, 1024, 4096, 16384, 65536)
 WARM_UP = 10
 """iterations before those that are timed: the shapes in use are captured in them"""
-TINY = {"cases": 1, "populations": (1, 3), "trees": (64, 256)}
+TINY: dict[str, Any] = {"cases": 1, "populations": (1, 3), "trees": (64, 256)}
 
 
 def make_loop(case: str, device: torch.device, seed: int = 0, **keys: Any) -> Loop:
@@ -137,7 +137,7 @@ def population(case: str, device: torch.device, members: int, seconds: float) ->
 def tree(n: int, device: torch.device, seconds: float) -> dict[str, Any]:
     """A minimum spanning tree of n normal points in 64 dimensions, on the device and on the host."""
     x = torch.randn(n, 64, generator=torch.Generator().manual_seed(n))
-    on_device, row = x.to(device), {"n": n}
+    on_device, row = x.to(device), dict[str, Any](n=n)
     row["ms"] = seconds_of(lambda: spanning_tree(on_device), device, seconds, 1) * 1e3
     row["kernels"] = device.type == "cuda" and has_kernels()
     if row["kernels"] or n < (BY_TORCH.stop if device.type == "cuda" else 1025):  # else n x n distances

@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def ratios(place: Path, out: Path, rounds: int) -> dict[str, float]:
                 system.generate(noise)
 
     bare()
-    times = [(seconds(bare), seconds(lambda part=part: writer.write(part))) for part in writer.job.parts]
+    times = [(seconds(bare), seconds(partial(writer.write, part))) for part in writer.job.parts]
     cpu, clock = (statistics.median(b[i] / w[i] for b, w in times) for i in range(2))
     of_generators, of_writer = (PART * BLOCK / statistics.median(t[i][0] for t in times) for i in range(2))
     return {

@@ -61,8 +61,8 @@ def topoae_loss(path: Path) -> Loss:
     for name in ("src.models", "src.models.submodules", "src.models.base"):
         sys.modules[name] = ModuleType(name)
     sys.modules["src.models"].__path__ = [str(path / "src" / "models")]
-    sys.modules["src.models"].submodules = sys.modules["src.models.submodules"]
-    sys.modules["src.models.base"].AutoencoderModel = torch.nn.Module
+    vars(sys.modules["src.models"])["submodules"] = sys.modules["src.models.submodules"]
+    vars(sys.modules["src.models.base"])["AutoencoderModel"] = torch.nn.Module
     module = importlib.import_module("src.models.approx_based")
     distance = module.TopologicallyRegularizedAutoencoder._compute_distance_matrix
     error = module.TopologicalSignatureDistance(match_edges="symmetric")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -12,6 +14,7 @@ from threading import Timer
 from typing import Any
 
 import pytest
+from processes import ROOT, marked_environment
 from ranks import on_ranks
 from torch import Tensor
 
@@ -328,3 +331,14 @@ def test_errors_come_back_as_they_are_or_in_words(monkeypatch: pytest.MonkeyPatc
 def test_seeds_have_no_process_beside_them(make_config: MakeConfig) -> None:
     with pytest.raises(UserError, match=r"cluster\.evaluate_beside is of one run"):
         make_config("dmgan_pl", **BESIDE, seeds=2)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_both_ways_runs(tmp_path: Path) -> None:
+    out = tmp_path / "beside.json"
+    command = [sys.executable, "benchmarks/beside.py", "--config", "configs/lines_dmgan_pl.yaml", "--rounds", "1"]
+    command += ["--clock", "--out", str(out), "--training.batch_size", "8", "--training.evaluation_samples", "500"]
+    subprocess.run(command, cwd=ROOT, env=marked_environment(), check=True, capture_output=True)
+    found = json.loads(out.read_text())
+    assert 0 < found["ratios"]["in the loop"] < found["ratios"]["beside"] <= 1
+    assert found["clock_seconds"].keys() == {"without", "in the loop", "beside"}

@@ -85,7 +85,7 @@ def test_a_fit_is_a_run_and_its_result_speaks(tmp_path: Path, capsys: pytest.Cap
     assert fitted.prior.sum() == pytest.approx(1)
     assert {"mass_tv_nn1", "coverage_k5_min"} <= fitted.metrics.keys()
     text = repr(fitted)
-    assert re.match(r"dmgan_pl fitted to 200 points in 5 dimensions: 4 generator steps, \d+ s\n", text)
+    assert re.match(r"component_gan fitted to 200 points in 5 dimensions: 4 generator steps, \d+ s\n", text)
     assert re.search(r"generators  3 of 3 active, with masses \d: \d+\.\d%, ", text)
     assert re.search(r"coverage    \d+\.\d% of the data", text)
     assert text.endswith(f"folder      {fitted.path}")
@@ -146,7 +146,7 @@ def test_other_systems_and_images(fit: Fit, system: str) -> None:
 
 def test_a_schedule_fits_the_length_of_the_run(fit: Fit) -> None:
     def decay(**keys: Any) -> float:
-        prior: Any = fit(blobs(0, 60)[0], **keys).model.config.system
+        prior: Any = fit(blobs(0, 60)[0], system="dmgan_pl", **keys).model.config.system
         return prior.prior.entropy_decay
 
     assert decay(training__generator_steps=5) == pytest.approx((SPENT / 1000) ** (1 / (FADE * 5)))
@@ -211,7 +211,8 @@ def test_a_fit_needs_neither_ray_nor_mlflow_nor_pandas(tmp_path: Path) -> None:
 def test_networks_of_one_s_own(named: bool, fit: Fit) -> None:
     """By name or as objects; the result samples without being given them again, the run's folder does not."""
     own = ("own_nets:generator", "own_nets:trunk") if named else (own_nets.generator, own_nets.trunk)
-    fitted = fit(np.random.default_rng(0).normal(size=(60, 3)), generator=own[0], critic=own[1])
+    points = np.random.default_rng(0).normal(size=(60, 3))
+    fitted = fit(points, system="dmgan_pl", generator=own[0], critic=own[1])
     assert fitted.sample(20).shape == (20, 3)
     with pytest.raises(UserError, match="needs networks of its own"):
         toposampler.load(fitted.path)

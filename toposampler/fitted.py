@@ -72,7 +72,8 @@ class Fitted:
     def __repr__(self) -> str:
         result, metrics, prior = self.result, self.metrics, self.prior
         name, steps = self.model.config.system.name, result["generator_steps"]
-        lines = [f"{name} fitted to {self.about}: {steps:,} generator steps, {result['seconds']:,.0f} s"]
+        trained = f"{steps:,} generator steps" if self.model.system.schedule(0, 1) else "nothing to train"
+        lines = [f"{name} fitted to {self.about}: {trained}, {result['seconds']:,.0f} s"]
         if prior is not None:
             order = np.argsort(-prior)[: result["active_generators"]].tolist()
             masses = ", ".join(f"{k}: {prior[k]:.1%}" for k in order[:NAMED])
@@ -88,7 +89,8 @@ class Fitted:
         if "verdict" in result:
             lines.insert(1, f"verdict     {result['verdict']}")
         lines += [f"warning     {warning}" for warning in result.get("warnings", [])]
-        lines += result.get("components", {}).get("in_words", [])
+        found = result.get("components", {}).get("in_words", [])
+        lines += [f"{line[:9].rstrip():<12}{line[9:]}" for line in found]  # in the columns of the lines above
         report = self.path / "figures" / "report.html"
         lines += [f"report      {report}"] if report.exists() else []
         return "\n".join([*lines, f"folder      {self.path}"])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from toposampler.nn.checks import trial_copy
 from toposampler.nn.input_gradient import by_autograd, explicit_layers, forward, pull_back
 from toposampler.nn.precision import full_precision
+from toposampler.nn.score_gradient import chain_of, scores_and_gradient
 
 
 class Critic(nn.Module):
@@ -59,6 +60,9 @@ class Critic(nn.Module):
         if layers is None:
             scores, gradient = by_autograd(self, x, self.functional)
             return scores, gradient.to(self.head.weight.dtype)
+        plain = x.dim() == 2 and type(self).score is Critic.score and explicit_layers(self.head) is not None
+        if plain and (chain := chain_of(layers)) is not None:
+            return scores_and_gradient(chain, self.head, x)
         features, inputs = forward(layers, x)
         return self.score(features), self._pulled_back(layers, inputs, self.slope(features))
 

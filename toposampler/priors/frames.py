@@ -60,6 +60,7 @@ class Frames(nn.Module):
         self.register_buffer("rotations", torch.eye(R).repeat(K, L - 1, 1, 1))
         self.register_buffer("radii", torch.zeros(K, KNOTS))
         self.register_buffer("symmetric", torch.zeros(K))
+        self._radii: tuple[tuple[int, int], bool] | None = None
 
     @property
     def iterations(self) -> int:
@@ -116,13 +117,22 @@ class Frames(nn.Module):
             y = torch.cat([y[:, :full] @ rotation, y[:, full:]], dim=1)
         raise AssertionError("there is at least one iteration")
 
-    def fill(self, z: Tensor, c: Tensor) -> Tensor:
-        """q_c(z): standard normal z (n, R) as coordinates (n, R) of the components c (n,)."""
+    def has_radii(self) -> bool:
+        """Whether some component is elliptically symmetric. Read from the device once: `symmetric` changes but by
+        loading."""
+        key = (id(self.symmetric), self.symmetric._version)
+        if self._radii is None or self._radii[0] != key:
+            self._radii = key, bool(self.symmetric.any())
+        return self._radii[1]
+
+    def fill(self, z: Tensor, c: Tensor, radii: bool = True) -> Tensor:
+        """q_c(z): standard normal z (n, R) as coordinates (n, R) of the components c (n,); `radii` as of `has_radii`,
+        which need not be asked: where no component is symmetric, both give the same."""
         y = self._quantile(self.iterations - 1, z, c)
         for i in reversed(range(self.iterations - 1)):
             y = torch.einsum("ns,nrs->nr", y, self.rotations[c, i])
             y = self._quantile(i, y, c)
-        return self._on_radius(y, c)
+        return self._on_radius(y, c) if radii else y
 
     def _on_radius(self, y: Tensor, c: Tensor) -> Tensor:
         """y (n, R) as it is, or, in components that are elliptically symmetric, at the radius of the data."""
@@ -137,23 +147,28 @@ class Frames(nn.Module):
     def _quantile(self, i: int, z: Tensor, c: Tensor) -> Tensor:
         """The quantiles of iteration i at normal levels z (n, R)."""
         left, share = _between_knots(z)
-        table, directions = self.quantiles[:, i], torch.arange(z.shape[1], device=z.device)
-        low, high = (table[c[:, None], directions, left + j] for j in (0, 1))
-        return torch.lerp(low, high, share)
+        row = (self.iterations * c + i)[:, None] * z.shape[1] + torch.arange(z.shape[1], device=z.device)
+        knots, place = self.quantiles.flatten(), KNOTS * row + left  # one index is faster than three
+        return torch.lerp(knots[place], knots[place + 1], share)
 
     def whiten(self, x: Tensor, c: Tensor) -> Tensor:
         """y = S_c^-1 V_c' (x - m_c): (n, D) to (n, R)."""
-        return self._along(x - self.mean[c], c, "nd,ndr->nr") / self.scales[c]
+        return self._along(x - self.mean[c], c, towards=True) / self.scales[c]
 
     def color(self, y: Tensor, c: Tensor) -> Tensor:
         """x = m_c + V_c S_c y: (n, R) to (n, D)."""
-        return self.mean[c] + self._along(y * self.scales[c], c, "nr,ndr->nd")
+        return self.mean[c] + self._along(y * self.scales[c], c, towards=False)
 
-    def _along(self, rows: Tensor, c: Tensor, product: str) -> Tensor:
-        """The product of rows (n, ...) with the axes of their components, in parts that fit into memory."""
+    def _along(self, rows: Tensor, c: Tensor, towards: bool) -> Tensor:
+        """Rows (n, D) as coordinates along the axes of their components (n, R), or such coordinates as rows again."""
         at_once = max(1, MOST_NUMBERS // self.axes[0].numel())
-        parts = zip(rows.split(at_once), c.split(at_once), strict=True)
-        return torch.cat([torch.einsum(product, part, self.axes[of]) for part, of in parts])
+        if len(rows) > at_once:  # in parts that fit into memory
+            parts = zip(rows.split(at_once), c.split(at_once), strict=True)
+            return torch.cat([self._along(part, of, towards) for part, of in parts])
+        axes = self.axes[c]
+        if towards:
+            return torch.bmm(rows.unsqueeze(1), axes).squeeze(1)
+        return torch.bmm(axes, rows.unsqueeze(2)).squeeze(2)
 
 
 def _principal_axes(centered: Tensor, R: int) -> tuple[Tensor, Tensor]:

@@ -41,8 +41,12 @@ class HeldOut:
         """What this means for the game, as a line for the user."""
         K, few, off = len(self.delta), int(self.delta.isnan().sum()), int((self.bound > self.tolerance).sum())
         if not few + off:
-            return f"start    no game: samples of all {K} starts are like held-out data (within {self.tolerance:g})"
-        why = [f"{off} differ from held-out data by more than {self.tolerance:g}"] if off else []
+            which = f"all {K} starts" if K > 1 else "the start"
+            return f"start    no game: samples of {which} are like held-out data (within {self.tolerance:g})"
+        by = f"from held-out data by more than {self.tolerance:g}"
+        if K == 1:
+            return f"start    it is trained: it {'has too few samples to tell' if few else f'differs {by}'}"
+        why = [f"{off} differ {by}"] if off else []
         why += [f"{few} have too few samples to tell"] if few else []
         return f"start    {K - few - off} of {K} starts are kept; the others are trained: {', '.join(why)}"
 

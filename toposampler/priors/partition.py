@@ -115,9 +115,18 @@ class Partition:
             said.append(f"the least prominent gap has {least:.2f}, where {self.threshold:g} count")
         if self.agreement < 1:
             said.append(f"another number of components is found in {1 - self.agreement:.0%} of random halves")
-        share = self.smallest / self.sample
-        said.append(f"a component of less than {share:.2%} of the data would not be found ({self.sample:,} looked at)")
+        said.append(self._unseen())
         return said
+
+    def _unseen(self) -> str:
+        """Which components there may be that are too small to be found."""
+        if self.sample < 2 * self.smallest:
+            return (
+                f"{self.sample} samples are too few for more than one component: each needs {self.smallest} "
+                "(system.partition.smallest)"
+            )
+        share = self.smallest / self.sample
+        return f"a component of less than {share:.2%} of the data would not be found ({self.sample:,} looked at)"
 
 
 def wilson_interval(counts: Tensor, n: int, z: float = Z95) -> tuple[Tensor, Tensor]:

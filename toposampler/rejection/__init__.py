@@ -16,7 +16,7 @@ from toposampler.training.model import Model
 
 __all__ = ["METHODS", "TRUNCATIONS", "Drawn", "Rejection", "rejection"]
 
-TRUNCATIONS = {"jacobian": Jacobian, "density": Density}
+TRUNCATIONS: dict[str, type[Jacobian | Density]] = {"jacobian": Jacobian, "density": Density}
 """those that keep a given share"""
 METHODS = (*TRUNCATIONS, "latent_rs", "latent_rs_ga", "simplicial", "critic")
 

@@ -247,7 +247,17 @@ class ComponentGAN(System):
 
     def build_critic(self, shape: tuple[int, ...]) -> Critic:
         """D(y, c); of one component D(y)."""
-        return ConditionalCritic(*self.build_trunk((shape[0] + self.n_codes, *shape[1:])), shape[0])
+        try:
+            trunk = self.build_trunk((shape[0] + self.n_codes, *shape[1:]))
+        except UserError as error:
+            if not self.n_codes or not isinstance(self.networks.critic, nn.Module):
+                raise
+            beside = f"{self.n_codes} {'columns' if len(shape) == 1 else 'maps'}"
+            raise UserError(
+                f"{error}; component_gan's critic is also given the component, as {beside} beside the sample's "
+                f"{shape[0]}: a function (shape) to a module fits any number"
+            ) from None
+        return ConditionalCritic(*trunk, shape[0])
 
     @property
     def n_codes(self) -> int:
@@ -272,12 +282,14 @@ class ComponentGAN(System):
         noise = noise | {"c": labels.cpu()}
         if not self.config.fitted_start:
             return noise
-        return noise | {"start": self.filled(noise["z"].flatten(0, 1), labels.flatten()).unflatten(0, labels.shape)}
+        z, radii = noise["z"].flatten(0, 1), self.frames.has_radii()
+        return noise | {"start": self.filled(z, labels.flatten(), radii).unflatten(0, labels.shape)}
 
-    def filled(self, z: Tensor, c: Tensor) -> Tensor:
-        """q_c(z): latents (n, d) to coordinates (n, R) in the components c (n,); of fewer latents than R the rest 0."""
+    def filled(self, z: Tensor, c: Tensor, radii: bool = True) -> Tensor:
+        """q_c(z): latents (n, d) to coordinates (n, R) in the components c (n,); of fewer latents than R the rest 0.
+        `radii` is as of `Frames.fill`."""
         R = self.frames.scales.shape[1]
-        return self.frames.fill(F.pad(z, (0, max(0, R - z.shape[1])))[:, :R], c)
+        return self.frames.fill(F.pad(z, (0, max(0, R - z.shape[1])))[:, :R], c, radii)
 
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """c ~ r(c): (batches, n)."""
@@ -285,35 +297,54 @@ class ComponentGAN(System):
 
     def generate(self, noise: Noise) -> Tensor:
         """x = m_c + V_c S_c (q_c(z) + b_c f_c(z)), or f_c(z): (n, *shape)."""
-        z, c = noise["z"], noise["c"].to(noise["z"].device, non_blocking=True)
-        change: Tensor = self.generators(z, noise["c"])
-        if not self.config.fitted_start:
-            return change
-        change = self.trained[c].view(-1, *(1,) * (change.dim() - 1)) * change
-        start = noise["start"] if "start" in noise else self.filled(z, c)
+        c = noise["c"].to(noise["z"].device, non_blocking=True)
         if self.is_whitened:
-            return self.frames.color(start + change, c)
+            return self.frames.color(self._coordinates(noise, c), c)
+        if not self.config.fitted_start:
+            return self._change(noise, c)
+        change, start = self._change(noise, c), self._start(noise, c)
         stretch = SPAN if change.dim() > 2 else self.frames.scales[c, :1]
         return self.frames.color(start, c).unflatten(1, change.shape[1:]) + stretch * change
+
+    def _coordinates(self, noise: Noise, c: Tensor) -> Tensor:
+        """y = q_c(z) + b_c f_c(z) of points: (n, D)."""
+        return self._start(noise, c) + self._change(noise, c)
+
+    def _start(self, noise: Noise, c: Tensor) -> Tensor:
+        """q_c(z): (n, R), as `condition` has made it, or made here."""
+        return noise["start"] if "start" in noise else self.filled(noise["z"], c)
+
+    def _change(self, noise: Noise, c: Tensor) -> Tensor:
+        """b_c f_c(z): (n, *shape)."""
+        change: Tensor = self.generators(noise["z"], noise["c"])
+        if self.config.game == "always":  # then b_c is 1 for all c
+            return change
+        return self.trained[c].view(-1, *(1,) * (change.dim() - 1)) * change
 
     def seen(self, x: Tensor, c: Tensor) -> Tensor:
         """What the critic is given of x (n, *shape) of components c (n,): y beside the one-hot c, or maps of it."""
         c = c.to(x.device, non_blocking=True)
-        y = self.frames.whiten(x, c) if self.is_whitened else x
+        return self._beside_code(self.frames.whiten(x, c) if self.is_whitened else x, c)
+
+    def _beside_code(self, y: Tensor, c: Tensor) -> Tensor:
+        """y (n, *shape) with the one-hot components c (n,) as further columns, or maps; of one component y."""
         if not self.n_codes:
             return y
-        code = F.one_hot(c, self.K).to(y.dtype).view(len(x), self.K, *(1,) * (x.dim() - 2))
-        return torch.cat([y, code.expand(-1, -1, *x.shape[2:])], dim=1)
+        code = (c[:, None] == torch.arange(self.K, device=y.device)).to(y.dtype)
+        return torch.cat([y, code.view(len(y), self.K, *(1,) * (y.dim() - 2)).expand(-1, -1, *y.shape[2:])], dim=1)
 
     def score_noise(self, noise: Noise) -> Tensor:
         """See `System.score_noise`."""
-        return self.critic(self.seen(self.generate(noise), noise["c"]))
+        if not self.is_whitened:
+            return self.critic(self.seen(self.generate(noise), noise["c"]))
+        c = noise["c"].to(noise["z"].device, non_blocking=True)
+        return self.critic(self._beside_code(self._coordinates(noise, c), c))  # as V_c is a rotation
 
     def critic_loss(self, batch: Batch) -> Terms:
         """E softplus(D(fake) - D(real)) with R1 and R2, or the Wasserstein critic's terms."""
         assert batch.labels is not None
-        real, fake = (self.seen(x, batch.labels) for x in (batch.real, batch.fakes()))
-        return game.critic_terms(self.critic, replace(batch, real=real, fake=fake), self.config)
+        both, labels = torch.cat([batch.real, batch.fakes()]), torch.cat([batch.labels, batch.labels])
+        return game.critic_terms(self.critic, batch, self.config, self.seen(both, labels))
 
     def generator_loss(self, batch: Batch) -> Terms:
         """E softplus(D(real) - D(fake)), or -E D(fake)."""

@@ -88,10 +88,14 @@ class GameConfig(BurnInConfig):
         return step % self.penalty.every == 0
 
 
-def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
-    """The critic's terms on the batch's real samples and fakes. At steps without a penalty its terms are 0."""
-    real, fake, weight = batch.real, batch.fakes(), game.penalty.weight_at(batch, game.burn_in)
-    n, both = len(real), torch.cat([real, fake])
+def critic_terms(critic: Critic, batch: Batch, game: GameConfig, both: Tensor | None = None) -> Terms:
+    """The critic's terms on the batch's real samples and fakes. At steps without a penalty its terms are 0.
+
+    `both` (2 n, ...) is what the critic is given of the one, then of the other, where that is not the samples.
+    """
+    weight = game.penalty.weight_at(batch, game.burn_in)
+    if both is None:
+        both = torch.cat([batch.real, batch.fakes()])
     if game.adversarial == "relativistic":
         if batch.step % game.penalty.every:
             scores, gradient = critic(both), torch.zeros_like(both)
@@ -102,11 +106,12 @@ def critic_terms(critic: Critic, batch: Batch, game: GameConfig) -> Terms:
         else:
             scores, gradient = critic.scores_and_gradient(both)
         return relativistic.critic_terms(
-            scores[:n], scores[n:], gradient[:n], gradient[n:], weight, batch.weights, batch.fake_weights
+            *scores.chunk(2), *gradient.chunk(2), weight, batch.weights, batch.fake_weights
         )
+    real, fake = both.chunk(2)
     scores, gradient = critic(both), penalty_gradient(critic, real, fake, batch, game.penalty)
     return wasserstein.critic_terms(
-        scores[:n], scores[n:], gradient, weight, game.penalty.sides, batch.weights, batch.fake_weights
+        *scores.chunk(2), gradient, weight, game.penalty.sides, batch.weights, batch.fake_weights
     )
 
 

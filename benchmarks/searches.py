@@ -33,7 +33,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from populations import Row, kept
-from searches_runs import RACE, RANDOM, ROOT, TARGETS, go
+from searches_runs import BASE, RACE, RANDOM, ROOT, TARGETS, go
 from table_text import markdown
 
 from toposampler.plots.style import GRAY, OKABE_ITO, new_figure
@@ -83,7 +83,7 @@ def outcomes(trials: Sequence[Mapping[str, Any]], target: str) -> list[Outcome]:
         raced, drawn = (searches.get((repeat, search)) for search in (RACE, RANDOM))
         if raced is None or drawn is None:
             continue
-        found = [truth(values) for values in (raced["winner"], drawn["winner"], {})]
+        found = [truth(values) for values in (raced["winner"], drawn["winner"], BASE)]
         if any(of is None for of in found):
             continue
         mine, theirs, base = (of or [] for of in found)

@@ -25,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 TRUTH = tuple(range(20))
 """seeds of true scores; those of searches begin with `FIRST_SEED`"""
 FIRST_SEED, SEEDS_OF_REPEAT = 10_000, 100
+BASE: dict[str, Any] = {}
+"""the setting that changes nothing"""
 WORST = 3.0
 """the worst score that there is (`metrics/score.py`)"""
 LEARNING_RATES = dict.fromkeys(
@@ -205,5 +207,5 @@ def go(target_name: str, repeat: int, out: Path, runs: Path) -> None:
     (raced,) = go_on(out, [asked | {"search": RACE}], lambda _: race(target, repeat, output))
     steps = raced["rows"]["steps"]
     (drawn,) = go_on(out, [asked | {"search": RANDOM}], lambda _: random_search(target, repeat, output, steps))
-    for values in ({}, raced["rows"]["winner"], drawn["rows"]["winner"]):
+    for values in (BASE, raced["rows"]["winner"], drawn["rows"]["winner"]):
         go_on(out, [about | {"values": values}], lambda trial: true_scores(target, trial["values"]))

@@ -146,7 +146,7 @@ def figure_of(trials: Sequence[Mapping[str, Any]]) -> Figure:
         _panel(axes, TARGETS[name].title, found)
     panels[-1].set_xlabel("repeat: seed of the search", fontsize=9)
     marks = {label: mark for axes in panels for mark, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+    figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return figure
 
 
@@ -163,7 +163,12 @@ def _panel(axes: Axes, title: str, found: Sequence[Outcome]) -> None:
     scores, spread = [fmean(o.random) for o in found], [error(o.random) for o in found]
     axes.errorbar(right, scores, spread, fmt="s", color=random, capsize=2.5, linewidth=1.2, label="random search")
     axes.plot(
-        right, [o.promised for o in found], "x", color=random, alpha=0.6, label="the single score that it chose by"
+        right,
+        [o.promised for o in found],
+        "x",
+        color=random,
+        alpha=0.6,
+        label="random search: the single score that it chose by",
     )
     base, spread_of_base = fmean(found[0].base), error(found[0].base)
     axes.axhspan(base - spread_of_base, base + spread_of_base, color=GRAY, alpha=0.35, linewidth=0)

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import Any
 
 from family_runs import PROTOCOL, REAL, TARGETS, TAU, Task, run_config, samples_of
@@ -199,6 +199,67 @@ def solved_table(folder: Path, system: str) -> list[str]:
             )
     head = [system, "components found", "score, mean", "worst seed", "seeds that solve it", "core-seconds per seed"]
     return markdown(head, cells)
+
+
+def places_table(folder: Path, system: str, whole: str) -> list[str]:
+    """How a system's score compares with the best other's on each data set that has a page in `folder`, as a Markdown
+    table.
+
+    The best other is the one with the least mean, of the rows in `folder` and of those in the folder `whole` beside it,
+    where all have a larger budget. `equal` first is within one standard deviation of it, the larger one of the two.
+    """
+    cells = []
+    larger = _measured(folder.parent / whole)
+    for data, rows in _measured(folder).items():
+        scores = _scores(rows)
+        if (own := scores.pop(system, None)) is None:
+            continue
+        others = [scores, _scores(larger.get(data, []))]
+        best = [
+            min((found for name, found in some.items() if name != system), key=_mean, default=None) for some in others
+        ]
+        rivals = [found for found in best if found is not None]
+        cells.append(
+            [
+                TARGETS[data].title,
+                mean_sd(own[1], ".4f"),
+                *(f"`{found[0]}` {mean_sd(found[1], '.4f')}, {_seeds(found[1])}" if found else "-" for found in best),
+                _place(own[1], min(rivals, key=_mean)[1]) if rivals else "-",
+            ]
+        )
+    return markdown(
+        ["task", system, "best other, the same real samples", "best other, all real samples", "place"], cells
+    )
+
+
+Scores = tuple[str, list[float]]
+"""a system, and its score of each seed"""
+
+
+def _scores(rows: Rows) -> dict[str, Scores]:
+    """The scores of each system, without those of real data."""
+    found: dict[str, Scores] = {}
+    for row in rows:
+        if "score" in row and row["system"] != REAL:
+            found.setdefault(row["system"], (row["system"], []))[1].append(row["score"])
+    return found
+
+
+def _mean(scores: Scores) -> float:
+    return fmean(scores[1])
+
+
+def _seeds(values: Sequence[float]) -> str:
+    return f"{len(values)} seed{'s' if len(values) > 1 else ''}"
+
+
+def _place(own: Sequence[float], other: Sequence[float]) -> str:
+    """`first`, `equal first` within one standard deviation, or `behind`."""
+    spread = max(stdev(values) if len(values) > 1 else 0.0 for values in (own, other))
+    difference = fmean(own) - fmean(other)
+    if abs(difference) <= spread:
+        return "equal first"
+    return "first" if difference < 0 else "behind"
 
 
 def _measured(folder: Path) -> dict[str, Rows]:

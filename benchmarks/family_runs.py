@@ -25,7 +25,7 @@ from toposampler.data.geometry import Discs
 from toposampler.data.lines import LinesConfig
 from toposampler.data.spheres import SpheresConfig
 from toposampler.data.swiss_roll import SwissRollConfig
-from toposampler.errors import TrainingStoppedError
+from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.keys import new_name
 from toposampler.metrics.classes import CONFIDENCE, confident_classes, inter_mode_jsd
 from toposampler.metrics.classifier import classifier_of
@@ -230,11 +230,20 @@ def constants_of(task: Task, set_only: bool = False) -> Constants:
 
 
 def are_todays(constants: Constants, task: Task) -> bool:
-    """Whether a row that was made with `constants` is what `task` would give: keys that came later have defaults."""
+    """Whether a row that was made with `constants` is what `task` would give: keys that came later have defaults, and
+    values are read as a configuration's are, in old spellings too."""
     today = constants_of(task)
     constants = {new_name(key, today): value for key, value in constants.items()}
     later = constants_of(task, set_only=True).keys() - constants.keys()
-    return not later and all(key in today and today[key] == value for key, value in constants.items())
+    if later or not constants.keys() <= today.keys():
+        return False
+    if task.system != REAL:
+        try:
+            read = validate(RunConfig, merge_overrides(run_config(task).model_dump(mode="json"), constants))
+        except UserError:
+            return False
+        constants = {key: flatten(read.model_dump(mode="json"))[key] for key in constants}
+    return all(today[key] == value for key, value in constants.items())
 
 
 def fingerprint(constants: Constants) -> str:

@@ -73,6 +73,7 @@ TABLES = {
     "ablation_weights": Table("ablation", "table", "ablation.json", ("weights",)),
     "family": Table("family_report", "scores_table", "family", ("../benchmarks/results/family/",)),
     "family_tenth": Table("family_report", "scores_table", "family_tenth", ("../benchmarks/results/family_tenth/",)),
+    "family_places": Table("family_report", "places_table", "family_tenth", ("component_gan", "family")),
     "family_tenth_solved": Table("family_report", "solved_table", "family_tenth", ("component_gan",)),
 }
 

@@ -161,7 +161,9 @@ def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, t
         for system in ("wgan_gp", "sn_gan", runs.REAL)
     )
     constants = {
-        "earlier": {key: value for key, value in wgan_gp.items() if key != "training.minutes"},  # now at its default
+        "earlier": {key: value for key, value in wgan_gp.items() if key != "training.minutes"}  # now at its default
+        | {"training.augmentation.kinds": ["flip", "translation", "colour", "cutout"]},  # an old spelling
+        "refused": wgan_gp | {"training.batch_size": "many"},
         "other": sn_gan | {"training.batch_size": 7},
         "further": {key: value for key, value in wgan_gp.items() if key != "training.generator_steps"},  # at another
         "real": real,
@@ -171,6 +173,7 @@ def test_rows_of_another_machine_count_with_todays_constants(runs: ModuleType, t
         *elsewhere,
         row("sn_gan", 1, constants="other"),
         row("wgan_gp", 1, constants="further"),
+        row("wgan_gp", 2, constants="refused"),
         row("removed", 0, constants="further"),
     ]
     content = {"critic_samples": runs.TARGETS["ring"].budget, "constants": constants, "rows": rows}

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from toposampler.priors.frames import REACH, Frames
+from toposampler.priors.frames import REACH, Frames, turned
 from toposampler.priors.frames import _between_knots as between_knots
 
 LEAST = 1e-300
@@ -29,9 +29,9 @@ SPLIT = 0.02425
 class ExportedFrames(Frames):
     """The frames of a trained model, for a graph: what they are given is fixed."""
 
-    def _along(self, rows: Tensor, c: Tensor, product: str) -> Tensor:
+    def _along(self, rows: Tensor, c: Tensor, towards: bool) -> Tensor:
         """See `Frames`: in one part, as a graph knows no number of samples."""
-        return torch.einsum(product, rows, self.axes[c])
+        return turned(rows, self.axes[c], towards)
 
     def _on_radius(self, y: Tensor, c: Tensor) -> Tensor:
         """See `Frames`."""

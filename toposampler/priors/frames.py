@@ -165,10 +165,14 @@ class Frames(nn.Module):
         if len(rows) > at_once:  # in parts that fit into memory
             parts = zip(rows.split(at_once), c.split(at_once), strict=True)
             return torch.cat([self._along(part, of, towards) for part, of in parts])
-        axes = self.axes[c]
-        if towards:
-            return torch.bmm(rows.unsqueeze(1), axes).squeeze(1)
-        return torch.bmm(axes, rows.unsqueeze(2)).squeeze(2)
+        return turned(rows, self.axes[c], towards)
+
+
+def turned(rows: Tensor, axes: Tensor, towards: bool) -> Tensor:
+    """Rows (n, D) as coordinates (n, R) along axes (n, D, R) of their own, or such coordinates as rows again."""
+    if towards:
+        return torch.bmm(rows.unsqueeze(1), axes).squeeze(1)
+    return torch.bmm(axes, rows.unsqueeze(2)).squeeze(2)
 
 
 def _principal_axes(centered: Tensor, R: int) -> tuple[Tensor, Tensor]:

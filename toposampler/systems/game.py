@@ -105,14 +105,14 @@ def critic_terms(critic: Critic, batch: Batch, game: GameConfig, both: Tensor | 
                 scores, gradient = scores_and_slopes(critic, both, directions, game.penalty.epsilon)
         else:
             scores, gradient = critic.scores_and_gradient(both)
+        (real, fake), (real_gradient, fake_gradient) = scores.chunk(2), gradient.chunk(2)
         return relativistic.critic_terms(
-            *scores.chunk(2), *gradient.chunk(2), weight, batch.weights, batch.fake_weights
+            real, fake, real_gradient, fake_gradient, weight, batch.weights, batch.fake_weights
         )
-    real, fake = both.chunk(2)
-    scores, gradient = critic(both), penalty_gradient(critic, real, fake, batch, game.penalty)
-    return wasserstein.critic_terms(
-        *scores.chunk(2), gradient, weight, game.penalty.sides, batch.weights, batch.fake_weights
-    )
+    real_seen, fake_seen = both.chunk(2)
+    scores, gradient = critic(both), penalty_gradient(critic, real_seen, fake_seen, batch, game.penalty)
+    real, fake = scores.chunk(2)
+    return wasserstein.critic_terms(real, fake, gradient, weight, game.penalty.sides, batch.weights, batch.fake_weights)
 
 
 def scores_and_slopes(

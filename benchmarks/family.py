@@ -6,9 +6,10 @@
 Data: lines of equal and of unequal masses, nested circles, the ring of 8 and the grid of 25 Gaussians, a 3x3 grid whose
 masses fall from 9 to 1, a grid of 25 whose masses rise from 1 to 25, a grid of 100, two spheres, two 100-spheres,
 digits, and three that are one piece: a Gaussian, a ring, a Swiss roll. A system
-takes part by `configs/ring_NAME.yaml`: it is trained with the constants there, at its own number of critic steps to a
-generator step, until its critic has seen as many real samples as every other's (2,240,000 of points, 256,000 of images;
-`--budget` for all). Sizes are the data set's (`family_runs.TARGETS`).
+takes part by `configs/ring_NAME.yaml`: it is trained with the constants there (on digits with those of
+`configs/digits_NAME.yaml`, if it has one), at its own number of critic steps to a generator step, until its critic has
+seen as many real samples as every other's (2,240,000 of points, 256,000 of images; `--budget` for all). Sizes are the
+data set's (`family_runs.TARGETS`).
 Runs go side by side over Ray, on one thread each: 29 to 195 seconds for points of the plane, 135 to 407 for spheres,
 105 to 892 for digits. One seed of all data sets and 17 systems took 5.0 hours of one core, so 3 take 15.
 

@@ -87,6 +87,7 @@ class Target:
     widths: tuple[int, int] | None = None
     """of a single generator's last hidden layer, and of each of an ensemble's"""
     critic_width: int | None = None
+    images: bool = False
 
 
 IN_A_MODE = "a sample within 3 standard deviations"
@@ -147,6 +148,7 @@ TARGETS = {
         budget=256_000,
         batch_growth=1,
         latent_dim=16,
+        images=True,
     ),
 }
 
@@ -168,12 +170,19 @@ class Task:
     """folder of all runs, absolute: workers may have another working folder"""
 
 
+def constants_file(task: Task) -> Path:
+    """`configs/ring_NAME.yaml`; of images `configs/DATA_NAME.yaml`, where a system has one: other networks, which may
+    need other constants than those of points."""
+    own = CONFIGS / f"{task.data}_{task.system}.yaml"
+    return own if TARGETS[task.data].images and own.exists() else CONFIGS / f"ring_{task.system}.yaml"
+
+
 def run_config(task: Task) -> RunConfig:
-    """The configuration of a run: the system's constants of `configs/ring_NAME.yaml`, and the sizes of the data set.
+    """The configuration of a run: the system's constants, as `constants_file` has them, and the sizes of the data set.
 
     The budget is spent at the system's own number of critic steps to a generator step.
     """
-    target, ring = TARGETS[task.data], load_config(CONFIGS / f"ring_{task.system}.yaml")
+    target, ring = TARGETS[task.data], load_config(constants_file(task))
     system = ring.system.model_dump(mode="json")
     asked = flatten(system)
     sizes: dict[str, int | None] = {

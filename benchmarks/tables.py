@@ -59,6 +59,8 @@ TABLES = {
     "scaling_memory": Table("scaling", "memory_table", "scaling.json"),
     "scaling_model": Table("scaling", "model_table", "scaling.json"),
     "sweep": Table("sweep", "table", "sweep.json"),
+    "searches": Table("searches", "table", "searches"),
+    "searches_repeats": Table("searches", "repeats_table", "searches"),
     "spheres_noise": Table("spheres", "noise_table", "spheres.json"),
     "spheres": Table("spheres", "table", "spheres.json"),
     "spheres_bounds": Table("spheres", "bounds_table", "spheres.json"),

@@ -142,11 +142,12 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "asha": {"scheduler": {"name": "asha", "rungs": 3, "reduction": 3}},
     "pbt": {"scheduler": {"name": "pbt", "rounds": 3, "quantile": 0.34}, "trials": 4},
     "racing": {**RACE, "trials": 4, "trials_per_worker": None},
+    "generations": {**RACE, "trials": 6, "scheduler": {"name": "racing", "rungs": 1, "generations": 2}},
 }
 
 
 @pytest.mark.parametrize(
-    "search", ["racing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("asha", "pbt"))]
+    "search", ["racing", *(pytest.param(name, marks=pytest.mark.slow) for name in ("asha", "pbt", "generations"))]
 )
 def test_a_sweep_that_is_killed_ends_as_one_that_is_not(search: str, make_sweep: MakeSweep, local: Local) -> None:
     expected = play(make_sweep(**SEARCHES[search]))
@@ -327,6 +328,27 @@ def test_a_race_that_shows_nothing_says_so_and_what_it_may_have_missed(make_swee
     assert load_config(found.sweep.folder / "best.yaml").system.model_dump()["penalty"]["weight"] == 1.0
 
 
+def test_a_later_generation_lies_between_the_best_before_and_competes_with_them(
+    make_sweep: MakeSweep, local: Local
+) -> None:
+    found = play(make_sweep(**SEARCHES["generations"]))
+    assert [(p.until, sorted(m.name for m in p.members)) for p in local.programs[:4]] == [
+        (STEPS, ["trial-000"]),
+        (STEPS, ["trial-001", "trial-002"]),
+        (STEPS, ["trial-003"]),
+        (STEPS, ["trial-004", "trial-005"]),
+    ]
+    first = sorted(found.entries[:3], key=lambda entry: (entry.objectives or {})[METRIC])
+    for key in SPACE:
+        low, high = sorted(entry.values[key] for entry in first[:2])
+        later = [entry.values[key] for entry in found.entries[3:]]
+        assert all(low < value < high for value in later)
+        assert len(set(later)) == 3
+    assert found.comparison is not None
+    best = min(found.entries[1:], key=lambda entry: (entry.objectives or {})[METRIC])
+    assert (found.sweep.folder / "comparison" / trial_name(best.number)).is_dir(), "the best of both is confirmed"
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -336,6 +358,10 @@ def test_a_race_that_shows_nothing_says_so_and_what_it_may_have_missed(make_swee
         ({**RACE, "repeats": 1}, r"repeats: racing needs at least 2, as settings are .* \(got 1\)"),
         ({**RACE, "confirm_seeds": 1}, "confirm_seeds: racing needs at least 2"),
         ({**RACE, "trials": 1}, "trials: racing needs at least 2"),
+        (
+            {**RACE, "trials": 5, "scheduler": {"name": "racing", "generations": 3}},
+            r"scheduler.generations 3: each has at least 2 settings, so trials must be at least 6 \(got 5\)",
+        ),
         ({**RACE, "aggregate": "worst"}, "aggregate worst: racing compares means"),
         ({**RACE, "search": {"name": "tpe"}}, "search.name tpe: a race begins as a whole"),
         ({**RACE, "total_steps": 100}, "total_steps: a race is begun as a whole"),

@@ -83,12 +83,16 @@ class Racing(Section):
     """
 
     name: Literal["racing"] = "racing"
-    rungs: int = Field(3, ge=2, le=20)
-    """points at which settings are compared; the last is the end of the run, those before as those of asha"""
+    rungs: int = Field(3, ge=1, le=20)
+    """points at which settings are compared; the last is the end of the run, those before as those of asha; 1: all are
+    trained to their ends"""
     reduction: int = Field(3, ge=2, le=1000)
     """of so many settings at a rung, one goes on"""
     confidence: float = Field(0.95, gt=0, lt=1)
     """of the intervals of differences between two settings"""
+    generations: int = Field(1, ge=1, le=1000)
+    """equal parts in which settings are begun: those of a later one are drawn between the best third of all before, and
+    compete with them; 1: all are drawn at random, and begin at once"""
 
 
 def _the_score() -> dict[str, Literal["minimize", "maximize"]]:
@@ -215,6 +219,16 @@ class Sweep:
         if self.parts is None:
             return min(self.steps, self.base.training.evaluate_every)
         return -(-self.steps // self.parts)
+
+    @property
+    def generations(self) -> int:
+        """In how many parts a race begins its settings; 1 of another search."""
+        return self.config.scheduler.generations if isinstance(self.config.scheduler, Racing) else 1
+
+    @property
+    def generation(self) -> int:
+        """Settings in each part of a race, but for the last, which may have fewer."""
+        return -(-self.config.trials // self.generations)
 
     @property
     def together(self) -> bool:
@@ -389,6 +403,11 @@ def _check_race(sweep: Sweep) -> None:
     if isinstance(config.search, TPESearch) and "search" in config.model_fields_set:
         raise UserError(
             "search.name tpe: a race begins as a whole, so there is nothing to learn; set search.name random"
+        )
+    if config.trials < 2 * sweep.generations:
+        raise UserError(
+            f"scheduler.generations {sweep.generations}: each has at least 2 settings, so trials must be at least "
+            f"{2 * sweep.generations} (got {config.trials})"
         )
     if config.total_steps is not None:
         raise UserError("total_steps: a race is begun as a whole, so there is nothing to end early")

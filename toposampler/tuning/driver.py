@@ -31,7 +31,7 @@ from toposampler.tuning.rounds import Rounds
 from toposampler.tuning.schedulers import scheduler
 from toposampler.tuning.spaces import Values
 from toposampler.tuning.trial import Order, Plan, trial_name
-from toposampler.tuning.workers import run_programs
+from toposampler.tuning.workers import TrainPrograms, run_programs
 
 DELIVER_EVERY_S, SHOW_EVERY_S = 2.0, 30.0
 
@@ -169,20 +169,21 @@ class Driver:
         self._board = Board(sweep, self._earlier)
         self._records = RecordWriter(sweep.folder / "metrics.jsonl")
 
-    def search(self) -> None:
-        """Run all trials that are left."""
+    def search(self, train: TrainPrograms | None = None) -> None:
+        """Run all trials that are left. Where they are trained together, `train` has them trained, by default the
+        connected cluster."""
         with Periodic(self._board.show, SHOW_EVERY_S):
             if self._sweep.together:
-                self._in_rounds()
+                self._in_rounds(train or run_programs)
             else:
                 self._one_by_one()
         self._records.close()
 
-    def _in_rounds(self) -> None:
+    def _in_rounds(self, train: TrainPrograms) -> None:
         """Train many trials in each worker."""
         workers = self._concurrency
         rounds = Rounds(self._sweep, self._plan, self, trials_at_once(self._sweep, workers), workers)
-        run_programs(self._plan, self._sweep.base.cluster, rounds, workers, self._sweep.folder)
+        train(self._plan, self._sweep.base.cluster, rounds, workers, self._sweep.folder)
 
     def _one_by_one(self) -> None:
         """Train one trial in each worker, or group of workers."""

@@ -6,6 +6,7 @@ left to finish, and the search continues with all that is known.
 
 from __future__ import annotations
 
+import random
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from toposampler.tuning.config import Sweep, TPESearch, base_values
+from toposampler.tuning.generations import between, parents
 from toposampler.tuning.spaces import Values, suggest
 
 Outcome = Literal["finished", "stopped", "failed", "running"]
@@ -77,7 +79,22 @@ class Ledger:
         # A sampler of its own for each trial: what is drawn must not begin again after a kill.
         seed = np.random.SeedSequence((self._sweep.config.seed, number)).generate_state(1)
         self._study.sampler = self._sampler(int(seed[0]))
+        if number >= self._sweep.generation and not self._study.get_trials(False, (TrialState.WAITING,)):
+            self._enqueue_between(number)
         return self.again(self._study.ask().number)
+
+    def _enqueue_between(self, number: int) -> None:
+        """Have the next trial, of a later generation of a race, a setting between the best of the generations before;
+        if fewer than two of those have come to a score, it is drawn at random."""
+        begun = number // self._sweep.generation * self._sweep.generation
+        known = [
+            (entry.values, entry.steps, self._sweep.sign * entry.objectives[self._sweep.metric])
+            for entry in self.entries()[:begun]
+            if entry.objectives and entry.outcome != "failed"
+        ]
+        if len(known) > 1:
+            rng = random.Random(f"{self._sweep.config.seed} {number}")
+            self._study.enqueue_trial(between(self._sweep.space, parents(known), rng))
 
     def again(self, number: int) -> Entry:
         """The trial that was begun as `number`, to be resumed; its values are as they were."""

@@ -26,7 +26,7 @@ from toposampler.tuning.recorder import Recorder
 from toposampler.tuning.rounds import BASE
 from toposampler.tuning.spaces import Values
 from toposampler.tuning.trial import Order, Plan, trial_name
-from toposampler.tuning.workers import run_programs
+from toposampler.tuning.workers import TrainPrograms, run_programs
 
 FRESH = 1000
 """what is added to the base's seed for the comparison: no trial has been trained with these seeds"""
@@ -69,16 +69,8 @@ class SweepReport:
 def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurrency: int) -> SweepReport:
     """Bring `sweep`, whose trials have all ended, to its end. It can be done again: what is there is not made twice."""
     entries, front = ledger.entries(), ledger.front()
-    races = isinstance(sweep.config.scheduler, Racing)
-    winner = best(sweep, [entry for entry in entries if not races or trial_name(entry.number) != BASE])
-    comparison, verdict, judgment = None, None, None
-    if winner is not None and sweep.config.confirm_seeds:
-        print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
-        comparison = confirm(sweep, winner, concurrency)
-        if isinstance(sweep.config.scheduler, Racing) and comparison.complete:
-            judgment = evaluated(sweep, comparison, sweep.config.scheduler.confidence)
-    if races and not (judgment and judgment.better):  # what is not shown to be better is not taken
-        winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
+    races, verdict = isinstance(sweep.config.scheduler, Racing), None
+    winner, comparison, judgment = decided(sweep, entries, concurrency)
     figures = draw(sweep, entries, winner, front)
     if winner is not None:
         write_atomically(sweep.folder / "best.yaml", best_yaml(sweep, winner))
@@ -95,6 +87,28 @@ def end_sweep(sweep: Sweep, ledger: Ledger, recorder: Recorder | None, concurren
         conclusion.write_page(sweep.folder, json.loads(json.dumps(content)))
     write_atomically(sweep.folder / "result.json", json.dumps(content, indent=2))
     return report
+
+
+def decided(
+    sweep: Sweep, entries: Sequence[Entry], concurrency: int, train: TrainPrograms | None = None
+) -> tuple[Entry | None, Comparison | None, Judgment | None]:
+    """The best of `entries`, all of which have ended, and over fresh seeds its comparison with the base, as far as the
+    sweep asks for one.
+
+    Of a race the best is the base, unless the judgment of the comparison is that its rival is better.
+    `train` trains what the comparison needs; by default the connected cluster does.
+    """
+    races = isinstance(sweep.config.scheduler, Racing)
+    winner = best(sweep, [entry for entry in entries if not races or trial_name(entry.number) != BASE])
+    comparison, judgment = None, None
+    if winner is not None and sweep.config.confirm_seeds:
+        print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
+        comparison = confirm(sweep, winner, concurrency, train)
+        if isinstance(sweep.config.scheduler, Racing) and comparison.complete:
+            judgment = evaluated(sweep, comparison, sweep.config.scheduler.confidence)
+    if races and not (judgment and judgment.better):  # what is not shown to be better is not taken
+        winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
+    return winner, comparison, judgment
 
 
 def best_yaml(sweep: Sweep, winner: Entry) -> str:
@@ -114,7 +128,7 @@ def best_config(sweep: Sweep, values: Values) -> RunConfig:
     return config.model_copy(update={"name": f"{sweep.config.name}-best", "output": str(sweep.folder.parent)})
 
 
-def confirm(sweep: Sweep, winner: Entry, concurrency: int) -> Comparison:
+def confirm(sweep: Sweep, winner: Entry, concurrency: int, train: TrainPrograms | None = None) -> Comparison:
     """Train the best trial's configuration and the base with the same fresh seeds, or read what was trained already."""
     first = sweep.base.seed + FRESH
     seeds = tuple(range(first, first + sweep.config.confirm_seeds))
@@ -130,7 +144,8 @@ def confirm(sweep: Sweep, winner: Entry, concurrency: int) -> Comparison:
     named: dict[str, Values] = {mine: winner.values, theirs: {}}
     orders, folder = [Order(name, of) for name, of in named.items()], sweep.folder / "comparison"
     if sweep.together:
-        run_programs(plan, sweep.base.cluster, OneRound(plan, orders, sweep.steps, concurrency), concurrency, folder)
+        one_round = OneRound(plan, orders, sweep.steps, concurrency)
+        (train or run_programs)(plan, sweep.base.cluster, one_round, concurrency, folder)
     else:
         engine.run(plan, sweep.base.cluster, orders, _Heard(), concurrency, folder)
     of_both = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}

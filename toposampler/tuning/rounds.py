@@ -116,16 +116,21 @@ class Rounds:
     def _begin(self) -> bool:
         """Begin a batch of trials; False: there are no more.
 
-        A race and a population are one batch. What an earlier driver left behind was one, and is one again.
+        A population is one batch, and so is each generation of a race. What an earlier driver left behind was one, and
+        is one again.
         """
-        whole = isinstance(self._sweep.config.scheduler, PBT | Racing)
+        racing, exchanging = (isinstance(self._sweep.config.scheduler, of) for of in (Racing, PBT))
         rest = self._lead.left_behind()
-        size = None if whole or rest else self._most * self._workers
-        while size is None or len(self._batch) < size:
-            if rest and not whole and not self._lead.left_behind():
-                break
-            if (order := self._lead.take()) is None:
-                break
+
+        def full() -> bool:
+            if racing:
+                begun = len(self._lead.names())
+                return bool(self._batch) and not self._lead.left_behind() and begun % self._sweep.generation == 0
+            if rest and not exchanging:
+                return not self._lead.left_behind()
+            return not exchanging and len(self._batch) >= self._most * self._workers
+
+        while not full() and (order := self._lead.take()) is not None:
             self._batch[order.name] = order
         return bool(self._batch)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,10 @@ class Source(Protocol):
     def finished(self) -> bool:
         """Whether there will be no more."""
         ...
+
+
+TrainPrograms = Callable[[Plan, ClusterConfig, Source, int, Path], None]
+"""who has the programs of a source trained: `run_programs`, or a function of the same arguments"""
 
 
 def run_programs(plan: Plan, cluster: ClusterConfig, source: Source, workers: int, folder: Path) -> None:

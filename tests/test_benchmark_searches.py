@@ -1,0 +1,158 @@
+"""The benchmark of searches: equal steps, true scores, where it goes on, and what it counts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from processes import ROOT
+
+from toposampler.tuning import programs
+from toposampler.tuning.config import load_sweep
+from toposampler.tuning.driver import sweep_plan
+from toposampler.tuning.ledger import Ledger
+from toposampler.tuning.report import FRESH
+
+STEPS, SEEDS = 9, (0, 1, 2)
+
+
+@pytest.fixture
+def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    torch.set_num_threads(1)
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import searches
+    import searches_runs
+
+    toy = searches_runs.Target(
+        title="toy",
+        base="lines_wgan_gp.yaml",
+        overrides={
+            "system.generator_width": 8,
+            "system.critic_width": 8,
+            "training.generator_steps": STEPS,
+            "training.batch_size": 4,
+            "training.batch_growth": 1,
+            "training.evaluation_samples": 100,
+        },
+        space={"system.generator.learning_rate": "ready", "system.critic.learning_rate": "ready"},
+        race={"trials": 4, "repeats": 2, "confirm_seeds": 2, "scheduler": {"name": "racing"}},
+    )
+    for module in (searches, searches_runs):
+        monkeypatch.setattr(module, "TARGETS", {"toy": toy})
+    return searches
+
+
+@pytest.fixture
+def runs(searches: ModuleType) -> ModuleType:
+    """The module that trains."""
+    return sys.modules["searches_runs"]
+
+
+def test_a_repeat_trains_equal_steps_and_goes_on_where_it_was_stopped(
+    searches: ModuleType, runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, true_scores, advance = tmp_path / "searches.json", runs.true_scores, programs.advance_together
+    asked: list[dict[str, Any]] = []
+    trained = {"race": 0, "random": 0}
+
+    def scored(target: Any, values: dict[str, Any]) -> Any:
+        asked.append(values)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+        return true_scores(target, values, SEEDS)
+
+    def counted(members: Any, until: int, fails: Any) -> None:
+        search = next(name for name in trained if f"/{name}-3/" in members[0].config.output)
+        trained[search] += sum(until - run.loop.step for run in members)
+        advance(members, until, fails)
+
+    monkeypatch.setattr(programs, "advance_together", counted)
+    monkeypatch.setattr(runs, "true_scores", scored)
+    with pytest.raises(KeyboardInterrupt):
+        runs.go("toy", 3, out, tmp_path / "runs")
+    assert searches.outcomes(searches.kept(out), "toy") == [], "a repeat that is not complete is in no table"
+    monkeypatch.setattr(runs, "searched", None)  # is not called again
+    runs.go("toy", 3, out, tmp_path / "runs")
+    (found,) = searches.outcomes(searches.kept(out), "toy")
+    assert asked[:2] == [{}, {}], "the base, which was interrupted, and again"
+    assert len(found.base) == len(found.random) == len(SEEDS)
+    assert (trained["race"], trained["random"]) == (found.steps, found.random_steps), "what is said was trained"
+    assert found.steps <= found.random_steps < found.steps + STEPS
+    first = [ledger_values(tmp_path / "runs" / "toy", f"{search}-3") for search in ("race", "random")]
+    assert first[0] == first[1][: len(first[0])], "both begin with the same settings"
+    assert len(first[1]) == found.random_steps // STEPS
+    runs.go("toy", 3, out, tmp_path / "runs")
+    assert asked.count({}) == 2, "nothing is left to do"
+
+
+def ledger_values(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The settings of the trials of a sweep, in order."""
+    return [entry.values for entry in Ledger(load_sweep(folder / f"{name}.yaml")).entries()]
+
+
+def test_no_seed_of_a_true_score_is_one_of_a_search(runs: ModuleType, tmp_path: Path) -> None:
+    target = runs.TARGETS["toy"]
+    used: set[int] = set(runs.TRUTH)
+    n = len(used)
+    for repeat in (0, 1, 9):
+        sweep = runs.sweep_of(target, f"race-{repeat}", repeat, tmp_path, target.race)
+        mine = set(sweep_plan(sweep).seeds)
+        mine |= set(range(sweep.base.seed + FRESH, sweep.base.seed + FRESH + sweep.config.confirm_seeds))
+        assert not used & mine
+        used |= mine
+        n += sweep.config.repeats + sweep.config.confirm_seeds
+    assert len(used) == n
+
+
+def test_samples_that_are_not_finite_have_the_worst_score(runs: ModuleType) -> None:
+    target, seeds = runs.TARGETS["toy"], (0, 1)
+    found = runs.true_scores(target, {"system.generator.learning_rate": 1e38}, seeds)
+    assert found == {"scores": [runs.WORST] * 2}
+
+
+def trials_of(repeats: int, race: list[float], random: list[float], base: list[float]) -> list[dict[str, Any]]:
+    """Results of `repeats` repeats; in every second the race found nothing better than the base."""
+    trials: list[dict[str, Any]] = [{"target": "toy", "values": {}, "rows": {"scores": base}}]
+    for repeat in range(repeats):
+        better = repeat % 2 == 0
+        values = {"race": {"a": repeat} if better else {}, "random search": {"b": repeat}}
+        about = {"target": "toy", "repeat": repeat}
+        said = {"winner": values["race"], "better": better, "steps": 70}
+        drawn = {"winner": values["random search"], "score": 0.25, "steps": 72}
+        trials += [{**about, "search": "race", "rows": said}, {**about, "search": "random search", "rows": drawn}]
+        trials += [{"target": "toy", "values": values["race"], "rows": {"scores": race}}] if better else []
+        trials += [{"target": "toy", "values": values["random search"], "rows": {"scores": random}}]
+    return trials
+
+
+def test_tables_count_and_say_how_many_repeats_there_are(searches: ModuleType, tmp_path: Path) -> None:
+    trials = trials_of(3, race=[0.1, 0.3], random=[0.4, 0.6], base=[0.5, 0.9])
+    (tmp_path / "toy.json").write_text(json.dumps({"trials": trials}))
+    *_, row = searches.table(tmp_path)
+    # The race has .2, .7, .2 (the second is the base); random search .5 each time; the base .7.
+    assert row == "| toy | 3 | 0.367 | 0.500 | 0.700 | 2 of 3 | 2 of 3 | 1 of 3 |"
+    *_, last = searches.repeats_table(tmp_path)
+    assert last == "| toy | 2 | 0.200 ± 0.100 | 0.500 ± 0.100 | 0.700 ± 0.200 | better | 0.250 | 70 and 72 |"
+    (tmp_path / "toy.json").write_text(json.dumps({"trials": trials[:-1]}))
+    *_, row = searches.table(tmp_path)
+    assert row.startswith("| toy | 2 |"), "the last repeat has no true score of random search yet"
+
+
+def test_the_command_draws_what_there_is(
+    searches: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, figure = tmp_path / "results", tmp_path / "figure.png"
+    out.mkdir()
+    command = ["searches.py", "--targets", "toy", "--repeats", "0", "--out", str(out), "--figure", str(figure)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit, match="results holds no results"):
+        searches.main()
+    (out / "toy.json").write_text(json.dumps({"trials": trials_of(3, [0.1, 0.3], [0.4, 0.6], [0.5, 0.9])}))
+    searches.main()
+    assert "| toy | 3 | 0.367 |" in capsys.readouterr().out
+    assert figure.read_bytes().startswith(b"\x89PNG")

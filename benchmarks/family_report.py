@@ -92,12 +92,13 @@ def page(data: str, rows: Rows, budget: int) -> str:
     target = TARGETS[data]
     seeds = seeds_of(rows)
     over = "one seed" if seeds == "1 seed" else f"mean ± standard deviation over {seeds}"
+    own = f", or of `configs/{data}_NAME.yaml` where there is one" if target.images else ""
     lines = [
         f"# {target.title}",
         "",
         f"`python benchmarks/family.py --data {data}`: every system with one budget, {budget:,} real samples that its",
         "critic sees; core-seconds are what that takes on one thread, or a run's share of all seeds trained at once.",
-        "Constants are those of `configs/ring_NAME.yaml`, with",
+        f"Constants are those of `configs/ring_NAME.yaml`{own}, with",
         f"K = {target.generators} for all that have several generators. {target.samples:,} samples of the moving",
         f"average; a mode counts if {PROTOCOL:,} of them hold {target.reached}. {over.capitalize()}, best score first",
         "([meanings](../../../docs/metrics.md)). Solved are the seeds that at each of the last five of ten evaluations",

@@ -30,7 +30,7 @@ PERFECT = 1 - math.exp(-9 / 2)
 OWN = "component_gan"
 """this project's own; all others are baselines"""
 HEAD = (
-    "task", "measure", "`component_gan`, a tenth of the real samples", "best of the papers' systems",
+    "task", "measure", "`component_gan`, of points a tenth of the real samples", "best of the papers' systems",
     "best baseline here", "reported", "seconds: `component_gan`, papers', baseline",
 )  # fmt: skip
 
@@ -94,10 +94,11 @@ def _system(row: Mapping[str, Any]) -> str:
 
 
 def _family(data: str, task: str, measure: str, key: str, text: str = "{:.3f}", **options: Any) -> Task:
-    """Rows of `family`, and this project's own of `family_tenth`."""
-    whole, tenth = (RESULTS / folder / f"{data}.json" for folder in ("family", "family_tenth"))
-    rows = [row for row in (_rows(whole) if whole.exists() else []) if row["system"] != OWN]
-    rows += [row for row in (_rows(tenth) if tenth.exists() else []) if row["system"] == OWN]
+    """Rows of `family`, and of `family_tenth` this project's own; of what the first has not, all of the second."""
+    paths = [RESULTS / folder / f"{data}.json" for folder in ("family", "family_tenth")]
+    whole, tenth = (_rows(path) if path.exists() else [] for path in paths)
+    own = [row for row in tenth or whole if row["system"] == OWN]
+    rows = [row for row in whole or tenth if row["system"] != OWN] + own
     return Task(task, measure, _values(rows, key, _system), _values(rows, "seconds", _system), text=text, **options)
 
 

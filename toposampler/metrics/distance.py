@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from toposampler.metrics.neighbors import distance_blocks
-from toposampler.metrics.pairwise import mean_distance
 
 
 def energy_distance(x: Tensor, y: Tensor) -> float:
@@ -15,6 +14,8 @@ def energy_distance(x: Tensor, y: Tensor) -> float:
 
     The V-statistic, in which a point is also paired with itself: never negative, and 0 only on equal clouds.
     """
+    from toposampler.metrics.pairwise import mean_distance  # here, as numba takes half a second
+
     return max(0.0, 2 * mean_distance(x, y) - mean_distance(x, x) - mean_distance(y, y))
 
 

@@ -91,7 +91,7 @@ def test_losses_equal_the_equations(data: dict[str, Any], trained: list[int], ma
         loop.iteration()  # away from the start, where f_c is 0
     batches, noise = loop._draw(3)
     assert torch.equal(noise["start"], system.frames.fill(noise["z"][:, :2], noise["c"]))
-    batch = replace(batches[0], fake=loop.fakes(batches, noise, {0})[0])
+    batch = replace(batches[0], fake=loop.fakes(batches, noise, [0])[0])
     torch.testing.assert_close(batch.fake, generated(system, batches[0].noise).detach(), rtol=0, atol=1e-12)
     for player, terms, loss in (
         ("critic", critic_terms, system.critic_loss),

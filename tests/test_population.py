@@ -247,7 +247,7 @@ def test_nan_in_one_member_stays_there(make_config: MakeConfig) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: torch.nn.Linear(3, 2), lambda: own_nets.FourierSkipGenerator(3, 2)])
-def test_an_ensemble_with_a_capacity(make: Callable[[], torch.nn.Module]) -> None:
+def test_an_ensemble_with_capacities(make: Callable[[], torch.nn.Module]) -> None:
     torch.manual_seed(0)
     ensemble, z, c = (
         GeneratorEnsemble(make, 4).double(),
@@ -255,10 +255,19 @@ def test_an_ensemble_with_a_capacity(make: Callable[[], torch.nn.Module]) -> Non
         torch.tensor([3, 1, 1, 0, 3, 1] * 2)[:9],
     )
     expected = ensemble(z, c)
-    for capacity in (5, 6, 9):
-        ensemble.capacity = capacity
+    # Samples of 0, 1 and 3 are 1, 5 and 3; none are of 2.
+    for alike in (5, 6, 9):
+        ensemble.capacities = (alike,) * 4
         assert torch.allclose(ensemble(z, c), expected, rtol=0, atol=1e-12)
-    ensemble.capacity = 2
+    for by_rank in ((5, 3, 1), (6, 3, 3), (7, 4, 4, 4), (5, 5, 1, 1)):
+        ensemble.capacities = by_rank
+        assert torch.allclose(ensemble(z, c), expected, rtol=0, atol=1e-12)
+        gradients = [torch.autograd.grad(ensemble(z, c).square().sum(), list(ensemble.parameters()))]
+        ensemble.capacities = None
+        gradients.append(torch.autograd.grad(ensemble(z, c).square().sum(), list(ensemble.parameters())))
+        for a, b in zip(*gradients, strict=True):
+            assert torch.allclose(a, b, rtol=0, atol=1e-11)
+    ensemble.capacities = (2, 2, 2, 2)
     late = [sum(int(other) == int(own) for other in c[:i]) >= 2 for i, own in enumerate(c)]
     x = ensemble(z, c)
     assert x.isnan().all(dim=1).tolist() == late, "a sample without room is NaN, never another generator's"

@@ -15,7 +15,9 @@ from test_population import SYSTEMS, VARIANTS, make_loop
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._pytree import tree_map_only
 
+from toposampler.systems import batches_of
 from toposampler.training import RunConfig
+from toposampler.training.graph import Room
 from toposampler.training.population import Population, stacked_draws
 
 MakeConfig = Callable[..., RunConfig]
@@ -32,7 +34,8 @@ def iteration_without_values(config: RunConfig) -> Population:
     moves = population.system.schedule(population.step, config.training.critic_steps)
     n_batches = 1 + max(move.batch for move in moves)
     indices, noise = stacked_draws([loop.draw(n_batches) for loop in population.loops])
-    batches = population.rows(indices, noise, population._constants(), [len(indices[0, 0])] * n_batches)
+    room = Room.enough(noise["c"], batches_of("critic", moves), population.system.K)
+    batches = population.rows(indices, noise, population._constants(), room.batch)
     with FakeTensorMode() as mode:
 
         def without_values(content: Any) -> Any:
@@ -50,7 +53,7 @@ def iteration_without_values(config: RunConfig) -> Population:
             for p, stacked in zip(first.players[name].parameters, players.parameters, strict=True)
         }
         rows = [type(batch)(**without_values(vars(batch))) for batch in batches]
-        fakes = population.fakes(rows, moves)
+        fakes = population.fakes(rows, moves, room.fakes)
         for move in moves:
             population.log(move.player, *population.move(move, rows, fakes, 1.0))
         population.move_average(0.5)

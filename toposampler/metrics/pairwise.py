@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 from torch import Tensor
 
 from toposampler.metrics.neighbors import distance_blocks
 
 BLOCK = 1024
-"""points whose distances to one point are made at a time: they stay in the first cache"""
+"""points of a cloud whose distances to others are made at a time"""
 DIRECT_DIM = 6
-"""up to so many dimensions distances are summed as they are made; of more, a matrix product makes them faster"""
+"""up to so many dimensions distances are summed as they are made, in the time of their square roots; of more, a matrix
+product makes them faster"""
 
 
 def mean_distance(x: Tensor, y: Tensor) -> float:
@@ -21,7 +21,7 @@ def mean_distance(x: Tensor, y: Tensor) -> float:
     In float64. Of a cloud with itself half of the pairs are looked at.
     """
     if x.device.type == "cpu" and x.shape[1] <= DIRECT_DIM:
-        columns = [cloud.double().numpy().T.copy() for cloud in ((x,) if x is y else (x, y))]
+        columns = [tuple(cloud.double().numpy().T.copy()) for cloud in ((x,) if x is y else (x, y))]
         total = _sum_within(*columns) if x is y else _sum_between(*columns)
     else:
         total = _sum_of_blocks_within(x) if x is y else _sum_of_blocks(x, y)
@@ -39,37 +39,35 @@ def _sum_of_blocks_within(x: Tensor) -> float:
 
 
 @njit(nogil=True, cache=True)
-def _sum_between(x: NDArray, y: NDArray) -> float:
-    """Sum of the distances between the points x (d, n) and y (d, m)."""
-    row, total = np.empty(BLOCK), 0.0
-    for start in range(0, y.shape[1], BLOCK):
-        stop = min(start + BLOCK, y.shape[1])
-        for i in range(x.shape[1]):
-            total += _sum_to(x, i, y, start, stop, row)
+def _sum_between(x, y):  # type: ignore[no-untyped-def]
+    """Sum of the distances between the points x and y, each a tuple of d columns (n,) and (m,)."""
+    total = 0.0
+    for i in range(len(x[0])):
+        total += _sum_to(x, i, y, len(y[0]))
     return total
 
 
 @njit(nogil=True, cache=True)
-def _sum_within(x: NDArray) -> float:
-    """Sum of the distances of all points of x (d, n) to all of them."""
-    row, total = np.empty(BLOCK), 0.0
-    for start in range(0, x.shape[1], BLOCK):
-        stop = min(start + BLOCK, x.shape[1])
-        for i in range(stop):
-            total += _sum_to(x, i, x, max(start, i + 1), stop, row)
+def _sum_within(x):  # type: ignore[no-untyped-def]
+    """Sum of the distances of all points x to all of them, of which those to earlier points are half."""
+    total = 0.0
+    for i in range(len(x[0])):
+        total += _sum_to(x, i, x, i)
     return 2 * total
 
 
 @njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _sum_to(x, i, y, start, stop, row):  # type: ignore[no-untyped-def]
-    """Sum of the distances of point i of x (d, n) to the points [start, stop) of y (d, m), which are made in `row`."""
-    row[: stop - start] = 0
-    for k in range(x.shape[0]):
-        here = x[k, i]
-        for j in range(start, stop):
-            difference = y[k, j] - here
-            row[j - start] += difference * difference
+def _sum_to(x, i, y, stop):  # type: ignore[no-untyped-def]
+    """Sum of the distances of point i of x to the first `stop` points of y.
+
+    A tuple has a length that the compiler knows, so that it unrolls the loop over columns; and with places that count
+    from 0 it makes several distances with one instruction. So a square root is all that a distance costs.
+    """
     total = 0.0
-    for j in range(stop - start):
-        total += np.sqrt(row[j])
+    for j in range(stop):
+        square = 0.0
+        for k in range(len(x)):
+            difference = y[k][j] - x[k][i]
+            square += difference * difference
+        total += np.sqrt(square)
     return total

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from toposampler.errors import UserError
+from toposampler.nn.capacities import Capacities, by_rank, each, groups
 from toposampler.nn.layers import exact_type, plain_layers
 from toposampler.nn.precision import cast_once
 
@@ -75,9 +76,9 @@ class GeneratorEnsemble(nn.Module):
             stack = torch.stack([member.get_buffer(name) for member in members])
             self.stacked_buffers.register_buffer(str(i), stack, persistent=name in kept)
 
-        self.capacity: int | None = None
-        """samples that each generator has room for: then no shape depends on `c`, and a sample beyond the room is NaN;
-        None: as many as `c` asks for, found anew at every call"""
+        self.capacities: Capacities | None = None
+        """samples that generators have room for, by rank: then no shape depends on `c`, and a sample beyond the room is
+        NaN; None: as many as `c` asks for, found anew at every call"""
 
     def train(self, mode: bool = True) -> GeneratorEnsemble:
         """See `nn.Module.train`."""
@@ -106,8 +107,8 @@ class GeneratorEnsemble(nn.Module):
             return self._member(z.new_zeros(1, *z.shape[1:]), 0, [weights[0] for weights in self.stacked])[:0]
         if self.n_held == 1:
             return self._member(z, 0, [weights[0] for weights in self.stacked])
-        if self.capacity is not None:
-            return self._padded(z, c.to(z.device, non_blocking=True) // self._shards, self.capacity)
+        if self.capacities is not None:
+            return self._padded(z, c.to(z.device, non_blocking=True) // self._shards, self.capacities)
         held = c.cpu() // self._shards
         return self._sliced(z, held) if self._packed_layers is None else self._packed(z, held, self._packed_layers)
 
@@ -138,21 +139,33 @@ class GeneratorEnsemble(nn.Module):
             stacked = [weights.index_select(0, in_use) for weights in stacked]
         return _batched(layers, stacked, h).flatten(0, 1).index_select(0, index)
 
-    def _padded(self, z: Tensor, c: Tensor, capacity: int) -> Tensor:
-        """All generators at once, each on `capacity` rows: its samples, then copies of others, which are not used."""
+    def _padded(self, z: Tensor, c: Tensor, capacities: Capacities) -> Tensor:
+        """All generators at once, each on as many rows as its rank has: its samples, then copies of others, which are
+        not used."""
         own = c.unsqueeze(1) == torch.arange(self.n_held, device=c.device)  # (n, K)
         place = (own.cumsum(0) * own).sum(dim=1) - 1  # how many samples of the same generator come before this one
-        fits = place < capacity
-        size = self.n_held * capacity
-        slot = torch.where(fits, c * capacity + place, size)
+        stacked, buffers = list(self.stacked), list(self.stacked_buffers.buffers())
+        if capacities != (capacities[0],) * self.n_held:
+            order, rank = by_rank(own)
+            c, used = rank[c], order[: len(capacities)]
+            stacked, buffers = ([stack[used] for stack in stacks] for stacks in (stacked, buffers))
+        room, before = each(capacities, self.n_held, c)
+        fits, size = place < room[c], sum(capacities)
+        slot = torch.where(fits, before[c] + place, size)
         source = slot.new_zeros(size + 1).scatter(0, slot, torch.arange(len(c), device=c.device))[:-1]
-        h = z[source].unflatten(0, (self.n_held, capacity))
-        if self._packed_layers is not None:
-            x = _batched(self._packed_layers, list(self.stacked), h)
-        else:
-            x = vmap(self._called)(h, list(self.stacked), list(self.stacked_buffers.buffers()))
-        x = x.flatten(0, 1)[slot.clamp(max=size - 1)]
+        h, parts, start, first = z[source], [], 0, 0
+        for ranks, capacity in groups(capacities):
+            rows, last = h[start : start + ranks * capacity].unflatten(0, (ranks, capacity)), first + ranks
+            parts.append(self._together(rows, *([stack[first:last] for stack in of] for of in (stacked, buffers))))
+            start, first = start + ranks * capacity, last
+        x = torch.cat(parts)[slot.clamp(max=size - 1)]
         return torch.where(fits.view(-1, *(1,) * (x.dim() - 1)), x, torch.nan)
+
+    def _together(self, h: Tensor, stacked: list[Tensor], buffers: list[Tensor]) -> Tensor:
+        """Generators, whose parameters and buffers are rows of the stacks, on h (their number, m, d): all samples."""
+        if self._packed_layers is not None:
+            return _batched(self._packed_layers, stacked, h).flatten(0, 1)
+        return vmap(self._called)(h, stacked, buffers).flatten(0, 1)
 
     def _sliced(self, z: Tensor, c: Tensor) -> Tensor:
         """One generator after the other, each on its own samples; generators without samples cost nothing."""

@@ -6,9 +6,9 @@ Those of others are registered (`toposampler.register`) or found by entry points
 from __future__ import annotations
 
 from toposampler.registry import ClassRegistry
-from toposampler.systems.base import Move, Player, Prepared, System, SystemConfig
+from toposampler.systems.base import Move, Player, Prepared, System, SystemConfig, batches_of
 
-__all__ = ["SYSTEMS", "SYSTEM_CLASSES", "Move", "Player", "Prepared", "System", "SystemConfig"]
+__all__ = ["SYSTEMS", "SYSTEM_CLASSES", "Move", "Player", "Prepared", "System", "SystemConfig", "batches_of"]
 
 SYSTEM_CLASSES: ClassRegistry[SystemConfig] = ClassRegistry("system", "toposampler.systems", SystemConfig, __name__)  # type: ignore[type-abstract]
 """all systems, distinguished by `name`"""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Self
@@ -56,6 +56,11 @@ class Move:
     """its name in `System.players`"""
     batch: int
     """which of the iteration's batches: moves on one batch have the same real samples, noise and fakes"""
+
+
+def batches_of(player: str, moves: Iterable[Move]) -> list[int]:
+    """The batches that a player moves on, ascending."""
+    return sorted({move.batch for move in moves if move.player == player})
 
 
 @dataclass(frozen=True)

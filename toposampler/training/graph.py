@@ -2,8 +2,8 @@
 
 The eager loop launches each kernel from Python, some 35 us apiece, which on a GPU costs many times what the kernels of
 a small network take. Here an iteration has a form in which no shape and no branch depends on a value (an ensemble has
-room for `capacity` samples of each generator), and all that changes from step to step is copied into tensors that
-stay where they are: rows of the data, noise, and `numbers`, the constants of the losses, learning rates and the weight
+room for so many samples of each generator: `nn/capacities.py`), and all that changes is copied into tensors that stay
+where they are: rows of the data, noise, and `numbers`, the constants of the losses, learning rates and the weight
 of the moving average. What is random is drawn outside, as in the eager loop. A shape is captured when it is first met.
 """
 
@@ -16,22 +16,36 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from toposampler.config import OptimizerConfig, TrainingConfig
 from toposampler.errors import UserError
+from toposampler.nn.capacities import Capacities, capacities
 from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.systems import Move, System
+from toposampler.systems import Move, System, batches_of
 from toposampler.systems.batch import Noise
 from toposampler.training.capture import Action, Capture, CudaCapture, NotCapturableError
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 
 Drawn = Sequence[tuple[Tensor, Noise]]
 """what the runs of a program draw for an iteration: see `Loop.draw`"""
-CAPACITIES = 8
-"""most capacities in use, each a graph of its own: a capacity is a multiple of this part of the batch"""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What ensembles have room for in an iteration; empty where no generator has to be chosen."""
+
+    fakes: Capacities
+    """for the batches of all of the critic's moves, which are made together"""
+    batch: Capacities
+    """for any one batch"""
+
+    @classmethod
+    def enough(cls, c: Tensor, fakes: Sequence[int], n_generators: int) -> Room:
+        """For all that is drawn, c (runs, batches, n) on the CPU, where `fakes` are the critic's batches."""
+        return cls(capacities(c[:, fakes].flatten(1), n_generators), capacities(c.flatten(0, 1), n_generators))
 
 
 @dataclass
@@ -74,6 +88,7 @@ class Graphs(ABC):
         self, system: System, capture: Capture | None, asked: bool | str, group: ProcessGroup = ONE_PROCESS
     ) -> None:
         self.system, self._capture, self._asked, self._group = system, capture, asked, group
+        self.critic = next(iter(system.players()))
         self._ensembles = [m for m in system.modules() if isinstance(m, GeneratorEnsemble) and m.n_held > 1]
         self._kept: dict[Hashable, _Kept] = {}
         self._refused = False
@@ -83,7 +98,7 @@ class Graphs(ABC):
         """All that differs from iteration to iteration of one shape, on any device."""
 
     @abstractmethod
-    def program(self, moves: Sequence[Move], given: dict[str, Tensor], capacity: int) -> Program:
+    def program(self, moves: Sequence[Move], given: dict[str, Tensor], room: Room) -> Program:
         """An iteration on the tensors `given`, those of `inputs` on the device."""
 
     @abstractmethod
@@ -111,19 +126,19 @@ class Graphs(ABC):
         """
         if self._refused:
             return False
-        capacity = self._capacity([noise["c"] for _, noise in drawn])
+        room = self.room(moves, drawn)
         inputs = self.inputs(moves, drawn)
         shapes = tuple((name, x.shape) for name, x in inputs.items())
-        key = (tuple(moves), capacity, self.system.config.rhythm(step), shapes)
+        key = (tuple(moves), room, self.system.config.rhythm(step), shapes)
         if self._capture is None:
-            made = self.program(moves, {name: x.to(self.device) for name, x in inputs.items()}, capacity)
+            made = self.program(moves, {name: x.to(self.device) for name, x in inputs.items()}, room)
             kept = _Kept(made, {}, made.segments)
         elif key in self._kept:
             kept = self._kept[key]
             for name, x in inputs.items():
                 kept.given[name].copy_(x, non_blocking=True)
         else:
-            found = self._captured(moves, inputs, capacity)
+            found = self._captured(moves, inputs, room)
             if found is None:
                 return False
             kept = self._kept[key] = found
@@ -143,12 +158,12 @@ class Graphs(ABC):
         """Drop all graphs: tensors that they write to are about to lie elsewhere."""
         self._kept.clear()
 
-    def _captured(self, moves: Sequence[Move], inputs: dict[str, Tensor], capacity: int) -> _Kept | None:
+    def _captured(self, moves: Sequence[Move], inputs: dict[str, Tensor], room: Room) -> _Kept | None:
         """The program on copies of `inputs`, captured; None if that cannot be done, on any worker."""
         assert self._capture is not None
         reason, replays = why_not(self.system) or self.obstacle(), []
         given = {name: x.to(self.device, copy=True) for name, x in inputs.items()}
-        program, state = self.program(moves, given, capacity), self.state()
+        program, state = self.program(moves, given, room), self.state()
         places = [x.data_ptr() for x in self.system.buffers()]
         if reason is None:
             try:
@@ -171,28 +186,23 @@ class Graphs(ABC):
         self.forget()
         return None
 
-    def _capacity(self, c: Sequence[Tensor]) -> int:
-        """Room for the samples of each generator in each batch, given the ids (batches, n) of each run; 0: no ensemble.
-
-        Rounded up to a multiple of an eighth of the batch, so that few graphs serve a prior that moves.
-        """
+    def room(self, moves: Sequence[Move], drawn: Drawn) -> Room:
+        """Enough for each of the runs that have `drawn`."""
         if not self._ensembles:
-            return 0
-        ids = torch.stack(list(c))
-        most = int(nn.functional.one_hot(ids, self.system.K).sum(dim=-2).max())
-        part = max(1, ids.shape[-1] // CAPACITIES)
-        return -(-most // part) * part
+            return Room((), ())
+        ids = torch.stack([noise["c"] for _, noise in drawn])
+        return Room.enough(ids, batches_of(self.critic, moves), self.system.K)
 
     @contextmanager
-    def with_room(self, capacity: int) -> Iterator[None]:
-        """Have ensembles make up to `capacity` samples of each generator, in tensors of that size."""
+    def with_room(self, capacities: Capacities) -> Iterator[None]:
+        """Have ensembles make so many samples of each generator, in tensors of fixed shapes."""
         try:
             for ensemble in self._ensembles:
-                ensemble.capacity = capacity or None
+                ensemble.capacities = capacities or None
             yield
         finally:
             for ensemble in self._ensembles:
-                ensemble.capacity = None
+                ensemble.capacities = None
 
 
 def why_not(system: System) -> str | None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from toposampler.systems import Move
+from toposampler.systems import Move, batches_of
 from toposampler.systems.batch import Batch
 from toposampler.training.capture import Action, Capture, NotCapturableError
-from toposampler.training.graph import Drawn, Graphs, Program, changing_constants, segmented
+from toposampler.training.graph import Drawn, Graphs, Program, Room, changing_constants, segmented
 from toposampler.training.rows import Rows
 
 if TYPE_CHECKING:
@@ -62,14 +62,12 @@ class LoopGraphs(Graphs):
     def _constants(self) -> dict[str, float]:
         return self.system.config.constants(self._loop.step, self._loop.config.generator_steps)
 
-    def program(self, moves: Sequence[Move], given: dict[str, Tensor], capacity: int) -> Program:
+    def program(self, moves: Sequence[Move], given: dict[str, Tensor], room: Room) -> Program:
         """See `Graphs`."""
         loop, step_now, made = self._loop, self._loop.step, list[tuple[str, list[str], Tensor]]()
         if loop.placement.sharded:
             return segmented([partial(_refuse, "with cluster.placement sharded, rows follow the draw")], [None])
-        critic = next(iter(loop.players))
         n_batches = 1 + max(move.batch for move in moves)
-        evaluated = sorted({move.batch for move in moves if move.player == critic})
         batches: list[Batch] = []
         fakes: dict[int, Tensor] = {}
         rates: dict[str, Sequence[Tensor]] = {}
@@ -92,17 +90,17 @@ class LoopGraphs(Graphs):
             own = dict(zip(constants, numbers, strict=False))
             # All replays have the step of the capture, on a CPU too: what depends on it is in `own`.
             batches[:] = [replace(batch, step=step_now) for batch in loop.batches(rows, lambda _: self._gather, own)]
-            with self.with_room(capacity * len(evaluated)):
-                fakes.update(loop.fakes(batches, noise, set(evaluated)))
+            with self.with_room(room.fakes):
+                fakes.update(loop.fakes(batches, noise, batches_of(self.critic, moves)))
 
         def descent(move: Move) -> None:
             """The loss and its gradient."""
             batch, player = batches[move.batch], loop.players[move.player]
-            if move.player == critic:
+            if move.player == self.critic:
                 batch = replace(batch, fake=fakes[move.batch])
             player.freeze(False)
             try:
-                with self.with_room(capacity), loop.autocast():
+                with self.with_room(room.batch), loop.autocast():
                     terms = player.loss(batch)
                 values = torch.stack(list(terms.values()))
                 gradients = torch.autograd.grad(

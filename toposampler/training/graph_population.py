@@ -10,7 +10,7 @@ from torch import Tensor
 
 from toposampler.systems import Move
 from toposampler.training.capture import Capture
-from toposampler.training.graph import Drawn, Graphs, Program, changing_constants
+from toposampler.training.graph import Drawn, Graphs, Program, Room, changing_constants
 
 if TYPE_CHECKING:
     from toposampler.training.population import Population
@@ -51,7 +51,7 @@ class PopulationGraphs(Graphs):
         numbers = torch.tensor([first.learning_rate_scale(), 1 - first.ema_decay()], dtype=torch.float64)
         return {"indices": indices, "constants": constants, "numbers": numbers, **noise}
 
-    def program(self, moves: Sequence[Move], given: dict[str, Tensor], capacity: int) -> Program:
+    def program(self, moves: Sequence[Move], given: dict[str, Tensor], room: Room) -> Program:
         """See `Graphs`."""
         population, program, step = self._population, Program(), self._population.step
 
@@ -61,10 +61,8 @@ class PopulationGraphs(Graphs):
             constants = dict(zip(population.constants(), given["constants"].to(dtype), strict=True))
             scale, weight = given["numbers"].to(dtype)
             noise = {name.removeprefix("noise."): x for name, x in given.items() if name.startswith("noise.")}
-            n_batches = given["indices"].shape[1]
-            rooms = [capacity or 1] * n_batches
-            batches = population.rows(given["indices"], noise, constants, rooms, step)
-            fakes = population.fakes(batches, moves)
+            batches = population.rows(given["indices"], noise, constants, room.batch, step)
+            fakes = population.fakes(batches, moves, room.fakes)
             for move in moves:
                 program.made.append((move.player, *population.move(move, batches, fakes, scale)))
             population.move_average(weight)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -14,7 +14,7 @@ from torch import Tensor
 from toposampler.config import TrainingConfig
 from toposampler.data import Dataset, Sampler
 from toposampler.errors import TrainingStoppedError
-from toposampler.systems import System
+from toposampler.systems import System, batches_of
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.allocator import keep_freed_memory
 from toposampler.training.augmentation import NAME, Augmentation, is_on, pair_sign, real_augmented
@@ -103,14 +103,13 @@ class Loop:
         with self.phase("draw"):
             batches, noise = self._draw(n_batches, drawn)
         critic = next(iter(self.players))
-        for_critic = {move.batch for move in moves if move.player == critic}
         with self.phase("fakes for the critic"):
-            fakes = self.fakes(batches, noise, for_critic)
+            fakes = self.fakes(batches, noise, batches_of(critic, moves))
         for move in moves:
             batch = batches[move.batch]
             self._move(move.player, replace(batch, fake=fakes[move.batch]) if move.player == critic else batch)
         if self.augmentation is not None and self.augmentation.is_due(self.step):
-            last = max(for_critic)
+            last = max(fakes)
             with torch.no_grad(), self.autocast():
                 sign = batches[last].mean(pair_sign(self.system, batches[last].real, fakes[last]))
             self.group.average_(sign)
@@ -189,17 +188,17 @@ class Loop:
             for i in range(len(sizes))
         ]
 
-    def fakes(self, batches: list[Batch], noise: Noise, wanted: set[int]) -> dict[int, Tensor]:
-        """What the generators make of the noise of each of the `wanted` batches, without gradient; in one call where
-        they are the first of `noise`, which holds that of all batches."""
-        sizes = [len(batches[i].real) for i in sorted(wanted)]
-        if wanted == set(range(len(wanted))):
+    def fakes(self, batches: list[Batch], noise: Noise, wanted: Sequence[int]) -> dict[int, Tensor]:
+        """What the generators make of the noise of each of the `wanted` batches, ascending, without gradient; in one
+        call, on a part of `noise`, that of all batches, where they are the first."""
+        sizes = [len(batches[i].real) for i in wanted]
+        if wanted == list(range(len(wanted))):
             noise = {name: x[: sum(sizes)] for name, x in noise.items()}
         else:
-            noise = {name: torch.cat([batches[i].noise[name] for i in sorted(wanted)]) for name in noise}
+            noise = {name: torch.cat([batches[i].noise[name] for i in wanted]) for name in noise}
         with torch.no_grad(), self.autocast():
             fakes = self.system.generate(noise).to(self.data.dtype)
-        return dict(zip(sorted(wanted), fakes.split(sizes), strict=True))
+        return dict(zip(wanted, fakes.split(sizes), strict=True))
 
     @property
     def batch_size(self) -> int:

@@ -16,6 +16,42 @@ EPSILON = 1e-8
 Moments = dict[str, Tensor]
 
 
+def adam(
+    tensors: Sequence[Sequence[Tensor]],
+    steps: Sequence[Tensor],
+    one: float,
+    two: float,
+    learning_rate: float | Tensor = 1.0,
+) -> None:
+    """Adam's step (Kingma and Ba 2015, algorithm 1) in one pass over values, gradients, means and squares.
+
+    torch's own kernel, without the bookkeeping of `torch.optim.Adam`, which costs as much as the step of a small
+    network.
+
+    Args:
+        tensors: these four, each a list of tensors of the same shapes; all but the gradients are written to.
+        steps: tensors (), one for each of the list: the number of this step, from 1 on.
+        one, two: the decays of means and squares.
+        learning_rate: a number or a tensor ().
+    """
+    values, gradients, means, squares = map(list, tensors)
+    torch._fused_adam_(
+        values,
+        gradients,
+        means,
+        squares,
+        [],
+        list(steps),
+        lr=learning_rate,
+        beta1=one,
+        beta2=two,
+        weight_decay=0,
+        eps=EPSILON,
+        amsgrad=False,
+        maximize=False,
+    )
+
+
 class FlatPlayer:
     """The stepping of one player: its parameters, their gradients and Adam's moments, each one flat tensor.
 
@@ -93,31 +129,17 @@ class FlatPlayer:
 
     @torch.no_grad()
     def descend(self, learning_rates: Sequence[float | Tensor]) -> None:
-        """One step of Adam (Kingma and Ba 2015, algorithm 1) down `gradients`, a kernel a module.
+        """One step of Adam down `gradients`, a kernel a module.
 
-        torch's own kernel, without the bookkeeping of `torch.optim.Adam`, which costs as much as the step of a small
-        network. Learning rates of the modules, in the order of `ranges`, may be tensors (): on CUDA of float32, for a
-        graph that is replayed with others.
+        Learning rates of the modules, in the order of `ranges`, may be tensors (): on CUDA of float32, for a graph that
+        is replayed with others.
         """
         for (name, (start, end)), learning_rate in zip(self.ranges.items(), learning_rates, strict=True):
             step, mean, square = self._moments[name].values()
             step += 1
             one, two = self.optimizers[name].betas_at(self.remaining)
-            torch._fused_adam_(
-                [self.values[start:end]],
-                [self.gradients[start:end]],
-                [mean],
-                [square],
-                [],
-                [step],
-                lr=learning_rate,
-                beta1=one,
-                beta2=two,
-                weight_decay=0,
-                eps=EPSILON,
-                amsgrad=False,
-                maximize=False,
-            )
+            tensors = [self.values[start:end]], [self.gradients[start:end]], [mean], [square]
+            adam(tensors, [step], one, two, learning_rate)
 
     def moments(self) -> Iterator[tuple[str, Moments]]:
         """Adam's state by module: `step`, `exp_avg` and `exp_avg_sq` (flat, as `values`); zeros at first."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,15 +25,16 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from toposampler.config import flatten
 from toposampler.errors import UserError
 from toposampler.keys import may_branch
+from toposampler.nn.capacities import Capacities
 from toposampler.nn.critic import Critic
 from toposampler.nn.ensemble import GeneratorEnsemble
-from toposampler.systems import Move, System
+from toposampler.systems import Move, System, batches_of
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.augmentation import NAME, pair_sign, real_augmented
 from toposampler.training.capture import Capture
 from toposampler.training.config import RunConfig
 from toposampler.training.feed import Feed, expect_next
-from toposampler.training.graph import Graphs, capture_for
+from toposampler.training.graph import Graphs, Room, capture_for
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
 from toposampler.training.recorded import Recorded
@@ -121,9 +122,10 @@ class Population:
         if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
             return
         indices, noise = stacked_draws(drawn)
-        capacity = [_capacity(noise["c"][:, i]) for i in range(n_batches)]
-        batches = self.rows(indices, noise, self._constants(), capacity)
-        fakes = self.fakes(batches, moves)
+        critic = next(iter(self.players))
+        room = Room.enough(noise["c"], batches_of(critic, moves), self.system.K)
+        batches = self.rows(indices, noise, self._constants(), room.batch)
+        fakes = self.fakes(batches, moves, room.fakes)
         for move in moves:
             names, values = self.move(move, batches, fakes, self.loops[0].learning_rate_scale())
             self.log(move.player, names, values)
@@ -134,13 +136,14 @@ class Population:
         self.advance()
 
     def rows(
-        self, indices: Tensor, noise: Noise, constants: Tensors, capacity: Sequence[int], step: int | None = None
+        self, indices: Tensor, noise: Noise, constants: Tensors, room: Capacities, step: int | None = None
     ) -> list[Rows]:
         """The batches of an iteration, by default of this one: what each member draws, stacked (P, batches, n, ...)."""
         first = self.loops[0]
         for players in self.players.values():
             players.refresh()
-        real = first.data[indices]
+        data, places = first.data, indices.flatten()
+        real = (data[places] if isinstance(data, Feed) else data.index_select(0, places)).unflatten(0, indices.shape)
         if NAME in noise:
             parameters = {NAME: noise[NAME].flatten(0, 2)}
             real = real_augmented(real.flatten(0, 2), parameters).unflatten(0, indices.shape)
@@ -152,7 +155,7 @@ class Population:
                 noise={name: x[:, i] for name, x in noise.items()},
                 labels=None if labels is None else labels[:, i],
                 constants=constants,
-                capacity=capacity[i],
+                room=room,
                 step=self.step if step is None else step,
             )
             for i in range(indices.shape[1])
@@ -204,14 +207,14 @@ class Population:
             loop.log(player, names, row)
 
     @torch.no_grad()
-    def fakes(self, batches: Sequence[Rows], moves: Sequence[Move]) -> dict[int, Tensor]:
-        """What the members' generators make for the critic's moves, by batch: (P, n, *shape)."""
+    def fakes(self, batches: Sequence[Rows], moves: Sequence[Move], room: Capacities) -> dict[int, Tensor]:
+        """What the members' generators make for the critic's moves, by batch: (P, n, *shape); all in one call."""
         critic = next(iter(self.players))
-        return {i: self._fakes(batches[i]) for i in sorted({m.batch for m in moves if m.player == critic})}
-
-    def _fakes(self, rows: Rows) -> Tensor:
-        """What the members' generators make of a batch's noise: (P, n, *shape)."""
-        return self._mapped(lambda system, batch: system.generate(batch.noise), rows, None).to(rows.real.dtype)
+        wanted = batches_of(critic, moves)
+        noise = {name: torch.cat([batches[i].noise[name] for i in wanted], dim=1) for name in batches[0].noise}
+        together = replace(batches[wanted[0]], noise=noise, room=room)
+        made = self._mapped(lambda system, batch: system.generate(batch.noise), together, None).to(together.real.dtype)
+        return dict(zip(wanted, made.split([batches[i].real.shape[1] for i in wanted], dim=1), strict=True))
 
     def _mapped(self, function: Callable[[System, Batch], Any], rows: Rows, fake: Tensor | None) -> Any:
         """`function` of each member's system and batch: what it returns, stacked along a first axis."""
@@ -223,23 +226,23 @@ class Population:
 
         arguments = (self.state, rows.real, rows.noise, rows.labels, rows.constants, fake)
         in_dims = tuple(None if argument is None else 0 for argument in arguments)
-        with self._functional(rows.capacity), self.loops[0].autocast():
+        with self._functional(rows.room), self.loops[0].autocast():
             return vmap(one, in_dims=in_dims)(*arguments)
 
     @contextmanager
-    def _functional(self, capacity: int) -> Iterator[None]:
+    def _functional(self, room: Capacities) -> Iterator[None]:
         """Have the system's modules compute without a shape or a branch that depends on values."""
         try:
-            self._set_functional(True, capacity)
+            self._set_functional(True, room)
             with sdpa_kernel(SDPBackend.MATH):  # vmap runs the fused kernels member by member
                 yield
         finally:
-            self._set_functional(False, None)
+            self._set_functional(False, ())
 
-    def _set_functional(self, functional: bool, capacity: int | None) -> None:
+    def _set_functional(self, functional: bool, room: Capacities) -> None:
         for module in self._modules:
             if isinstance(module, GeneratorEnsemble):
-                module.capacity = capacity
+                module.capacities = room or None
             else:
                 module.functional = functional
 
@@ -273,15 +276,10 @@ class Rows:
     """(P, n)"""
     constants: Tensors
     """tensors (P,)"""
-    capacity: int
-    """the most samples that a generator of some member is asked for"""
+    room: Capacities
+    """for every member's samples, by rank of its generators"""
     step: int
     """generator steps done"""
-
-
-def _capacity(c: Tensor) -> int:
-    """The largest count of one id in a row of c (P, n)."""
-    return int(nn.functional.one_hot(c).sum(dim=1).max())
 
 
 class _Called(nn.Module):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from toposampler.systems import System
-from toposampler.training.optimization import EPSILON, FlatPlayer, Moments
+from toposampler.training.optimization import FlatPlayer, Moments, adam
 
 ABSENT = -1e9
 """the logit of a generator that a member does not have: finite, as 0 x ABSENT is 0"""
@@ -44,6 +44,9 @@ class StackedPlayers:
         for player, values in zip(players, own, strict=True):
             player.move_to(values)
         self._moments = {name: self._joined_moments(players, name) for name in self.ranges}
+        self._gradients = self._of_all(self._rows())
+        self._updates = {name: torch.zeros_like(moments["exp_avg"]) for name, moments in self._moments.items()}
+        self._adam = {name: self._by_member(name) for name in self.ranges}
         self._optimizers = first.optimizers
         rates = {name: [player.optimizers[name].learning_rate for player in players] for name in self.ranges}
         self._rates = {name: self.values.new_tensor(rate) for name, rate in rates.items()}
@@ -76,6 +79,12 @@ class StackedPlayers:
             )
         return {"step": step, **{key: together for key, (together, _) in parts.items()}}
 
+    def _by_member(self, name: str) -> tuple[list[Sequence[Tensor]], list[Tensor]]:
+        """What `adam` asks for of a module: the parts of each member."""
+        step, mean, square = self._moments[name].values()
+        tensors = self._updates[name], self._gradients[name], mean, square
+        return [self._members(x, name) for x in tensors], list(step.unbind())
+
     def freeze(self, frozen: bool) -> None:
         """As `FlatPlayer.freeze`."""
         for p in self.parameters:
@@ -95,32 +104,38 @@ class StackedPlayers:
     def descend(self, loss: Tensor, scale: float | Tensor) -> None:
         """One step of Adam (Kingma and Ba 2015, algorithm 1) down the gradient of a loss, the sum of the members'."""
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
-        gradients = torch.cat([g.flatten(1) for g in found], dim=1)
+        self._take([g.flatten(1) for g in found])
         for name in self.ranges:
-            gradient, optimizer = self._gradient(gradients, name), self._optimizers[name]
+            optimizer, (tensors, steps) = self._optimizers[name], self._adam[name]
             (one, two), rate = optimizer.betas_at(self.remaining), self._rates[name]
             if (final := optimizer.final_learning_rate) is not None:
                 rate = final + (rate - final) * self.remaining
-            step, mean, square = self._moments[name].values()
-            step += 1
-            mean.lerp_(gradient, 1 - one)
-            square.mul_(two).addcmul_(gradient, gradient, value=1 - two)
-            t = step.to(mean.dtype)
-            root = square.sqrt().div_(self._each((1 - two**t).sqrt_(), name)).add_(EPSILON)
-            self._subtract(mean / root * self._each(scale * rate / (1 - one**t), name), name)
+            self._moments[name]["step"] += 1
+            self._updates[name].zero_()
+            adam(tensors, steps, one, two)
+            self._add(self._updates[name], self._each(scale * rate, name), name)
         self.refresh()
 
-    def _gradient(self, gradients: Tensor, name: str) -> Tensor:
-        """The part of a module in the gradient (P, n) of all rows, shaped as its moments."""
-        return gradients[:, slice(*self.ranges[name])]
+    def _of_all(self, rows: Tensor) -> dict[str, Tensor]:
+        """Room for the gradient of every module, shaped as its moments; `rows` are what the losses take."""
+        self._gradient = torch.zeros_like(rows)
+        return {name: self._gradient[:, slice(*span)] for name, span in self.ranges.items()}
+
+    def _take(self, found: Sequence[Tensor]) -> None:
+        """Keep the gradient of all rows, tensors (P, n_i) of the parameters, in `_gradients`."""
+        torch.cat(list(found), dim=1, out=self._gradient)
 
     def _each(self, numbers: Tensor, name: str) -> Tensor:
         """A number of each member (P,), for every parameter of a module: to be multiplied with its moments."""
         return numbers.unsqueeze(1)
 
-    def _subtract(self, update: Tensor, name: str) -> None:
-        """Take `update`, shaped as the moments of a module, from its parameters."""
-        self.values[:, slice(*self.ranges[name])].sub_(update)
+    def _members(self, x: Tensor, name: str) -> Sequence[Tensor]:
+        """What is each member's of x, which is shaped as the moments of a module."""
+        return x.unbind()
+
+    def _add(self, update: Tensor, rates: Tensor, name: str) -> None:
+        """Add `update` times `rates`, shaped as the moments of a module, to its parameters."""
+        self.values[:, slice(*self.ranges[name])].addcmul_(update, rates)
 
 
 class PaddedPlayers(StackedPlayers):
@@ -154,6 +169,7 @@ class PaddedPlayers(StackedPlayers):
                 own=torch.cat([span + start for span, start in zip(spans, starts, strict=False)]).to(device),
                 rows=torch.cat([layouts[i][1][span] + i * width for i, span in enumerate(spans)]).to(device),
                 member=torch.cat([torch.full_like(span, i) for i, span in enumerate(spans)]).to(device),
+                sizes=[len(span) for span in spans],
             )
         super().__init__(players)
 
@@ -187,14 +203,22 @@ class PaddedPlayers(StackedPlayers):
         torch.index_select(self.values, 0, self._sources, out=rows)
         rows.index_fill_(0, self._absent, ABSENT)
 
-    def _gradient(self, gradients: Tensor, name: str) -> Tensor:
-        return gradients.view(-1).index_select(0, self._modules[name].rows)  # faster than [] on a CPU
+    def _of_all(self, rows: Tensor) -> dict[str, Tensor]:
+        return {name: rows.new_zeros(len(places.rows)) for name, places in self._modules.items()}
+
+    def _take(self, found: Sequence[Tensor]) -> None:
+        gradient = torch.cat(list(found), dim=1).view(-1)
+        for name, of_module in self._gradients.items():
+            torch.index_select(gradient, 0, self._modules[name].rows, out=of_module)  # faster than [] on a CPU
 
     def _each(self, numbers: Tensor, name: str) -> Tensor:
         return numbers.index_select(0, self._modules[name].member)
 
-    def _subtract(self, update: Tensor, name: str) -> None:
-        self.values.index_add_(0, self._modules[name].own, update, alpha=-1)
+    def _members(self, x: Tensor, name: str) -> Sequence[Tensor]:
+        return x.split(self._modules[name].sizes)
+
+    def _add(self, update: Tensor, rates: Tensor, name: str) -> None:
+        self.values.index_add_(0, self._modules[name].own, update * rates)
 
 
 @dataclass(frozen=True)
@@ -207,6 +231,8 @@ class _Places:
     """(n,): in the flattened rows"""
     member: Tensor
     """(n,): whose they are"""
+    sizes: list[int]
+    """how many each member has"""
 
 
 def _layout(player: FlatPlayer, system: System, widest: Sequence[Tensor], n_generators: int) -> tuple[Tensor, Tensor]:

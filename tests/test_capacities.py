@@ -5,45 +5,51 @@ from __future__ import annotations
 import pytest
 import torch
 
-from toposampler.nn.capacities import by_rank, capacities, each, groups
+from toposampler.nn.capacities import by_rank, capacities, each, groups, needed
 
 
 def ids(*counts: int) -> torch.Tensor:
     return torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
 
 
+def enough(c: torch.Tensor, n_generators: int) -> tuple[int, ...]:
+    return capacities(c.shape[1], *needed(c, n_generators), n_generators)
+
+
 @pytest.mark.parametrize(
     ("draws", "expected"),
     [
-        pytest.param([[45, 7, 6, 6, 0, 0, 0, 0, 0, 0]], (48, 8, 8, 8), id="one large, three small, six switched off"),
-        pytest.param([[45, 7, 6, 6, 0], [7, 6, 6, 45, 0]], (48, 8, 8, 8), id="the same ranks of other generators"),
-        pytest.param([[45, 7, 6, 6, 0, 0], [20, 20, 20, 4, 0, 0]], (48, 24, 24, 8), id="what any of the runs needs"),
+        pytest.param([[45, 7, 6, 6, 0, 0, 0, 0, 0, 0]], (48, 32, 32, 16, 16, 16, 16), id="one large, six switched off"),
+        pytest.param([[7, 6, 51, 0], [51, 7, 6, 0]], (56, 32, 32), id="the same ranks of other generators"),
+        pytest.param([[45, 19, 0, 0, 0], [22, 22, 20, 0, 0]], (48, 32, 32), id="what any of the runs needs"),
         pytest.param([[7, 7, 7, 7, 6, 6, 6, 6, 6, 6]], (8,) * 10, id="alike"),
         pytest.param([[22, 21, 21, 0]], (24, 24, 24), id="one of four is off: a quarter less"),
         pytest.param([[64, 0]], (64,), id="one"),
+        pytest.param([[2, 1]], (3, 1), id="a batch of 3"),
     ],
 )
 def test_capacities(draws: list[list[int]], expected: tuple[int, ...]) -> None:
     c = torch.stack([ids(*counts) for counts in draws])
-    assert capacities(c, len(draws[0])) == expected
+    assert enough(c, len(draws[0])) == expected
 
 
 def test_every_draw_has_room() -> None:
     torch.manual_seed(0)
-    for _ in range(50):
-        odds = torch.rand(12).pow(6)
-        c = torch.multinomial(odds, 3 * 40, replacement=True).view(3, 40)
-        found = capacities(c, 12)
+    for i in range(200):
+        n, K = 5 + i % 50, 2 + i % 17
+        c = torch.multinomial(torch.rand(K).pow(6) + 1e-9, 3 * n, replacement=True).view(3, n)
+        found = enough(c, K)
         for draw in c:
-            counts = torch.bincount(draw, minlength=12).sort(descending=True).values.tolist()
-            assert all(count <= room for count, room in zip(counts, [*found, *[0] * 12], strict=False))
+            counts = torch.bincount(draw, minlength=K).sort(descending=True).values.tolist()
+            assert all(count <= room for count, room in zip(counts, [*found, *[0] * K], strict=False))
 
 
-def test_few_shapes_are_in_use() -> None:
+def test_few_shapes_are_in_use_while_a_prior_moves() -> None:
     torch.manual_seed(0)
-    odds = torch.tensor([0.7, 0.1, 0.1, 0.1])
-    draws = torch.multinomial(odds, 500 * 64, replacement=True).view(500, 1, 64)
-    assert len({capacities(c, 10) for c in draws}) <= 20
+    start, end = torch.full((10,), 0.1), torch.tensor([0.7, 0.1, 0.1, 0.1] + [0.0] * 6)
+    odds = [start.lerp(end, t) for t in torch.linspace(0, 1, 500)]
+    draws = [torch.multinomial(of, 64, replacement=True).unsqueeze(0) for of in odds]
+    assert len({enough(c, 10) for c in draws}) <= 12
 
 
 def test_ranks() -> None:

@@ -2,8 +2,11 @@
 
 Capacities go by rank and not by generator: the first is that of the generator with the most samples of a batch, the
 second that of the one with the second most, and so on. Counts of n samples sum to n, so that the r-th largest is at
-most n / r, and all of them together need little more than n rows. One capacity for all needs K times the largest count:
-with ten generators of masses .7, .1, .1, .1 and 0, 64 samples take 480 rows, and 72 by rank.
+most n / r. One capacity for all needs K times the largest count: with ten generators of masses .7, .1, .1, .1 and 0, 64
+samples take 480 rows, and 176 by rank.
+
+Each set of capacities is a program of its own, so there are few: they follow from the largest count, in eighths of the
+batch, and from how many generators are in use.
 """
 
 from __future__ import annotations
@@ -17,26 +20,32 @@ from torch import Tensor, nn
 Capacities = tuple[int, ...]
 """by rank, descending; ranks beyond the last have no samples"""
 PARTS = 8
-"""a capacity is a multiple of this part of a batch, so that few shapes are in use while a prior moves"""
+"""of a batch: the first capacity is so many of them"""
 WORTH = 0.75
 """of the rows that one capacity for all takes, the part up to which ranks are worth sorting for"""
 
 
-def capacities(c: Tensor, n_generators: int) -> Capacities:
-    """Enough for the draws c (runs, n) of generator ids in [0, K), on the CPU; all alike where ranks save little.
+def needed(c: Tensor, n_generators: int) -> tuple[int, int]:
+    """What the draws c (runs, n) of generator ids in [0, K), on the CPU, need: the largest count of any, in `PARTS` of
+    n, rounded up; and the most generators that any of them uses."""
+    counts = nn.functional.one_hot(c, n_generators).sum(dim=1)
+    return -(-int(counts.max()) * PARTS // c.shape[1]), int((counts > 0).sum(dim=1).max())
 
-    Ranks share a capacity in groups of 1, 2, 4, ...: what the first of a group needs, by any run.
+
+def capacities(n: int, parts: int, used: int, n_generators: int) -> Capacities:
+    """Enough for every draw of n ids that needs no more than `parts` and `used`; all alike where ranks save little.
+
+    Ranks share a capacity in groups of 1, 2, 4, ...: the first of them has at most n / its rank.
     """
-    counts = nn.functional.one_hot(c, n_generators).sum(dim=1).sort(dim=1, descending=True).values
-    part = max(1, c.shape[1] // PARTS)
-    needed = [-(-int(most) // part) * part for most in counts.amax(dim=0)]
-    by_rank = tuple(needed[_first(rank)] for rank, most in enumerate(needed) if most)
-    alike = (needed[0],) * n_generators
+    most = -(-n * parts // PARTS)
+    ranks = min(n_generators, 2 * _first(used - 1) + 1)
+    by_rank = tuple(min(most, n // (_first(rank) + 1)) for rank in range(ranks))
+    alike = (most,) * n_generators
     return by_rank if sum(by_rank) <= WORTH * sum(alike) else alike
 
 
 def _first(rank: int) -> int:
-    """The first rank of the group of `rank`: 0, then 1 and 2, then 3 to 6, ..."""
+    """The first rank, counted from 0, of the group of `rank`: 0, then 1 and 2, then 3 to 6, ..."""
     return (1 << ((rank + 1).bit_length() - 1)) - 1
 
 

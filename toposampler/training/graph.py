@@ -20,7 +20,7 @@ from torch import Tensor
 
 from toposampler.config import OptimizerConfig, TrainingConfig
 from toposampler.errors import UserError
-from toposampler.nn.capacities import Capacities, capacities
+from toposampler.nn.capacities import Capacities, capacities, needed
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.systems import Move, System, batches_of
 from toposampler.systems.batch import Noise
@@ -45,7 +45,10 @@ class Room:
     @classmethod
     def enough(cls, c: Tensor, fakes: Sequence[int], n_generators: int) -> Room:
         """For all that is drawn, c (runs, batches, n) on the CPU, where `fakes` are the critic's batches."""
-        return cls(capacities(c[:, fakes].flatten(1), n_generators), capacities(c.flatten(0, 1), n_generators))
+        needs = needed(c[:, fakes].flatten(1), n_generators), needed(c.flatten(0, 1), n_generators)
+        parts, used = (max(need) for need in zip(*needs, strict=True))
+        of_fakes, of_batch = (capacities(n, parts, used, n_generators) for n in (len(fakes) * c.shape[2], c.shape[2]))
+        return cls(of_fakes, of_batch)
 
 
 @dataclass

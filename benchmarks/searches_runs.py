@@ -149,7 +149,8 @@ def searched(sweep: Sweep) -> tuple[Any, Any, int]:
     if winner is None:
         raise RuntimeError(f"{sweep.folder}: no trial was trained to its end")
     steps = sum(entry.steps for entry in entries) * sweep.config.repeats
-    return winner, judgment, steps + (2 * len(comparison.seeds) * sweep.steps if comparison else 0)
+    settings = 2 + len(comparison.others) if comparison else 0
+    return winner, judgment, steps + (settings * len(comparison.seeds) * sweep.steps if comparison else 0)
 
 
 def race(target: Target, repeat: int, output: Path) -> Row:

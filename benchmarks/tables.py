@@ -61,6 +61,7 @@ TABLES = {
     "sweep": Table("sweep", "table", "sweep.json"),
     "searches": Table("searches", "table", "searches"),
     "searches_repeats": Table("searches", "repeats_table", "searches"),
+    "searches_settings": Table("searches_settings", "table", "searches/settings"),
     "spheres_noise": Table("spheres", "noise_table", "spheres.json"),
     "spheres": Table("spheres", "table", "spheres.json"),
     "spheres_bounds": Table("spheres", "bounds_table", "spheres.json"),

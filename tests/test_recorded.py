@@ -176,3 +176,22 @@ def test_recording_does_not_load_torchs_compiler() -> None:
     """torch wraps the method of a mode in a function that imports it at the first call."""
     for mode in (recorded._Tape, recorded._Reads):
         assert not hasattr(mode.__torch_dispatch__, "__wrapped__")
+
+
+def test_operations_are_called_by_torchs_own_functions_where_there_are_such() -> None:
+    aten = torch.ops.aten
+    assert recorded._bound(aten.add.Tensor) is torch.add
+    assert recorded._bound(aten.view.default) is Tensor.view
+    assert recorded._bound(aten._unsafe_view.default) is aten._unsafe_view.default, "torch has none"
+    assert recorded._bound(recorded.operator.getitem) is recorded.operator.getitem
+    assert recorded._bound(torch.ops.toposampler.signature_loss.default) is not None
+
+
+def test_where_parameters_of_the_average_lie_is_not_found_anew_at_each_step(make_config: MakeConfig) -> None:
+    """Members of other numbers of generators gather theirs; the places are sorted, which takes longer than a loss."""
+    configs = [make_config("dmgan_pl", seed=i, system__n_generators=3 + i) for i in range(2)]
+    population = Population([make_loop(config) for config in configs])
+    population.iteration()
+    with Calls() as calls:
+        population.iteration()
+    assert not [x for x in calls.of(torch.ops.aten.sort.stable) if x.dim() == 1 and len(x) > 50]

@@ -263,13 +263,16 @@ def test_what_a_population_cannot_vary_makes_another_program(make_sweep: MakeSwe
     assert names(9, 9) == ["t0", "t2", "t3", "t4", "t1"]
 
 
-def raced(make_sweep: MakeSweep, local: Local, gain: float, way: str) -> SweepReport:
+def raced(
+    make_sweep: MakeSweep, local: Local, gain: float, way: str, finalists: int = 1, turned: float = 0.0
+) -> SweepReport:
     """A race on the penalty's weight, whose scores are made up: a trial of another weight than the base's is better by
-    `gain`, seeds are better or worse alike."""
+    `gain`, seeds are better or worse alike. By `turned` times its weight it is worse, with fresh seeds better."""
 
     def made_up(config: Any, step: int) -> float:
         other = config.system.penalty.weight != 1.0
         value = 5.0 + 10 * (config.seed % 7) + (0.1 * (config.seed % 2) - gain) * other
+        value += turned * config.system.penalty.weight * other * (-1 if config.seed >= report_module.FRESH else 1)
         return value if way == "minimize" else -value
 
     def evaluation(plan: Plan, program: Program, load: Any) -> dict[str, Any]:
@@ -294,7 +297,9 @@ def raced(make_sweep: MakeSweep, local: Local, gain: float, way: str) -> SweepRe
 
     local.train = evaluation
     space = {"system.penalty.weight": {"uniform": [0.5, 2.0]}}
-    return play(make_sweep(**{**RACE, "space": space, "trials": 4, "objectives": {"score": way}, "confirm_seeds": 3}))
+    changes = {"space": space, "trials": 4, "objectives": {"score": way}, "confirm_seeds": 3}
+    scheduler = {"name": "racing", "finalists": finalists, "rungs": 1 if turned else 3}
+    return play(make_sweep(**{**RACE, **changes, "scheduler": scheduler}))
 
 
 @pytest.mark.parametrize("way", ["minimize", pytest.param("maximize", marks=pytest.mark.slow)])
@@ -314,6 +319,23 @@ def test_a_race_ends_in_a_winner_that_is_better_beyond_doubt(way: str, make_swee
     )
     assert json.loads((found.sweep.folder / "result.json").read_text())["race"]["better"] is True
     assert load_config(found.sweep.folder / "best.yaml").system.model_dump()["penalty"]["weight"] != 1.0
+
+
+def test_of_several_finalists_the_best_over_fresh_seeds_is_the_winner(make_sweep: MakeSweep, local: Local) -> None:
+    found = raced(make_sweep, local, gain=2.0, way="minimize", finalists=2, turned=0.2)
+    assert found.best is not None
+    assert found.comparison is not None
+    assert found.judgment is not None
+    rivals = sorted(found.entries[1:], key=lambda entry: (entry.objectives or {})["score"])
+    by_weight = sorted(entry.values["system.penalty.weight"] for entry in rivals)
+    assert [entry.values["system.penalty.weight"] for entry in rivals] == by_weight, "in the race less is better"
+    assert found.best.number == rivals[1].number, "the second of the race is the best over fresh seeds"
+    assert list(found.comparison.others) == [trial_name(rivals[0].number)]
+    assert found.judgment.confidence == pytest.approx(0.975), "one of two may be better by chance"
+    assert found.judgment.difference.mean == pytest.approx(-5.9 / 3 - 0.2 * by_weight[1])
+    assert not (found.sweep.folder / "comparison" / trial_name(rivals[2].number)).exists()
+    written_down = json.loads((found.sweep.folder / "result.json").read_text())["comparison"]
+    assert written_down["others"] == {key: list(of) for key, of in found.comparison.others.items()}
 
 
 def test_a_race_that_shows_nothing_says_so_and_what_it_may_have_missed(make_sweep: MakeSweep, local: Local) -> None:
@@ -355,12 +377,16 @@ def test_a_later_generation_lies_between_the_best_before_and_competes_with_them(
         ({"trials_per_worker": 0}, "trials_per_worker: how many trials, 1 to 10,000, or auto"),
         ({"trials_per_worker": "many"}, "trials_per_worker: how many trials"),
         ({"overrides": {"cluster.num_workers": 2}}, "trials_per_worker with cluster.num_workers 2: a worker that"),
-        ({**RACE, "repeats": 1}, r"repeats: racing needs at least 2, as settings are .* \(got 1\)"),
+        ({**RACE, "repeats": 1}, r"repeats: racing needs at least 2, as a setting is stopped .* \(got 1\)"),
         ({**RACE, "confirm_seeds": 1}, "confirm_seeds: racing needs at least 2"),
         ({**RACE, "trials": 1}, "trials: racing needs at least 2"),
         (
             {**RACE, "trials": 5, "scheduler": {"name": "racing", "generations": 3}},
             r"scheduler.generations 3: each has at least 2 settings, so trials must be at least 6 \(got 5\)",
+        ),
+        (
+            {**RACE, "scheduler": {"name": "racing", "finalists": 6}},
+            "scheduler.finalists 6: the base is one of the 6 trials, so at most 5 can be compared with it",
         ),
         ({**RACE, "aggregate": "worst"}, "aggregate worst: racing compares means"),
         ({**RACE, "search": {"name": "tpe"}}, "search.name tpe: a race begins as a whole"),

@@ -78,8 +78,8 @@ class PBT(Section):
 class Racing(Section):
     """Successive halving on the mean over the same seeds; what is worse than the best beyond doubt ends too.
 
-    The base is always in the race. At the end the best setting is compared with it over fresh seeds, and is the winner
-    only if the interval of the difference excludes 0.
+    The base is always in the race. At the end the best settings are compared with it over fresh seeds, and the best of
+    them is the winner only if the interval of the difference excludes 0.
     """
 
     name: Literal["racing"] = "racing"
@@ -93,6 +93,9 @@ class Racing(Section):
     generations: int = Field(1, ge=1, le=1000)
     """equal parts in which settings are begun: those of a later one are drawn between the best third of all before, and
     compete with them; 1: all are drawn at random, and begin at once"""
+    finalists: int = Field(1, ge=1, le=100)
+    """the best so many settings are compared with the base over fresh seeds, and the best of them there is the winner;
+    its interval has the confidence 1 - (1 - `confidence`) / `finalists`, as one of so many may be better by chance"""
 
 
 def _the_score() -> dict[str, Literal["minimize", "maximize"]]:
@@ -391,13 +394,18 @@ def _check_scheduler(sweep: Sweep) -> None:
 def _check_race(sweep: Sweep) -> None:
     """Raises UserError for what cannot be raced."""
     config = sweep.config
-    for key, least, why in (
-        ("repeats", config.repeats, "settings are compared by their mean over seeds and its uncertainty"),
+    several = isinstance(config.scheduler, Racing) and config.scheduler.rungs > 1
+    for key, given, why in (
+        (
+            "repeats",
+            config.repeats if several else 2,
+            "a setting is stopped by its mean over seeds and its uncertainty",
+        ),
         ("confirm_seeds", config.confirm_seeds, "the winner is compared with the base over fresh seeds"),
         ("trials", config.trials, "the base is one of them, and needs a rival"),
     ):
-        if least < 2:
-            raise UserError(f"{key}: racing needs at least 2, as {why} (got {least})")
+        if given < 2:
+            raise UserError(f"{key}: racing needs at least 2, as {why} (got {given})")
     if config.aggregate != "mean":
         raise UserError(f"aggregate {config.aggregate}: racing compares means; set aggregate mean")
     if isinstance(config.search, TPESearch) and "search" in config.model_fields_set:
@@ -408,6 +416,11 @@ def _check_race(sweep: Sweep) -> None:
         raise UserError(
             f"scheduler.generations {sweep.generations}: each has at least 2 settings, so trials must be at least "
             f"{2 * sweep.generations} (got {config.trials})"
+        )
+    if isinstance(config.scheduler, Racing) and config.scheduler.finalists >= config.trials:
+        raise UserError(
+            f"scheduler.finalists {config.scheduler.finalists}: the base is one of the {config.trials} trials, so at "
+            f"most {config.trials - 1} can be compared with it"
         )
     if config.total_steps is not None:
         raise UserError("total_steps: a race is begun as a whole, so there is nothing to end early")

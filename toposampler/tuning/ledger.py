@@ -157,5 +157,10 @@ class Ledger:
 
 def best(sweep: Sweep, entries: Sequence[Entry]) -> Entry | None:
     """The finished trial with the best first objective."""
+    return next(iter(ranked(sweep, entries)), None)
+
+
+def ranked(sweep: Sweep, entries: Sequence[Entry]) -> list[Entry]:
+    """The finished trials by their first objective, the best one first."""
     finished = [entry for entry in entries if entry.outcome == "finished" and entry.objectives]
-    return min(finished, key=lambda entry: sweep.sign * (entry.objectives or {})[sweep.metric], default=None)
+    return sorted(finished, key=lambda entry: sweep.sign * (entry.objectives or {})[sweep.metric])

@@ -19,7 +19,7 @@ from toposampler.tuning import engine
 from toposampler.tuning.champion import register
 from toposampler.tuning.config import Racing, Sweep, trial_config
 from toposampler.tuning.figures import draw
-from toposampler.tuning.ledger import Entry, Ledger, best
+from toposampler.tuning.ledger import Entry, Ledger, best, ranked
 from toposampler.tuning.programs import Outcome, Program, grouped
 from toposampler.tuning.racing import Judgment, compare
 from toposampler.tuning.recorder import Recorder
@@ -40,6 +40,8 @@ class Comparison:
     best: Sequence[float]
     """the first objective, by seed"""
     base: Sequence[float]
+    others: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """that of the other finalists of a race, by their names"""
 
     @property
     def complete(self) -> bool:
@@ -98,15 +100,17 @@ def decided(
     Of a race the best is the base, unless the judgment of the comparison is that its rival is better.
     `train` trains what the comparison needs; by default the connected cluster does.
     """
-    races = isinstance(sweep.config.scheduler, Racing)
-    winner = best(sweep, [entry for entry in entries if not races or trial_name(entry.number) != BASE])
-    comparison, judgment = None, None
-    if winner is not None and sweep.config.confirm_seeds:
-        print(f"now the best against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
-        comparison = confirm(sweep, winner, concurrency, train)
-        if isinstance(sweep.config.scheduler, Racing) and comparison.complete:
-            judgment = evaluated(sweep, comparison, sweep.config.scheduler.confidence)
-    if races and not (judgment and judgment.better):  # what is not shown to be better is not taken
+    racing = sweep.config.scheduler if isinstance(sweep.config.scheduler, Racing) else None
+    rivals = ranked(sweep, [entry for entry in entries if not racing or trial_name(entry.number) != BASE])
+    finalists = rivals[: racing.finalists if racing else 1]
+    winner, comparison, judgment = next(iter(finalists), None), None, None
+    if finalists and sweep.config.confirm_seeds:
+        who = "the best" if len(finalists) == 1 else f"the best {len(finalists)}"
+        print(f"now {who} against the base, fresh seeds: {sweep.config.confirm_seeds}", flush=True)
+        winner, comparison = confirm(sweep, finalists, concurrency, train)
+        if racing and comparison.complete:
+            judgment = evaluated(sweep, comparison, 1 - (1 - racing.confidence) / len(finalists))
+    if racing and not (judgment and judgment.better):  # what is not shown to be better is not taken
         winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
     return winner, comparison, judgment
 
@@ -128,8 +132,11 @@ def best_config(sweep: Sweep, values: Values) -> RunConfig:
     return config.model_copy(update={"name": f"{sweep.config.name}-best", "output": str(sweep.folder.parent)})
 
 
-def confirm(sweep: Sweep, winner: Entry, concurrency: int, train: TrainPrograms | None = None) -> Comparison:
-    """Train the best trial's configuration and the base with the same fresh seeds, or read what was trained already."""
+def confirm(
+    sweep: Sweep, finalists: Sequence[Entry], concurrency: int, train: TrainPrograms | None = None
+) -> tuple[Entry, Comparison]:
+    """Train the configurations of `finalists` and the base with the same fresh seeds, or read what was trained already:
+    the best of them there (the first, if none was trained with all seeds), and its comparison with the base."""
     first = sweep.base.seed + FRESH
     seeds = tuple(range(first, first + sweep.config.confirm_seeds))
     plan = Plan(
@@ -140,16 +147,19 @@ def confirm(sweep: Sweep, winner: Entry, concurrency: int, train: TrainPrograms 
         aggregate="mean",
         objectives={sweep.metric: sweep.config.objectives[sweep.metric]},
     )
-    mine, theirs = trial_name(winner.number), "base"
-    named: dict[str, Values] = {mine: winner.values, theirs: {}}
+    theirs = "base"
+    named: dict[str, Values] = {trial_name(entry.number): entry.values for entry in finalists} | {theirs: {}}
     orders, folder = [Order(name, of) for name, of in named.items()], sweep.folder / "comparison"
     if sweep.together:
         one_round = OneRound(plan, orders, sweep.steps, concurrency)
         (train or run_programs)(plan, sweep.base.cluster, one_round, concurrency, folder)
     else:
         engine.run(plan, sweep.base.cluster, orders, _Heard(), concurrency, folder)
-    of_both = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}
-    return Comparison(seeds, of_both[mine], of_both[theirs])
+    found = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}
+    complete = [entry for entry in finalists if all(map(isfinite, found[trial_name(entry.number)]))]
+    winner = min(complete or finalists[:1], key=lambda entry: sweep.sign * fmean(found[trial_name(entry.number)]))
+    base, mine = found.pop(theirs), found.pop(trial_name(winner.number))
+    return winner, Comparison(seeds, mine, base, found)
 
 
 def evaluated(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgment:

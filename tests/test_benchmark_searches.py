@@ -8,6 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from processes import ROOT
@@ -156,3 +157,33 @@ def test_the_command_draws_what_there_is(
     searches.main()
     assert "| toy | 3 | 0.367 |" in capsys.readouterr().out
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def test_searches_simulated_on_scores_of_settings(searches: ModuleType, tmp_path: Path) -> None:
+    import searches_settings as module
+
+    rng = np.random.default_rng(0)
+    good, bad = rng.normal(0.5, 0.01, (1, 8)), rng.normal(2.0, 0.01, (40, 8))
+    scores = np.concatenate([rng.normal(1.0, 0.01, (1, 8)), good, bad])  # the base first
+    assert module.race(scores, 42, 2, 1, 8, 0.95)(rng) == 1
+    assert module.race(scores[[0, 2, 3]], 3, 2, 2, 8, 0.95)(rng) == 0, "nothing better found"
+    mean, wrong = module.simulated(scores, module.random_search(scores))
+    missed = (40 / 41) ** 47  # then the base is the best of those tried
+    assert mean == pytest.approx(0.5 + 0.5 * missed, abs=0.04)
+    assert wrong == 0
+    noisy = rng.normal(1.0, 0.3, (9, 8))
+    noisy[0] += noisy.mean(axis=1).min() - 0.01 - noisy[0].mean()  # nothing is better than the base
+    assert (
+        module.simulated(noisy, module.random_search(noisy))[1]
+        > module.simulated(noisy, module.race(noisy, 9, 2, 1, 8, 0.95))[1]
+    ), "the best single score is mostly luck, and a race keeps the base"
+
+
+def test_settings_drawn_at_random_are_the_same_ones_first(searches: ModuleType, runs: ModuleType) -> None:
+    import searches_settings as module
+
+    (target,) = runs.TARGETS.values()
+    few, many = (list(module.settings(target, n)) for n in (2, 4))
+    assert many[:2] == few
+    assert few[0] == {}
+    assert len({tuple(values.items()) for values in many}) == 4

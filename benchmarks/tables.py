@@ -59,6 +59,7 @@ TABLES = {
     "scaling_memory": Table("scaling", "memory_table", "scaling.json"),
     "scaling_model": Table("scaling", "model_table", "scaling.json"),
     "sweep": Table("sweep", "table", "sweep.json"),
+    "r3gan_grid": Table("r3gan_grid", "kept_table", "r3gan_grid/r3gan_grid.json"),
     "searches": Table("searches", "table", "searches"),
     "searches_repeats": Table("searches", "repeats_table", "searches"),
     "searches_settings": Table("searches_settings", "table", "searches/settings"),

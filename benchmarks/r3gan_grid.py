@@ -95,10 +95,12 @@ def table(done: list[Row]) -> list[str]:
             values = [row[name] for row in trial["rows"] if name in row]
             spread = f" ± {stdev(values):{form}}" if len(values) > 1 else ""
             cells.append(f"{fmean(values):{form}}{spread}" if values else "-")
-        steps = config_of(trial["data"], trial["variant"], trial["share"]).training.generator_steps
-        rows.append([*cells, f"{steps:,}", str(len(trial["rows"])), f"{trial['cpu_seconds'] / len(trial['rows']):.0f}"])
+        share, seeds = trial["share"], len(trial["rows"])
+        steps = config_of(trial["data"], trial["variant"], share).training.generator_steps
+        rows.append([*cells, f"{share:.0%}", f"{steps:,}", f"{seeds}", f"{trial['cpu_seconds'] / seeds:.0f}"])
     heads = ["data", "variant", "within 3 standard deviations", "modes", "error of the masses (TV)", "score"]
-    return markdown([*heads, "generator steps", "seeds", "CPU seconds per seed"], rows)
+    heads += ["real samples of the family's", "generator steps", "seeds", "CPU seconds per seed"]
+    return markdown(heads, rows)
 
 
 def kept_table(results: dict[str, Any]) -> list[str]:

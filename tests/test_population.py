@@ -232,6 +232,16 @@ def test_a_member_can_take_over_another_ones_state(make_config: MakeConfig) -> N
     check_that_a_state_is_taken_over(seeds(make_config, "dmgan_pl"))
 
 
+def test_counts_of_steps_are_float32_whatever_the_networks_are(make_config: MakeConfig) -> None:
+    """On CUDA Adam's kernel reads them so, and a run's own checkpoint holds them so."""
+    members = [make_loop(config) for config in seeds(make_config, "dmgan_pl")]
+    Population(members).iteration()
+    for _, moments in (pair for player in members[0].players.values() for pair in player.moments()):
+        assert moments["exp_avg"].dtype == torch.float64
+        assert moments["step"].dtype == torch.float32
+        assert moments["step"] > 0
+
+
 def test_nan_in_one_member_stays_there(make_config: MakeConfig) -> None:
     configs = seeds(make_config, "topo_dmgan", 3)
     members, alone = [make_loop(c) for c in configs], make_loop(configs[2])

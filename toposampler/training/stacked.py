@@ -71,7 +71,7 @@ class StackedPlayers:
     def _joined_moments(self, players: Sequence[FlatPlayer], name: str) -> Moments:
         """Adam's moments of one module, of all members; each member's become parts of them."""
         own = [dict(player.moments())[name] for player in players]
-        step = torch.stack([moments["step"] for moments in own]).to(self.values.dtype)
+        step = torch.stack([moments["step"] for moments in own])
         parts = {key: self.joined([moments[key] for moments in own]) for key in ("exp_avg", "exp_avg_sq")}
         for i, player in enumerate(players):
             player.set_moments(

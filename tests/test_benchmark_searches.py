@@ -28,6 +28,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import searches
     import searches_runs
+    import searches_settings
 
     toy = searches_runs.Target(
         title="toy",
@@ -43,7 +44,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         space={"system.generator.learning_rate": "ready", "system.critic.learning_rate": "ready"},
         race={"trials": 4, "repeats": 2, "confirm_seeds": 2, "scheduler": {"name": "racing"}},
     )
-    for module in (searches, searches_runs):
+    for module in (searches, searches_runs, searches_settings):
         monkeypatch.setattr(module, "TARGETS", {"toy": toy})
     return searches
 
@@ -160,8 +161,7 @@ def test_the_command_draws_what_there_is(
 
 
 def test_searches_simulated_on_scores_of_settings(searches: ModuleType, tmp_path: Path) -> None:
-    import searches_settings as module
-
+    module = sys.modules["searches_settings"]
     rng = np.random.default_rng(0)
     good, bad = rng.normal(0.5, 0.01, (1, 8)), rng.normal(2.0, 0.01, (40, 8))
     scores = np.concatenate([rng.normal(1.0, 0.01, (1, 8)), good, bad])  # the base first
@@ -180,8 +180,7 @@ def test_searches_simulated_on_scores_of_settings(searches: ModuleType, tmp_path
 
 
 def test_settings_drawn_at_random_are_the_same_ones_first(searches: ModuleType, runs: ModuleType) -> None:
-    import searches_settings as module
-
+    module = sys.modules["searches_settings"]
     (target,) = runs.TARGETS.values()
     few, many = (list(module.settings(target, n)) for n in (2, 4))
     assert many[:2] == few

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from toposampler.nn.capacities import by_rank, capacities, each, groups, needed
+from toposampler.training.graph import Room
 
 
 def ids(*counts: int) -> torch.Tensor:
@@ -61,3 +62,9 @@ def test_ranks() -> None:
     size, before = each((8, 4, 4), 5, c)
     assert size.tolist() == [8, 4, 4, 0, 0]
     assert before.tolist() == [0, 8, 12, 16, 16]
+
+
+def test_an_iteration_without_a_move_of_the_critic_has_room_for_its_batches() -> None:
+    room = Room.enough(ids(5, 3).view(1, 1, 8), [], 2)
+    assert room.batch == (5, 5)
+    assert not any(room.fakes)

@@ -45,7 +45,8 @@ class Room:
     @classmethod
     def enough(cls, c: Tensor, fakes: Sequence[int], n_generators: int) -> Room:
         """For all that is drawn, c (runs, batches, n) on the CPU, where `fakes` are the critic's batches."""
-        needs = needed(c[:, fakes].flatten(1), n_generators), needed(c.flatten(0, 1), n_generators)
+        drawn = [c.flatten(0, 1), *([c[:, fakes].flatten(1)] if fakes else [])]  # a schedule may leave the critic out
+        needs = [needed(ids, n_generators) for ids in drawn]
         parts, used = (max(need) for need in zip(*needs, strict=True))
         of_fakes, of_batch = (capacities(n, parts, used, n_generators) for n in (len(fakes) * c.shape[2], c.shape[2]))
         return cls(of_fakes, of_batch)
@@ -197,11 +198,11 @@ class Graphs(ABC):
         return Room.enough(ids, batches_of(self.critic, moves), self.system.K)
 
     @contextmanager
-    def with_room(self, capacities: Capacities) -> Iterator[None]:
+    def with_room(self, room: Capacities) -> Iterator[None]:
         """Have ensembles make so many samples of each generator, in tensors of fixed shapes."""
         try:
             for ensemble in self._ensembles:
-                ensemble.capacities = capacities or None
+                ensemble.capacities = room or None
             yield
         finally:
             for ensemble in self._ensembles:

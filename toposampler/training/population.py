@@ -211,7 +211,8 @@ class Population:
     def fakes(self, batches: Sequence[Rows], moves: Sequence[Move], room: Capacities) -> dict[int, Tensor]:
         """What the members' generators make for the critic's moves, by batch: (P, n, *shape); all in one call."""
         critic = next(iter(self.players))
-        wanted = batches_of(critic, moves)
+        if not (wanted := batches_of(critic, moves)):
+            return {}
         noise = {name: torch.cat([batches[i].noise[name] for i in wanted], dim=1) for name in batches[0].noise}
         together = replace(batches[wanted[0]], noise=noise, room=room)
         made = self._mapped(lambda system, batch: system.generate(batch.noise), together, None).to(together.real.dtype)

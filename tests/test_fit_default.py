@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import toposampler
+from toposampler.data.digits import DigitsConfig
 from toposampler.errors import UserError
 from toposampler.fitted import Fitted
 from toposampler.training import load_config
@@ -64,9 +65,18 @@ def test_data_without_a_gap_get_one_generator_and_a_message(fit: Fit) -> None:
     assert "start       no game: samples of the start are like held-out data" in text
 
 
+def test_images_without_a_gap_get_a_generator_for_each_community(fit: Fit) -> None:
+    fitted = fit(DigitsConfig().load().x[:500], system__game="never")
+    assert fitted.model.config.system.name == "component_gan"
+    assert 5 <= fitted.model.system.K <= 15
+    assert fitted.model.config.system.latent.dim == 16
+    assert f"\ncut         into {fitted.model.system.K} communities of the neighbor graph (modularity" in repr(fitted)
+
+
 def test_images_and_named_systems_are_as_they_are_asked_for(fit: Fit) -> None:
     images = torch.randint(0, 256, (20, 8, 8), dtype=torch.uint8)
-    assert fit(images, system__n_generators=2).model.config.system.name == "dmgan_pl"
+    assert fit(images, system="dmgan_pl", system__n_generators=2).model.config.system.name == "dmgan_pl"
+    assert fit(images, system__n_generators=2).model.config.system.name == "component_gan"
     points = two(60, 40)
     assert fit(points, system="wgan_gp").model.config.system.name == "wgan_gp"
     assert fit(points, **{"system.name": "dmgan_pl", "system.prior.entropy_decay": 0.9}).model.system.K == 10

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
+from toposampler.data.digits import DigitsConfig
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
-from toposampler.priors.partition import PartitionConfig, find_partition, wilson_interval
+from toposampler.priors.communities import CommunitiesConfig
+from toposampler.priors.partition import Partition, PartitionConfig, find_partition, wilson_interval
 
 SMALL, FINE = PartitionConfig(sample=500), PartitionConfig(sample=2000)
 
@@ -64,6 +68,47 @@ def test_other_numbers_of_parts_join_and_cut(number: int, masses: list[float]) -
     assert found.found == 4
     with pytest.raises(ValueError, match="3 different"):
         find_partition(torch.tensor([[0.0], [1.0], [5.0]]).repeat(20, 1), SMALL, 4)
+
+
+@pytest.fixture(scope="module")
+def digits() -> Tensor:
+    return DigitsConfig().load().x
+
+
+@pytest.mark.parametrize(("number", "parts"), [(None, 13), (5, 5), (16, 16), (1, 1)])
+def test_images_without_a_gap_are_cut_into_communities(digits: Tensor, number: int | None, parts: int) -> None:
+    found = find_partition(digits, PartitionConfig(), number)
+    assert (found.found, len(found.masses)) == (1, parts)
+    if number == 1:
+        assert found.communities is None
+        return
+    assert found.communities is not None
+    assert (found.communities.count, found.communities.accepted) == (13, True)
+    words, report = found.in_words(), found.report()
+    assert words[1].startswith("cut      into 13 communities of the neighbor graph (modularity 0.87")
+    assert ("parts as asked" in words[0]) == (number is not None)
+    assert "taken as one component, and cut" in report["against"][0]
+    assert report["communities"]["modularity"] > report["communities"]["modularity_by_chance"] + 0.3
+    assert 0.7 < report["communities"]["agreement_of_halves"] < 1
+
+
+def test_who_is_cut(digits: Tensor) -> None:
+    """Images beyond chance by the margin; points only if asked; nothing that is normal."""
+    points = digits.flatten(1)
+
+    def found(x: Tensor, **keys: Any) -> Partition:
+        return find_partition(x, PartitionConfig(sample=500, communities=CommunitiesConfig(**keys)))
+
+    assert found(points).communities is None
+    assert len(found(points, cut="always").masses) == 13
+    assert len(found(digits, cut="never").masses) == 1
+    assert len(found(digits, sample=900).masses) >= 8  # the others are of the community of their nearest
+    strict = found(digits, margin=0.5)
+    assert len(strict.masses) == 1
+    assert strict.in_words()[1].startswith("not cut  into communities of the neighbor graph: 0.5 beyond chance")
+    assert strict.against()[0].endswith("so all data are taken as one component")
+    normal = torch.randn(600, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert len(found(normal).masses) == 1
 
 
 def test_wilson_s_interval_is_scipy_s() -> None:

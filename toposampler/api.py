@@ -32,10 +32,12 @@ LOOKS = 4
 """checkpoints of a fit"""
 JUDGED = (1000, 5000)
 """least and most samples that a fit is evaluated by; between, as many as there are data"""
-POINTS_SYSTEM, IMAGES_SYSTEM = "component_gan", "dmgan_pl"
-"""what fits points and images, unless another system is named"""
+SYSTEM = "component_gan"
+"""what fits data, unless another system is named"""
 WIDE = 128
 """the critic's width in Component GAN's preset for points (`configs/*_component_gan.yaml`)"""
+LATENTS = 16
+"""dimensions of its latents in that for small images"""
 
 
 def fit(
@@ -50,11 +52,9 @@ def fit(
 ) -> Fitted:
     """Train a generative model of `data` in this process, and return it. Progress is shown on stderr.
 
-    Points are fitted by Component GAN, which finds the number of generators, their places and their mixture weights in
-    the data; the result says what was found, how sure that is, and what speaks against it. Images are fitted by
-    DMGAN-PL with ten generators: handwriting has no gap, so Component GAN trains a single generator on it, which
-    measured no better on digits (docs/component_gan.md); with a number of parts, `system="component_gan",
-    system__n_generators=20`, it did, but only on digits is that measured.
+    Component GAN finds the number of generators, their places and their mixture weights in the data: components that
+    gaps separate, and where images have no gap, communities of their neighbor graph (docs/component_gan.md). The result
+    says what was found, how sure that is, and what speaks against it.
 
     Points are standardized on the way in, and samples come back in the units of the data. Nothing is overwritten: each
     call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
@@ -64,7 +64,7 @@ def fit(
         data: points (N, d) or images, as a NumPy array, a torch tensor, a list of lists, a pandas or Arrow table with
             columns of numbers, or a dict of x and labels; or the path of a .npy, .npz, .csv, .parquet or .pt file, or
             of a folder of images. Objects are kept in the run's folder, up to a GiB.
-        system: the method, by its name; default: `component_gan` of points, `dmgan_pl` of images.
+        system: the method, by its name; default: `component_gan`.
         generator: the network in place of the system's own: a module or a function (shape, latent_dim) to a module, of
             which each generator is a fresh copy; the name of a family; or `module:function`.
         critic: the same for the critic's trunk: a module, a function (shape) to a module, or a name. Component GAN's
@@ -87,14 +87,10 @@ def fit(
     if asked.get("seeds") is not None:
         raise UserError("seeds: fit returns one model; call it for each seed, or toposampler.train for all at once")
     networks = Networks(*(None if _named(network) else network for network in (generator, critic)))
-    system = system or asked.get("system.name")
-    content, arrays = _content(data, system or POINTS_SYSTEM, output, seed), None
+    content, arrays = _content(data, system or asked.get("system.name", SYSTEM), output, seed), None
     if not _is_path(data):
         arrays = _arrays(data, asked.pop("data.labels", None))
-    to_load = asked if system else {key: value for key, value in asked.items() if key.startswith("data.")}
-    dataset = _load(validate(RunConfig, merge_overrides(content, to_load)), arrays, data)
-    if system is None and len(dataset.shape) > 1:
-        content["system"] = {"name": IMAGES_SYSTEM}
+    dataset = _load(validate(RunConfig, merge_overrides(content, asked)), arrays, data)
     steps = asked.get("training.generator_steps", POINTS_STEPS if len(dataset.shape) == 1 else IMAGES_STEPS)
     config = validate(RunConfig, merge_overrides(content, {"training.generator_steps": steps, **asked}))
     chosen = {key: value for key, value in _constants(config, dataset, networks).items() if key not in asked}
@@ -166,9 +162,11 @@ def _constants(config: RunConfig, dataset: Dataset, networks: Networks) -> Mappi
         "training.log_every": max(1, min(50, steps // 20)),
         "training.evaluation_samples": min(max(least, len(dataset.x)), most),
     }
-    usual_critic = networks.critic is None and config.system.critic_network == "default"
-    if config.system.name == POINTS_SYSTEM and len(dataset.shape) == 1 and usual_critic:
-        constants["system.critic_width"] = WIDE
+    if config.system.name == SYSTEM:
+        if len(dataset.shape) > 1:
+            constants["system.latent.dim"] = LATENTS
+        elif networks.critic is None and config.system.critic_network == "default":
+            constants["system.critic_width"] = WIDE
     prior = getattr(config.system, "prior", None)
     if prior is not None and getattr(prior, "entropy_schedule", None) == "exponential":
         constants["system.prior.entropy_decay"] = min(prior.entropy_decay, prior.decay_that_fits(steps))

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from toposampler.config import Section
-from toposampler.metrics.neighbors import nearest_neighbors
+from toposampler.priors.communities import CommunitiesConfig, Found, cut
 
 HALVES = 5
 """random halves of the sample on which the components are counted again"""
@@ -39,6 +39,7 @@ class PartitionConfig(Section):
     """least points of a component in the sample"""
     prominence: float = Field(2.5, gt=0)
     """least prominence of a gap: its length over the spread of the core distances on either side"""
+    communities: CommunitiesConfig = CommunitiesConfig()
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Partition:
     """the least prominence of a gap"""
     rejected: float
     """prominence of the gap that came nearest to counting"""
+    communities: Found | None = None
+    """of data without a gap, where they were looked for"""
 
     @property
     def counts(self) -> Tensor:
@@ -72,6 +75,11 @@ class Partition:
         """Share of each component: (K,) float64."""
         return self.counts.double() / len(self.labels)
 
+    @property
+    def _as_found(self) -> int:
+        """The number of parts where none is asked for."""
+        return self.communities.count if self.communities is not None and self.communities.accepted else self.found
+
     def report(self) -> dict[str, Any]:
         """What was found, how sure it is, and what speaks against it: as JSON."""
         low, high = wilson_interval(self.counts, len(self.labels))
@@ -82,6 +90,7 @@ class Partition:
             "masses_95": [[a, b] for a, b in zip(low.tolist(), high.tolist(), strict=True)],
             "least_prominence": min(self.prominences, default=None),
             "agreement_of_halves": self.agreement,
+            "communities": None if self.communities is None else self.communities.report(),
             "against": self.against(),
             "in_words": self.in_words(),
         }
@@ -93,8 +102,9 @@ class Partition:
         sure = f"in {self.agreement:.0%} of random halves too"
         if self.prominences:
             sure += f"; least prominence {min(self.prominences):.3g}, of {self.threshold:g} that count"
-        parts = "" if self.found == len(low) else f", cut or joined to {len(low)} parts as asked"
+        parts = "" if self._as_found == len(low) else f", cut or joined to {len(low)} parts as asked"
         lines = [f"found    {count} in {self.sample:,} samples ({sure}){parts}"]
+        lines += [] if self.communities is None else [self.communities.in_words()]
         rows = zip(self.masses.tolist(), low.tolist(), high.tolist(), strict=True)
         masses = [f"{mass:.2%} [{a:.2%}, {b:.2%}]" for mass, a, b in rows]
         more = [f"and {len(masses) - NAMED} others"] if len(masses) > NAMED else []
@@ -107,7 +117,7 @@ class Partition:
         if not self.prominences:
             said.append(
                 f"no gap: the most prominent one has {self.rejected:.2f} of the {self.threshold:g} that count, so all "
-                "data are taken as one component"
+                f"data are taken as one component{', and cut' if self._as_found > 1 else ''}"
             )
         elif self.rejected > self.threshold / 2:
             said.append(f"one more gap has a prominence of {self.rejected:.2f} of the {self.threshold:g} that count")
@@ -140,9 +150,11 @@ def wilson_interval(counts: Tensor, n: int, z: float = Z95) -> tuple[Tensor, Ten
 def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None) -> Partition:
     """The components of samples x (N, *shape), which follow from x and `config` alone.
 
-    Gaps are looked for in a random sample; every other sample is of the component of the one nearest to it. With a
-    `number` there are as many parts: of more components the shortest gaps are closed, and of fewer the widest, by their
-    sum of squares, are cut in two by k-means (bisecting k-means, Steinbach, Karypis, Kumar 2000).
+    Gaps are looked for in a random sample; every other sample is of the component of the one nearest to it. Images
+    without a gap are cut into the communities of their neighbor graph (`topology.communities`), if there are more links
+    inside these than by chance. With a `number` there are as many parts: of more components the shortest gaps are
+    closed, of more communities those with the most links are joined, and of fewer the widest, by their sum of squares,
+    are cut in two by k-means (bisecting k-means, Steinbach, Karypis, Kumar 2000).
 
     Raises ValueError if `number` is larger than the number of different samples.
     """
@@ -150,7 +162,8 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
 
     flat = x.flatten(1).cpu()
     rng = torch.Generator().manual_seed(SEED)
-    chosen = torch.randperm(len(flat), generator=rng)[: config.sample]
+    order = torch.randperm(len(flat), generator=rng)
+    chosen = order[: config.sample]
     points, projection = _reduced(flat[chosen].double())
     keys = {key: getattr(config, key) for key in ("neighbors", "smallest", "prominence")}
     whole = find_clusters(points.numpy(), **keys)
@@ -159,19 +172,28 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
     at_hand = whole
     if number is not None and number < whole.count:
         at_hand = find_clusters(points.numpy(), **keys, at_most=number)
-    labels = torch.from_numpy(at_hand.labels)[_nearest(flat, points, projection)]
-    labels[chosen] = torch.from_numpy(at_hand.labels)
+    parts, communities = at_hand.labels, None
+    asked = config.communities.cut == "always" or (config.communities.cut == "auto" and x.dim() > 2)
+    if asked and whole.count == 1 and number != 1:
+        looked_at = order[: config.communities.sample]
+        nodes, around = _reduced(flat[looked_at].double())
+        communities = cut(nodes.numpy(), config.communities, config.smallest, number)
+        if communities.accepted:
+            parts, chosen, points, projection = communities.labels, looked_at, nodes, around
+    labels = torch.from_numpy(parts)[_nearest(flat, points, projection)]
+    labels[chosen] = torch.from_numpy(parts)
     if number is not None:
         labels = _bisected(flat, labels, number)
     return Partition(
         labels,
         whole.count,
         sum(agreeing) / HALVES,
-        len(points),
+        min(config.sample, len(flat)),
         config.smallest,
         whole.prominences,
         config.prominence,
         whole.rejected,
+        communities,
     )
 
 
@@ -193,16 +215,14 @@ def _reduced(points: Tensor) -> tuple[Tensor, Projection | None]:
 
 def _nearest(flat: Tensor, points: Tensor, projection: Projection | None) -> Tensor:
     """Which of points (n, d) is nearest to each of flat (N, D), part by part: (N,) int64."""
-    from scipy.spatial import KDTree  # here, as it takes a while to import
+    from sklearn.neighbors import NearestNeighbors  # here, as it takes a while to import
 
-    tree = KDTree(points.numpy()) if points.shape[1] <= TREE_DIMENSIONS else None
+    algorithm = "kd_tree" if points.shape[1] <= TREE_DIMENSIONS else "brute"
+    index = NearestNeighbors(n_neighbors=1, algorithm=algorithm).fit(points.numpy())
     found = []
     for part in flat.split(8192):
         seen = part.double() if projection is None else (part.double() - projection[0]) @ projection[1]
-        if tree is not None:
-            found.append(torch.from_numpy(np.asarray(tree.query(seen.numpy())[1])).long())
-        else:
-            found.append(nearest_neighbors(seen, points, k=1)[1][:, 0])
+        found.append(torch.from_numpy(np.asarray(index.kneighbors(seen.numpy(), return_distance=False)[:, 0])).long())
     return torch.cat(found)
 
 

@@ -8,6 +8,7 @@ by gradients: a gap between components is long against the distances within them
 | equation | here | logged term |
 |---|---|---|
 | components: gaps in the tree of mutual reachability distances | `topology.clusters`, `priors.partition` | |
+| or, of images, communities of the graph of shared neighbors | `topology.communities`, `priors.communities` | |
 | r(c) = N_c / N, the share of the data in component c | `prior` | `mass/c` |
 | c ~ r(c), z ~ N(0, I), x = m_c + V_c S_c (q_c(z) + b_c f_c(z)) | `generate` | |
 | m_c, V_c S_c^2 V_c': mean and covariance of component c | `priors.frames` | |
@@ -28,12 +29,14 @@ is given which, as in self-conditioned GANs (Liu, Wang, Bau, Zhu, Torralba 2020,
 p(x|c) for any partition of the data, the weights need no learning: r(c) is the share of part c, known as well as N
 draws tell it.
 
-Data without a gap are one component, and this is a GAN with one generator. The result says so, and how sure the number
-is, with an interval for each mass.
+Points without a gap are one component, and this is a GAN with one generator. Images without a gap are cut into the
+communities of their neighbor graph (`topology.communities`), where there are more than by chance. The result says so,
+and how sure the number is, with an interval for each mass.
 
 Deviations
 ----------
-- `n_generators` asks for another number: then the longest gaps alone count, or the widest parts are cut by k-means.
+- `n_generators` asks for another number: then the longest gaps alone count, communities are joined, or the widest parts
+  are cut by k-means.
 - Images, and points of more than 256 dimensions, are scored as they are, images with c as constant maps, and f_c adds
   to x instead of y: a convolution needs pixels in their order.
 - Points have as many latents as dimensions at least, so that q_c(z) fills all directions.

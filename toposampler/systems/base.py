@@ -77,6 +77,8 @@ class Prepared:
     """buffers that start at these values, by their names in the system"""
     report: Mapping[str, Any] | None = None
     """what was found in the data, as JSON: for the run's result"""
+    begin: Callable[[System], None] | None = None
+    """what gives a system, as it is built, the parameters that it starts with"""
 
     @property
     def config(self) -> SystemConfig:
@@ -89,6 +91,8 @@ class Prepared:
         with torch.no_grad():
             for name, x in self.start.items():
                 system.get_buffer(name).copy_(x)
+        if self.begin is not None:
+            self.begin(system)
         return system
 
     def digest(self) -> str:
@@ -404,6 +408,10 @@ class System(nn.Module, ABC):
     def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
         """Generator ids (batches, n) int64 on the CPU, c ~ r(c); see `draw`. All 0 for a single generator."""
         return torch.zeros((batches, n), dtype=torch.long)
+
+    def latents(self, noise: Noise) -> Tensor:
+        """What the generators are given: (n, d) from one batch of noise."""
+        return noise["z"]
 
     def generate(self, noise: Noise) -> Tensor:
         """x = G_c(z): samples (n, *shape) from one batch of noise, tensors (n, ...)."""

@@ -51,11 +51,12 @@ from toposampler.priors.mixture import Draw, draw_generators, share_out
 from toposampler.systems import game
 from toposampler.systems.base import Player, SeparateGeneratorsConfig
 from toposampler.systems.batch import Batch, Noise
+from toposampler.systems.fitted_start import FittedStartConfig
 from toposampler.systems.game import GameConfig
 from toposampler.systems.uniform import UniformSystem
 
 
-class DMGANConfig(GameConfig, SeparateGeneratorsConfig):
+class DMGANConfig(FittedStartConfig, GameConfig, SeparateGeneratorsConfig):
     """DMGAN (Khayatkhoei et al. 2018): K generators distinguished by an encoder, uniform prior."""
 
     name: Literal["dmgan"] = "dmgan"

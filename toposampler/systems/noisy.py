@@ -70,9 +70,14 @@ class NoisySystem(System):
         """The noise module by its name in a player, if it has anything to train."""
         return {} if self.topology.noise.kind == "none" else {"noise": self.noise}
 
+    def latents(self, noise: Noise) -> Tensor:
+        """N(z): (n, d)."""
+        latents: Tensor = self.noise(noise["z"], noise["c"])
+        return latents
+
     def generate(self, noise: Noise) -> Tensor:
         """x = G_c(N(z)): (n, *shape)."""
-        latents = self.noise(noise["z"], noise["c"])
+        latents = self.latents(noise)
         return self.generators(latents if self.topology.noise.adversarial else latents.detach(), noise["c"])
 
     def latent_terms(self, batch: Batch, losses: Tensor) -> Terms:
@@ -86,6 +91,6 @@ class NoisySystem(System):
         if self.topology.topology_space == "critic":
             with torch.no_grad():
                 x = self.critic.features(batch.real)
-        latents, x = batch.gather(self.noise(batch.noise["z"], batch.noise["c"])), batch.gather(x)
+        latents, x = batch.gather(self.latents(batch.noise)), batch.gather(x)
         loss = signature_loss(latents, x, self.topology.topology_bars, strict=False)  # the loop's guard finds NaN
         return {"topology": batch.constant("topology_weight", weight) * loss}

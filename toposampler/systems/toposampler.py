@@ -52,11 +52,12 @@ from toposampler.priors.noise import NoiseConfig
 from toposampler.systems import game
 from toposampler.systems.base import Player, SystemConfig
 from toposampler.systems.batch import Batch
+from toposampler.systems.fitted_start import FittedStartConfig
 from toposampler.systems.game import GameConfig
 from toposampler.systems.noisy import NoisySystem, TopologyConfig
 
 
-class TopoSamplerConfig(TopologyConfig, GameConfig, SystemConfig):
+class TopoSamplerConfig(FittedStartConfig, TopologyConfig, GameConfig, SystemConfig):
     """TopoSampler (Dey and Das 2020): a noise module with the data's topology, then a 1-Lipschitz generator."""
 
     name: Literal["toposampler"] = "toposampler"

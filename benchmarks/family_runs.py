@@ -71,9 +71,6 @@ class Target:
     components: int
     generators: int
     """K, for systems that have several"""
-    counted: bool = True
-    """whether systems that count the components of the data (`n_generators: auto`) do so; False: they get K too, as the
-    components touch"""
     reached: str = f"a sample within {TAU}"
     """what a mode must have to count"""
     budget: int = 2_240_000
@@ -143,7 +140,6 @@ TARGETS = {
         DigitsConfig(),
         10,
         20,
-        counted=False,
         reached=f"a sample that the classifier is {CONFIDENCE:.0%} sure of",
         budget=256_000,
         batch_growth=1,
@@ -186,7 +182,7 @@ def run_config(task: Task) -> RunConfig:
     system = ring.system.model_dump(mode="json")
     asked = flatten(system)
     sizes: dict[str, int | None] = {
-        key: target.generators for key in SIZE_KEYS if key in asked and not (target.counted and asked[key] == "auto")
+        key: target.generators for key in SIZE_KEYS if key in asked and asked[key] != "auto"
     }
     if target.latent_dim:
         own = ring.system.latent.dim

@@ -27,6 +27,7 @@ from toposampler.training.config import run_folder
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 SYSTEMS = ("component_gan", "dmgan_pl", "wgan_gp", "dmgan", "nwgan")
+OVER = "mean ± standard deviation over seeds"
 REAL = "real"
 """in the place of a system: real images that the others are not compared with"""
 CLASSES = range(10)
@@ -91,23 +92,24 @@ def table(lines: Iterable[Mapping[str, str]]) -> list[str]:
         best = (max if column.more else min)(SYSTEMS, key=lambda other: fmean(values[other][column.metric]))
         return f"**{text}**" if system == best else text
 
-    rows = [[system, *(cell(system, column) for column in COLUMNS)] for system in (REAL, *SYSTEMS)]
-    return markdown([_over(values), *(column.heading for column in COLUMNS)], rows)
+    rows = [[_named(values, name), *(cell(name, column) for column in COLUMNS)] for name in (REAL, *SYSTEMS)]
+    return markdown([OVER, *(column.heading for column in COLUMNS)], rows)
 
 
 def variety(lines: Iterable[Mapping[str, str]]) -> list[str]:
     """How varied each class is, against as many real images: a Markdown table over the seeds."""
     values = by_system(lines)
     rows = [
-        [system, *(mean_sd(values[system][f"msd_ratio_class_{k}"], ".2f") for k in CLASSES)]
+        [_named(values, system), *(mean_sd(values[system][f"msd_ratio_class_{k}"], ".2f") for k in CLASSES)]
         for system in (REAL, *SYSTEMS)
     ]
-    return markdown([f"{_over(values)}; class", *map(str, CLASSES)], rows)
+    return markdown([f"{OVER}; class", *map(str, CLASSES)], rows)
 
 
-def _over(values: Values) -> str:
-    (n,) = {len(values[system][COLUMNS[0].metric]) for system in SYSTEMS}
-    return f"mean ± standard deviation of {n} seeds"
+def _named(values: Values, system: str) -> str:
+    """`system`, with the number of its seeds."""
+    n = len(values[system][COLUMNS[0].metric])
+    return system if system == REAL else f"{system}, {n} seeds"
 
 
 def main() -> None:

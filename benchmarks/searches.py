@@ -10,7 +10,7 @@ For each target and repeat (a seed of the search, with training seeds of its own
 - random search with one seed for each trial: each is trained to its end, the best single score wins. It trains as many
   trials as the race's steps allow, rounded up, so that it has never fewer steps and at most one trial more.
 
-Both search the same space, have the base as their first trial, and draw the same first settings. The true score of a
+Both search the same space and have the base as their first trial. The true score of a
 setting is its mean over `TRUTH` seeds that no search has seen, the same for all settings, in whole trials; one that
 ends without finite samples counts as the worst score. A race that finds nothing better ends in the base.
 

@@ -34,13 +34,14 @@ LEARNING_RATES = dict.fromkeys(
 )
 
 GENERATIONS: dict[str, Any] = {
-    "trials": 16,
-    "repeats": 2,
-    "confirm_seeds": 8,
-    "scheduler": {"name": "racing", "rungs": 1, "generations": 2},
+    "trials": 36,
+    "repeats": 1,
+    "confirm_seeds": 6,
+    "search": {"name": "gp", "startup_trials": 8},
+    "scheduler": {"name": "racing", "rungs": 1, "generations": 6, "finalists": 3},
 }
-"""a race in two generations, in which nothing is stopped early: halfway through trials as short as these, their order
-says little about that at the end (chosen on repeats from 100 on)"""
+"""a race in six generations of one seed a setting, in which nothing is stopped early: a model of the scores says where
+later settings are, and pools what single seeds say (chosen on repeats from 100 on)"""
 
 
 @dataclass(frozen=True)

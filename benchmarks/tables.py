@@ -59,6 +59,7 @@ TABLES = {
     "scaling_memory": Table("scaling", "memory_table", "scaling.json"),
     "scaling_model": Table("scaling", "model_table", "scaling.json"),
     "sweep": Table("sweep", "table", "sweep.json"),
+    "fitted_start": Table("fitted_start", "kept_table", "fitted_start/fitted_start.json"),
     "r3gan_grid": Table("r3gan_grid", "kept_table", "r3gan_grid/r3gan_grid.json"),
     "searches": Table("searches", "table", "searches"),
     "searches_repeats": Table("searches", "repeats_table", "searches"),

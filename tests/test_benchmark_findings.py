@@ -145,3 +145,18 @@ def test_a_variant_of_r3gan_is_trained_and_evaluated(module: ModuleType) -> None
     assert all(0 <= row["high_quality_3sd"] <= 1 and 0 <= row["score"] <= 3 for row in rows)
     trial = {"data": "grid9", "variant": "beta2 .99", "share": 2e-4, "seeds": 2, "rows": rows, "cpu_seconds": 1.0}
     assert "beta2 .99" in module.table([trial])[-1]
+
+
+@of("fitted_start")
+def test_a_system_is_trained_with_and_without_a_start_on_the_data(module: ModuleType) -> None:
+    trials = [
+        {"data": "grid9", "system": "dmgan_pl", "share": 2e-4, "seeds": 2, "fitted": fitted} for fitted in (False, True)
+    ]
+    configs = [module.config_of(trial) for trial in trials]
+    assert [config.system.fitted_start for config in configs] == [False, True]
+    done = [trial | {"rows": module.trial_rows(trial), "cpu_seconds": 1.0} for trial in trials]
+    plain, fitted = (trial["rows"] for trial in done)
+    assert all(one["start"] > 1 > other["start"] for one, other in zip(plain, fitted, strict=True))
+    assert all(0 <= row["score"] <= 3 for row in plain + fitted)
+    (row,) = module.table(done)[2:]
+    assert row.startswith("| grid9 | dmgan_pl | 0% | 2 |")

@@ -109,6 +109,8 @@ def test_who_is_cut(digits: Tensor) -> None:
     assert strict.against()[0].endswith("so all data are taken as one component")
     normal = torch.randn(600, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     assert len(found(normal).masses) == 1
+    assert found(normal[:1]).communities is None  # too few to be two
+    assert len(found(normal[:1].repeat(100, 1, 1, 1)).masses) == 1  # repetitions of one
 
 
 def test_wilson_s_interval_is_scipy_s() -> None:

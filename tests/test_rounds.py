@@ -390,6 +390,7 @@ def test_a_later_generation_lies_between_the_best_before_and_competes_with_them(
         ),
         ({**RACE, "aggregate": "worst"}, "aggregate worst: racing compares means"),
         ({**RACE, "search": {"name": "tpe"}}, "search.name tpe: a race begins as a whole"),
+        ({**RACE, "search": {"name": "gp"}}, "search.name gp: a race of one generation begins as a whole"),
         ({**RACE, "total_steps": 100}, "total_steps: a race is begun as a whole"),
         ({**RACE, "start_with_base": False}, "start_with_base false: the base is always in a race"),
         (

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -269,8 +271,8 @@ def test_the_base_is_the_first_trial_if_it_is_in_the_space(make_sweep: MakeSweep
     assert Ledger(outside).ask().values["system.n_generators"] in (5, 6)
 
 
-@pytest.mark.parametrize("search", ["random", "tpe"])
-def test_a_ledger_goes_on_after_a_kill_as_if_there_had_been_none(make_sweep: MakeSweep, search: str) -> None:
+@pytest.mark.parametrize("search", [{"name": "random"}, {"name": "tpe"}, {"name": "gp", "startup_trials": 4}])
+def test_a_ledger_goes_on_after_a_kill_as_if_there_had_been_none(make_sweep: MakeSweep, search: dict[str, Any]) -> None:
     def play(sweep: Sweep, ledgers: Callable[[Ledger], Ledger]) -> list[dict[str, Any]]:
         ledger = Ledger(sweep)
         for _ in range(8):
@@ -281,14 +283,38 @@ def test_a_ledger_goes_on_after_a_kill_as_if_there_had_been_none(make_sweep: Mak
             ledger.end(entry.number, "finished")
         return [entry.values for entry in ledger.entries()]
 
-    whole = make_sweep(search={"name": search})
-    killed = make_sweep(name="killed", search={"name": search})
+    whole = make_sweep(search=search)
+    killed = make_sweep(name="killed", search=search)
     drawn = play(whole, lambda ledger: ledger)
     assert drawn == play(killed, lambda _: Ledger(killed))
     assert len({json.dumps(values) for values in drawn}) == 8, "nothing is drawn twice"
     left = Ledger(whole)
     number = left.ask().number
     assert [e.number for e in Ledger(whole).entries() if e.outcome == "running"] == [number] == [8]
+
+
+def test_a_gaussian_process_looks_where_scores_are_low_with_other_trials_on_their_way(make_sweep: MakeSweep) -> None:
+    """Trials of one batch are asked for before any of them has ended, and yet are not the same."""
+    key = "system.topology_weight"
+    space = {key: {"loguniform": [0.01, 10]}, "system.n_generators": {"int": [2, 12]}}
+
+    def distances(search: dict[str, Any], name: str) -> list[float]:
+        ledger = Ledger(make_sweep(name=name, space=space, search=search, start_with_base=False, trials=16))
+        found = []
+        for batch in (8, 4, 4):
+            entries = [ledger.ask() for _ in range(batch)]
+            assert len({entry.values[key] for entry in entries}) == batch
+            for entry in entries:
+                off = abs(math.log10(entry.values[key] / 0.3)) + abs(entry.values["system.n_generators"] - 5) / 10
+                ledger.report(entry.number, 18, [off])
+                ledger.end(entry.number, "finished")
+                found.append(off)
+        return found
+
+    learned = distances({"name": "gp", "startup_trials": 8}, "learned")
+    drawn = distances({"name": "random"}, "drawn")
+    assert learned[:8] != learned[8:]
+    assert fmean(learned[8:]) < 0.6 * fmean(drawn[8:])
 
 
 def test_a_sweep_goes_on_with_more_trials_but_not_with_another_space(write_sweep: Callable[..., Path]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,8 @@ TREE_DIMENSIONS = 16
 """most dimensions in which nearest points are looked up in a tree"""
 Z95 = 1.959964
 """standard normal quantile of a two-sided interval of 95 %"""
+
+log = logging.getLogger(__name__)
 
 
 class PartitionConfig(Section):
@@ -160,6 +163,7 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
     """
     from toposampler.topology.clusters import find_clusters  # here, as numba takes half a second
 
+    log.info("looking for the components of %s samples", f"{len(x):,}")
     flat = x.flatten(1).cpu()
     rng = torch.Generator().manual_seed(SEED)
     order = torch.randperm(len(flat), generator=rng)
@@ -174,7 +178,7 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
         at_hand = find_clusters(points.numpy(), **keys, at_most=number)
     parts, communities = at_hand.labels, None
     asked = config.communities.cut == "always" or (config.communities.cut == "auto" and x.dim() > 2)
-    if asked and whole.count == 1 and number != 1:
+    if asked and whole.count == 1 and number != 1 and len(flat) >= 2 * config.smallest:
         looked_at = order[: config.communities.sample]
         nodes, around = _reduced(flat[looked_at].double())
         communities = cut(nodes.numpy(), config.communities, config.smallest, number)

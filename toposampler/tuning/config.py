@@ -47,6 +47,15 @@ class TPESearch(Section):
     """trials drawn at random before the estimator is asked"""
 
 
+class GPSearch(Section):
+    """A Gaussian process of the objective over the space, by Optuna: a trial is where it expects most improvement on
+    what is finished; those that are still trained count as it expects them to end."""
+
+    name: Literal["gp"] = "gp"
+    startup_trials: int = Field(8, ge=2, le=100_000)
+    """trials drawn at random before the process is asked"""
+
+
 class NoScheduler(Section):
     """Every trial is trained to its end."""
 
@@ -91,8 +100,9 @@ class Racing(Section):
     confidence: float = Field(0.95, gt=0, lt=1)
     """of the intervals of differences between two settings"""
     generations: int = Field(1, ge=1, le=1000)
-    """equal parts in which settings are begun: those of a later one are drawn between the best third of all before, and
-    compete with them; 1: all are drawn at random, and begin at once"""
+    """equal parts in which settings are begun: those of a later one are drawn between the best third of all before, or
+    with search gp where that expects the most of them, and compete with them; 1: all are drawn at random, and begin at
+    once"""
     finalists: int = Field(1, ge=1, le=100)
     """the best so many settings are compared with the base over fresh seeds, and the best of them there is the winner;
     its interval has the confidence 1 - (1 - `confidence`) / `finalists`, as one of so many may be better by chance"""
@@ -143,7 +153,9 @@ class SweepConfig(Section):
     """what of the seeds' metrics a trial is evaluated by"""
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=_the_score)
     """evaluation metrics and their directions; of several, the first also guides early stopping and names the best"""
-    search: Annotated[RandomSearch | TPESearch, Field(discriminator="name")] = Field(default_factory=TPESearch)
+    search: Annotated[RandomSearch | TPESearch | GPSearch, Field(discriminator="name")] = Field(
+        default_factory=TPESearch
+    )
     scheduler: Annotated[NoScheduler | ASHA | PBT | Racing, Field(discriminator="name")] = Field(default_factory=ASHA)
     trials_per_worker: TrialsPerWorker | None = Field(None, json_schema_extra=may(resume=True))
     """train so many trials, with all their seeds, in each worker at once, those that can be one program step together;
@@ -411,6 +423,11 @@ def _check_race(sweep: Sweep) -> None:
     if isinstance(config.search, TPESearch) and "search" in config.model_fields_set:
         raise UserError(
             "search.name tpe: a race begins as a whole, so there is nothing to learn; set search.name random"
+        )
+    if isinstance(config.search, GPSearch) and sweep.generations == 1:
+        raise UserError(
+            "search.name gp: a race of one generation begins as a whole, so there is nothing to learn; set "
+            "scheduler.generations to at least 2, or search.name random"
         )
     if config.trials < 2 * sweep.generations:
         raise UserError(

@@ -14,10 +14,10 @@ from typing import Literal
 
 import numpy as np
 import optuna
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from toposampler.tuning.config import Sweep, TPESearch, base_values
+from toposampler.tuning.config import GPSearch, Sweep, TPESearch, base_values
 from toposampler.tuning.generations import between, parents
 from toposampler.tuning.spaces import Values, suggest
 
@@ -79,7 +79,8 @@ class Ledger:
         # A sampler of its own for each trial: what is drawn must not begin again after a kill.
         seed = np.random.SeedSequence((self._sweep.config.seed, number)).generate_state(1)
         self._study.sampler = self._sampler(int(seed[0]))
-        if number >= self._sweep.generation and not self._study.get_trials(False, (TrialState.WAITING,)):
+        named = self._study.get_trials(False, (TrialState.WAITING,)) or isinstance(self._sweep.config.search, GPSearch)
+        if number >= self._sweep.generation and not named:
             self._enqueue_between(number)
         return self.again(self._study.ask().number)
 
@@ -140,6 +141,9 @@ class Ledger:
                     return TPESampler(
                         seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
                     )
+            case GPSearch(startup_trials=startup):
+                # Keys that exist only sometimes are drawn at random.
+                return GPSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
             case _:
                 return RandomSampler(seed)
 

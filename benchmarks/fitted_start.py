@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
 from family_runs import TARGETS, Task, run_config
 from populations import Row, go_on, loops_of, stepped
-from table_text import markdown
+from table_text import markdown, mean_sd
 
 from toposampler.config import merge_overrides, validate
 from toposampler.metrics.evaluate import evaluate
@@ -58,9 +57,7 @@ def table(done: list[Row]) -> list[str]:
     """A row for each data set and system: scores with and without, mean ± standard deviation over the seeds."""
 
     def cell(rows: list[Row], name: str, form: str) -> str:
-        values = [row[name] for row in rows if name in row]
-        spread = f" ± {stdev(values):{form}}" if len(values) > 1 else ""
-        return f"{fmean(values):{form}}{spread}" if values else "-"
+        return mean_sd([row[name] for row in rows if name in row], form)
 
     rows = []
     pairs = {(trial["data"], trial["system"], trial["share"]): trial for trial in done if trial["fitted"]}

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 import torch
 from family_runs import TARGETS, Task, run_config
 from populations import Row, go_on, loops_of, stepped
-from table_text import markdown
+from table_text import markdown, mean_sd
 
 from toposampler.config import merge_overrides, validate
 from toposampler.metrics.evaluate import evaluate
@@ -92,9 +91,7 @@ def table(done: list[Row]) -> list[str]:
             ("mass_tv", ".3f"),
             ("score", ".2f"),
         ):
-            values = [row[name] for row in trial["rows"] if name in row]
-            spread = f" ± {stdev(values):{form}}" if len(values) > 1 else ""
-            cells.append(f"{fmean(values):{form}}{spread}" if values else "-")
+            cells.append(mean_sd([row[name] for row in trial["rows"] if name in row], form))
         share, seeds = trial["share"], len(trial["rows"])
         steps = config_of(trial["data"], trial["variant"], share).training.generator_steps
         rows.append([*cells, f"{share:.0%}", f"{steps:,}", f"{seeds}", f"{trial['cpu_seconds'] / seeds:.0f}"])

@@ -104,8 +104,9 @@ class Racing(Section):
     with search gp where that expects the most of them, and compete with them; 1: all are drawn at random, and begin at
     once"""
     finalists: int = Field(1, ge=1, le=100)
-    """the best so many settings are compared with the base over fresh seeds, and the best of them there is the winner;
-    its interval has the confidence 1 - (1 - `confidence`) / `finalists`, as one of so many may be better by chance"""
+    """the best so many settings (with search gp those it expects the best scores of) are compared with the base over
+    fresh seeds, and the best of them there is the winner; its interval has the confidence
+    1 - (1 - `confidence`) / `finalists`, as one of so many may be better by chance"""
 
 
 def _the_score() -> dict[str, Literal["minimize", "maximize"]]:

@@ -17,7 +17,7 @@ from toposampler.training import conclusion
 from toposampler.training.config import RunConfig
 from toposampler.tuning import engine
 from toposampler.tuning.champion import register
-from toposampler.tuning.config import Racing, Sweep, trial_config
+from toposampler.tuning.config import GPSearch, Racing, Sweep, trial_config
 from toposampler.tuning.figures import draw
 from toposampler.tuning.ledger import Entry, Ledger, best, ranked
 from toposampler.tuning.programs import Outcome, Program, grouped
@@ -25,6 +25,7 @@ from toposampler.tuning.racing import Judgment, compare
 from toposampler.tuning.recorder import Recorder
 from toposampler.tuning.rounds import BASE
 from toposampler.tuning.spaces import Values
+from toposampler.tuning.surrogate import expected
 from toposampler.tuning.trial import Order, Plan, trial_name
 from toposampler.tuning.workers import TrainPrograms, run_programs
 
@@ -101,7 +102,9 @@ def decided(
     `train` trains what the comparison needs; by default the connected cluster does.
     """
     racing = sweep.config.scheduler if isinstance(sweep.config.scheduler, Racing) else None
-    rivals = ranked(sweep, [entry for entry in entries if not racing or trial_name(entry.number) != BASE])
+    of_model = racing and isinstance(sweep.config.search, GPSearch)
+    order = (by_expectation if of_model else ranked)(sweep, entries)
+    rivals = [entry for entry in order if not racing or trial_name(entry.number) != BASE]
     finalists = rivals[: racing.finalists if racing else 1]
     winner, comparison, judgment = next(iter(finalists), None), None, None
     if finalists and sweep.config.confirm_seeds:
@@ -113,6 +116,15 @@ def decided(
     if racing and not (judgment and judgment.better):  # what is not shown to be better is not taken
         winner = best(sweep, [entry for entry in entries if trial_name(entry.number) == BASE])
     return winner, comparison, judgment
+
+
+def by_expectation(sweep: Sweep, entries: Sequence[Entry]) -> list[Entry]:
+    """The finished trials by what a Gaussian process of their first objective expects of their settings, best first:
+    a single seed's score is its setting's mean and luck, and the best of many such scores is mostly luck."""
+    finished = ranked(sweep, entries)
+    scores = [sweep.sign * (entry.objectives or {})[sweep.metric] for entry in finished]
+    means = expected(sweep.space, [entry.values for entry in finished], scores) if finished else []
+    return [entry for _, entry in sorted(zip(means, finished, strict=True), key=lambda pair: pair[0])]
 
 
 def best_yaml(sweep: Sweep, winner: Entry) -> str:

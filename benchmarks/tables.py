@@ -64,6 +64,7 @@ TABLES = {
     "searches": Table("searches", "table", "searches"),
     "searches_repeats": Table("searches", "repeats_table", "searches"),
     "searches_settings": Table("searches_settings", "table", "searches/settings"),
+    "searches_simulated": Table("searches_simulated", "table", "searches/simulated"),
     "spheres_noise": Table("spheres", "noise_table", "spheres.json"),
     "spheres": Table("spheres", "table", "spheres.json"),
     "spheres_bounds": Table("spheres", "bounds_table", "spheres.json"),

@@ -29,6 +29,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import searches
     import searches_runs
     import searches_settings
+    import searches_simulated
 
     toy = searches_runs.Target(
         title="toy",
@@ -44,7 +45,7 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         space={"system.generator.learning_rate": "ready", "system.critic.learning_rate": "ready"},
         race={"trials": 4, "repeats": 2, "confirm_seeds": 2, "scheduler": {"name": "racing"}},
     )
-    for module in (searches, searches_runs, searches_settings):
+    for module in (searches, searches_runs, searches_settings, searches_simulated):
         monkeypatch.setattr(module, "TARGETS", {"toy": toy})
     return searches
 
@@ -186,3 +187,36 @@ def test_settings_drawn_at_random_are_the_same_ones_first(searches: ModuleType, 
     assert many[:2] == few
     assert few[0] == {}
     assert len({tuple(values.items()) for values in many}) == 4
+
+
+def test_races_simulated_on_drawn_functions(
+    searches: ModuleType, runs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, settings = sys.modules["searches_simulated"], sys.modules["searches_settings"]
+    for name, value in {"SPLITS": (10, 12), "COST": 20, "FEATURES": 200, "GENERATION": 4}.items():
+        monkeypatch.setattr(module, name, value)
+    (target,) = runs.TARGETS.values()
+    rng, trials = np.random.default_rng(0), []
+    for values in settings.settings(target, 12):
+        mean = 2 + np.log10(values.get("system.generator.learning_rate", 1e-3))  # a smaller one is better
+        trials.append({"values": values, "rows": {"scores": list(mean + 3 + rng.normal(0, 0.05, 8))}})
+    rows = module.simulate(target, trials, 0)
+    assert rows == module.simulate(target, trials, 0), "the same in each call"
+    assert rows != module.simulate(target, trials, 1)
+    assert [(race["trials"], race["by"]) for race in rows["races"]] == [
+        (n, way) for n in (10, 12) for way in ("score", "model")
+    ]
+    assert all(race["candidate"] < rows["base"] for race in rows["races"]), "the rate decides, and is found"
+    assert all(race["nothing"] < 0.5 for race in rows["races"])
+    (tmp_path / "toy.json").write_text(json.dumps({"trials": [{"rows": rows}]}))
+    assert len(module.table(tmp_path)) == 2 + len(rows["races"])
+
+
+def test_a_drawn_function_agrees_with_the_scores_it_is_of(searches: ModuleType) -> None:
+    module, rng = sys.modules["searches_simulated"], np.random.default_rng(0)
+    x = rng.random((30, 2))
+    y = np.sin(3 * x[:, 0]) + x[:, 1] + 2
+    near = [module.drawn_function(x, y, np.random.default_rng(seed))(x) for seed in range(4)]
+    assert np.abs(np.array(near) - y).max() < 0.1 * y.std()
+    far = [module.drawn_function(x, y, np.random.default_rng(seed))(np.full((1, 2), 3.0)) for seed in range(4)]
+    assert np.std(far) > 0.1, "elsewhere they differ"

@@ -35,13 +35,18 @@ def expected(space: Space, settings: Sequence[Values], scores: Sequence[float]) 
     spread = float(y.std())
     if spread == 0 or not x.shape[1]:
         return [float(y.mean())] * len(y)
+    standard = (y - y.mean()) / spread
+    return [float(mean) for mean in y.mean() + spread * process_of(x, standard).predict(x)]
+
+
+def process_of(x: Array, y: Array) -> GaussianProcessRegressor:
+    """The process of scores y (S,), of mean 0 and variance 1, at places x (S, D): Matern kernel and noise, fitted."""
     kernel = ConstantKernel(1.0, (0.05, 20)) * Matern(np.full(x.shape[1], 0.7), (0.1, 10), nu=2.5)
     process = GaussianProcessRegressor(
         kernel + WhiteKernel(0.2, (1e-3, 2)), n_restarts_optimizer=RESTARTS, random_state=0
     )
     with warnings.catch_warnings(category=ConvergenceWarning, action="ignore"):  # a constant at its bound is one found
-        process.fit(x, (y - y.mean()) / spread)
-    return [float(mean) for mean in y.mean() + spread * process.predict(x)]
+        return process.fit(x, y)
 
 
 def coordinates(space: Space, settings: Sequence[Values]) -> Array:

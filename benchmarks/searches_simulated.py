@@ -12,7 +12,7 @@ is the function's value and normal noise with the spread of the seeds. On each f
   over the fresh seeds that `COST` trials leave to each;
 - random search has `COST` trials of one seed, the base first; the best score wins.
 
-What a search ends in is judged by the function's value. A race that finds nothing better ends in the base.
+The true score of what a search ends in is the function's value. A race that finds nothing better ends in the base.
 """
 
 from __future__ import annotations

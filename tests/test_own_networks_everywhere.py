@@ -20,6 +20,7 @@ from toposampler.config import validate
 from toposampler.errors import RunInterruptedError, UserError
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.nn.shared_trunk import OwnFirstLayers
 from toposampler.training import RunConfig, load_model, train
 from toposampler.training.checkpoint import checkpoints, read_checkpoint
 from toposampler.training.config import run_folder
@@ -169,10 +170,40 @@ def test_generators_share_a_trunk_behind_a_basis_each(system: str, make_config: 
     assert x.shape == (3, 1, 16, 16)
     assert not torch.allclose(x[0], x[1])
     assert not config.system.has_ensemble
-    with pytest.raises(UserError, match="shared_trunk true needs generator_network resnet"):
-        make_config(system, system__shared_trunk=True)
+    with pytest.raises(UserError, match="shared_trunk true needs a generator_network of the package, default, mlp, "):
+        make_config(system, system__shared_trunk=True, system__generator_network="own_nets:generator")
     with pytest.raises(UserError, match="sharded needs a system with an ensemble"):
         make_config(system, cluster__placement="sharded", **keys)
+
+
+@pytest.mark.parametrize(
+    ("shape", "network"), [((2,), "default"), ((2,), "mlp"), ((1, 16, 16), "conv"), ((1, 16, 16), "default")]
+)
+def test_generators_share_all_but_their_first_layer(
+    shape: tuple[int, ...], network: str, make_config: MakeConfig
+) -> None:
+    keys = {"system__generator_network": network, "system__shared_trunk": True, "training__precision": "fp64"}
+    config = make_config("dmgan_pl", system__n_generators=3, system__initialization="xavier", **keys)
+    d = config.system.latent.dim
+    torch.manual_seed(0)
+    shared = config.system.build(shape).generators.double()
+    assert isinstance(shared, OwnFirstLayers)
+    torch.manual_seed(0)
+    alone = make_config("wgan_gp", system__initialization="xavier", system__generator_network=network)
+    single = alone.system.build(shape).generators.double()  # of a single generator's width
+    z, c = torch.randn(6, d, dtype=torch.float64), torch.tensor([2, 0, 1, 1, 0, 2])
+    assert shared.weight.shape[::2] == (3, d)
+    assert torch.allclose(shared(z, c)[c == 0], single(z[c == 0], torch.zeros(2).long()), rtol=0, atol=1e-12), (
+        "the first is the network of a single generator"
+    )
+    for k in range(3):
+        expected = shared.trunk(z @ shared.weight[k].T + shared.bias[k])
+        assert torch.allclose(shared(z, c)[c == k], expected[c == k], rtol=0, atol=1e-12)
+    bounds = [layer.abs().max() for layer in shared.weight]
+    assert max(bounds) < 1.1 * min(bounds), "all start as the configuration says"
+    shared(z, c)[c == 1].sum().backward()
+    assert shared.weight.grad is not None
+    assert shared.weight.grad.flatten(1).abs().amax(dim=1).gt(0).tolist() == [False, True, False]
 
 
 def test_the_command_line_names_them(tmp_path: Path) -> None:

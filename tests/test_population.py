@@ -56,6 +56,15 @@ VARIANTS = {
         "dmgan_pl",
         {"data": {"name": "digits"}, "system__generator_width": 2, "system__critic_width": 2},
     ),
+    "generators that share all but a layer": (
+        "dmgan_pl",
+        {
+            "system__shared_trunk": True,
+            "data": {"name": "digits"},
+            "system__generator_width": 2,
+            "system__critic_width": 2,
+        },
+    ),
     "batches that grow, rates that fall": (
         "dmgan_pl",
         {"training__batch_growth": 2, "training__batch_growth_from": 0.3, "training__learning_rate_decay_from": 0.2},

@@ -30,6 +30,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "dmgan_pl, encoder's clock": ("dmgan_pl", {"system__prior": CLOCK, "system__adversarial": "relativistic"}),
     "dmgan_pl, authors' mean over classes": ("dmgan_pl", {"system__prior": {"author_exact": True}}),
     "dmgan_pl, convolutions": ("dmgan_pl", DIGITS),
+    "dmgan_pl, one trunk": ("dmgan_pl", {"system__shared_trunk": True}),
     "topo_dmgan": ("topo_dmgan", {}),
     "mgan": ("mgan", {}),
     "mad_gan": ("mad_gan", {"system__critic_weight": "sum"}),

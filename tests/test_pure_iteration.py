@@ -91,3 +91,8 @@ def test_options(variant: str, make_config: MakeConfig) -> None:
 def test_what_depends_on_values_is_found(loss: Callable[[torch.Tensor], Any], make_config: MakeConfig) -> None:
     with pytest.raises((DataDependentOutputException, DynamicOutputShapeException)), FakeTensorMode():
         loss(torch.ones(3))
+
+
+@pytest.mark.parametrize("keys", [{}, IMAGES], ids=["points", "images"])
+def test_generators_on_one_trunk(keys: dict[str, Any], make_config: MakeConfig) -> None:
+    assert iteration_without_values(make_config("dmgan_pl", system__shared_trunk=True, **keys)).step == 1

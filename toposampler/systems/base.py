@@ -25,6 +25,7 @@ from toposampler.metrics.masses import least_active
 from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
+from toposampler.nn.families import FAMILIES
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
 from toposampler.systems.batch import Batch, Noise
@@ -265,18 +266,18 @@ class EnsembleConfig(SystemConfig):
 
 
 class SeparateGeneratorsConfig(EnsembleConfig):
-    """The keys of a system whose K generators are a network each, or one network behind K learned bases."""
+    """The keys of a system whose K generators are a network each, or one network behind K first layers."""
 
     shared_trunk: bool = False
-    """true: the generators have all layers in common but a learned basis each, the maps that they start from; of the
-    family resnet"""
+    """true: the generators have all layers but the first in common, those of one generator of full width; of the
+    family resnet each begins with learned maps, of default, conv and mlp with a linear layer"""
 
     @model_validator(mode="after")
-    def _bases_need_resnet(self) -> Self:
-        if self.shared_trunk and self.generator_network != "resnet":
+    def _trunks_are_the_packages(self) -> Self:
+        if self.shared_trunk and self.generator_network not in FAMILIES:
             raise ValueError(
-                f"shared_trunk true needs generator_network resnet, whose generators start from learned maps, and it "
-                f"is {self.generator_network}"
+                f"shared_trunk true needs a generator_network of the package, {', '.join(FAMILIES)}, and it is "
+                f"{self.generator_network}"
             )
         return self
 

@@ -21,6 +21,7 @@ from toposampler.nn.ensemble import copies
 from toposampler.nn.families import generator_family, trunk_family
 from toposampler.nn.networks import Network
 from toposampler.nn.resnet import SharedTrunkGenerators
+from toposampler.nn.shared_trunk import OwnFirstLayers
 
 if TYPE_CHECKING:
     from toposampler.systems.base import SystemConfig
@@ -65,12 +66,17 @@ def make_generator(
 
 def shared_generators(
     keys: SystemConfig, own: object, shape: Shape, latent_dim: int, n_generators: int
-) -> SharedTrunkGenerators:
-    """K generators of the family resnet with one trunk."""
+) -> SharedTrunkGenerators | OwnFirstLayers:
+    """K generators with one trunk, of a single generator's width; each begins with maps, or a layer, of its own."""
     if own is not None:
-        raise UserError(
-            "system.shared_trunk true is for the package's resnet: a generator of your own is a whole network"
-        )
+        raise UserError("system.shared_trunk true is for the package's networks: one of your own is a whole generator")
+    if keys.generator_network != "resnet":
+        network = make_generator(keys, None, shape, latent_dim, 1, True)
+        assert isinstance(network, nn.Sequential)
+        first, *rest = network
+        assert isinstance(first, nn.Linear)
+        others = [nn.Linear(first.in_features, first.out_features) for _ in range(n_generators - 1)]
+        return OwnFirstLayers([first, *(initialized(keys, layer) for layer in others)], nn.Sequential(*rest))
     options = {"width": keys.generator_width, "depth": keys.generator_depth, "output": keys.generator_output}
     given: dict[str, Any] = {name: option for name, option in options.items() if option is not None}
     return SharedTrunkGenerators(shape, latent_dim, n_generators, **given)

@@ -42,7 +42,7 @@ Deviations
 - Points have as many latents as dimensions at least, so that q_c(z) fills all directions.
 - `fitted_start: false`, of images: x = f_c(z), from the networks' own start, without m_c, V_c and q_c. With R3GAN's
   networks and constants this is R3GAN given the component. With either start generators are separate networks or, with
-  `shared_trunk`, one network behind a learned basis each.
+  `shared_trunk`, one network behind a first layer each.
 - The critic of a single component is not given which. So with one component and `fitted_start: false` this is `r3gan`,
   to the last bit.
 """

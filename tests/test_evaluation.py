@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 from processes import assert_nothing_left, start
 from torch import nn
 
+from toposampler.commands import evaluation
 from toposampler.data import Dataset
 from toposampler.data.gaussians import GaussiansConfig
 from toposampler.data.lines import LinesConfig
@@ -347,6 +349,30 @@ def test_the_command_shows_and_writes_everything(
     places = [said.err.index(what) for what in doing]
     assert places == sorted(places)
     assert "calibrating rejection jacobian" in said.err
+
+
+def test_a_run_that_trains_on_meanwhile_is_evaluated_as_it_was(
+    tmp_path: Path,
+    evaluate: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its checkpoint is deleted after the draws, before the figures."""
+    run, evaluated = trained(tmp_path, "moving"), evaluation.evaluated
+
+    def and_deleted(*arguments: Any) -> list[Row]:
+        rows = evaluated(*arguments)
+        for checkpoint in (run / "checkpoints").iterdir():
+            checkpoint.unlink()
+        return rows
+
+    monkeypatch.setattr(evaluation, "evaluated", and_deleted)
+    assert evaluate(run, "-n", 40, "--draws", 1, "--out", tmp_path / "out") == 0
+    assert (tmp_path / "out" / "samples_moving.png").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"moving", "out"}, "no copy is left"
+    capsys.readouterr()
+    assert evaluate(run, "-n", 40, "--out", tmp_path / "again") == 2
+    assert f"{run / 'checkpoints'} holds none" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,10 @@ from toposampler.nn.custom import Networks
 from toposampler.storage import fetched, is_address
 from toposampler.tracking.uri import REGISTERED
 from toposampler.tracking.uri import tracking_uri as recorded_at
-from toposampler.training.checkpoint import checkpoints
+from toposampler.training.checkpoint import checkpoints, newest_checkpoint
 from toposampler.training.config import RunConfig, run_folder
 from toposampler.training.initial import KEPT, check_initial, keep_copy
-from toposampler.training.model import Model, load_model
+from toposampler.training.model import Model, checkpoint_state, is_model_directory, load_model
 from toposampler.training.networks import Given, given_or_named
 
 
@@ -70,6 +71,44 @@ def local(place: str | Path, tracking_uri: str | None = None, beside: Path | Non
         raise UserError(f"{beside} cannot be written: {error.strerror}") from None
     with copy as folder:
         yield fetch(str(place), default_uri(tracking_uri), Path(folder))
+
+
+@contextmanager
+def held(path: Path, beside: Path) -> Iterator[Path]:
+    """The model at `path`, as for `load_model`, that stays as it is while the block runs: of a run folder or checkpoint
+    file a link, or a copy, in the folder `beside` of the newest checkpoint, as a run that still trains makes others and
+    deletes this one; of a model directory itself.
+
+    Raises UserError if there is no model, or `beside` cannot be written.
+    """
+    if is_model_directory(path):
+        yield path
+        return
+    checkpoint_state(path)  # says what is wrong with the place that was given
+    try:
+        folder = tempfile.TemporaryDirectory(dir=beside)
+    except OSError as error:
+        raise UserError(f"{beside} cannot be written: {error.strerror}") from None
+    with folder as name:
+        yield _linked(path, Path(name))
+
+
+def _linked(path: Path, folder: Path) -> Path:
+    """A link to, or where there are none a copy of, the checkpoint at `path`, in `folder`."""
+    while True:
+        newest = newest_checkpoint(path / "checkpoints") if path.is_dir() else (path, None)
+        assert newest is not None
+        link = folder / newest[0].name
+        try:
+            link.hardlink_to(newest[0])
+        except FileNotFoundError:  # a run that still trains has deleted it: there is a newer one
+            if not path.is_dir():
+                raise UserError(f"{path} was deleted while it was read") from None
+        except OSError:
+            shutil.copyfile(newest[0], link)
+            return link
+        else:
+            return link
 
 
 def fetch_initial(config: RunConfig, dataset: Dataset, networks: Networks | None = None, keep: bool = True) -> None:

@@ -26,7 +26,7 @@ from toposampler.evaluation.suite import Findings
 from toposampler.evaluation.table import generators, table, warnings
 from toposampler.extras import how_to_install, installed, require
 from toposampler.files import out_path, write_atomically
-from toposampler.lookup import local
+from toposampler.lookup import held, local
 from toposampler.metrics.catalog import is_detail
 from toposampler.rejection import rejection
 from toposampler.training.model import data_of, load_model
@@ -51,8 +51,9 @@ def evaluate(options: argparse.Namespace, copies: ExitStack) -> None:
         raise UserError(f"the seed must be at least 0 and less than 2**63 - {options.draws}, got {options.seed}")
     out = out_path(options.out or Path("evaluations") / time.strftime("%Y%m%d-%H%M%S"))
     make(out.parent)
-    # What lies on MLflow is fetched once, to where all workers see it: an alias may move meanwhile.
+    # What is evaluated is held where all workers see it: meanwhile an alias may move, and a run that trains go on.
     paths = [copies.enter_context(local(place, options.tracking_uri, out.parent)) for place in options.models]
+    paths = [copies.enter_context(held(path, out.parent)) for path in paths]
     models = described(list(zip(options.models, paths, strict=True)))
     log.info("loading the data %s", models[0].config.data.name)
     job = job_of(options, models)

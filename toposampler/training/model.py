@@ -118,12 +118,12 @@ def load_model(
 def read_weights(place: str | Path) -> Weights:
     """What the model at `place`, which is as for `load_model`, is built from."""
     path = Path(place)
-    if _is_directory(path):
+    if is_model_directory(path):
         return _of_directory(path)[0]
     return _of_checkpoint(checkpoint_state(path), path)
 
 
-def _is_directory(path: Path) -> bool:
+def is_model_directory(path: Path) -> bool:
     """Whether `path` is a model directory: its manifest may be a link that leads nowhere."""
     try:
         (path / MANIFEST).lstat()
@@ -227,7 +227,7 @@ def save_model(
     what was `measured`, by default that evaluation.
     """
     path = Path(place)
-    if _is_directory(path):
+    if is_model_directory(path):
         weights, manifest = _of_directory(path)
         evaluation, license = manifest.evaluation, license or manifest.license
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import own_nets
@@ -14,6 +15,7 @@ from toposampler.errors import UserError
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.training import RunConfig
+from toposampler.training.checkpoint import read_checkpoint, save_checkpoint
 from toposampler.training.loop import Loop
 from toposampler.training.placement import Placement
 from toposampler.training.population import Population, check_alike
@@ -291,3 +293,18 @@ def test_an_ensemble_with_capacities(make: Callable[[], torch.nn.Module]) -> Non
     x = ensemble(z, c)
     assert x.isnan().all(dim=1).tolist() == late, "a sample without room is NaN, never another generator's"
     assert torch.allclose(x[~torch.tensor(late)], expected[~torch.tensor(late)], rtol=0, atol=1e-12)
+
+
+def test_a_members_checkpoint_holds_no_other_member(make_config: MakeConfig, tmp_path: Path) -> None:
+    configs = seeds(make_config, "dmgan_pl", n=6)
+    lone, loops = make_loop(configs[3]), [make_loop(config) for config in configs]
+    Population(loops).iteration()
+    lone.iteration()
+    about: dict[str, Any] = {"config": {}, "shape": [2], "data": "", "seconds": 0.0}
+    for name, loop in (("lone", lone), ("member", loops[3])):
+        save_checkpoint(tmp_path / name / "step_00000001.pt", about | {"loop": loop.state_dict()})
+    size, other = ((tmp_path / name / "step_00000001.pt").stat().st_size for name in ("member", "lone"))
+    assert size < 1.2 * other
+    read = numbers(read_checkpoint(tmp_path / "member" / "step_00000001.pt")["loop"])
+    held = numbers(loops[3].state_dict())
+    assert all(torch.equal(x, y) for x, y in zip(read, held, strict=True))

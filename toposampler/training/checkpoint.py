@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from toposampler.errors import UserError
 from toposampler.files import zip_damage
@@ -58,7 +60,7 @@ def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = Non
     temporary = path.with_suffix(".tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save({"schema": SCHEMA, **state}, file)
+            torch.save({"schema": SCHEMA, **tree_map_only(Tensor, _alone, state)}, file)
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError):
@@ -71,6 +73,12 @@ def save_checkpoint(path: Path, state: dict[str, Any], before: Path | None = Non
     if before is not None and before != path:
         for other in set(checkpoints(path.parent)) - {path, before}:  # older ones, and damaged ones
             other.unlink(missing_ok=True)
+
+
+def _alone(x: Tensor) -> Tensor:
+    """`x` with a memory of its own: of a view torch.save writes all that it is a view of, and the tensors of a member
+    are views of its whole population's."""
+    return x.clone() if x.untyped_storage().nbytes() > x.nbytes else x
 
 
 def model_of(folder: Path, result: Mapping[str, Any]) -> Path:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from toposampler.tuning.config import load_sweep
+from toposampler.tuning.ledger import Entry, ranked
+from toposampler.tuning.report import by_expectation
 from toposampler.tuning.spaces import Choice, Number, Space, Values, Whole
 from toposampler.tuning.surrogate import coordinates, expected
 
@@ -57,3 +62,28 @@ def test_equal_scores_and_a_space_without_keys_are_expected_as_they_are() -> Non
     assert expected(SPACE, settings, [0.5, 0.5]) == [0.5, 0.5]
     assert expected({}, [{}, {}], [0.25, 0.75]) == [0.5, 0.5]
     assert expected(SPACE, settings[:1], [0.25]) == [0.25]
+
+
+def test_a_race_by_a_model_compares_the_setting_that_the_model_expects_most_of(tmp_path: Path) -> None:
+    """Scores are least in the middle of the range; one far from it, with poor settings around it, had luck."""
+    base = {"name": "b", "data": {"name": "lines", "n": 100}, "system": {"name": "wgan_gp"}}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(base))
+    content = {
+        "name": "s",
+        "base": "base.yaml",
+        "output": str(tmp_path / "runs"),
+        "space": {"system.generator.learning_rate": {"loguniform": [1e-4, 1e-2]}},
+        "search": {"name": "gp"},
+        "trials": 20,
+        "scheduler": {"name": "racing", "rungs": 1, "generations": 2},
+        "repeats": 1,
+    }
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(content))
+    sweep, entries = load_sweep(tmp_path / "s.yaml"), []
+    for i, place in enumerate(np.linspace(0, 1, 21)):
+        score = 1 + 4 * (place - 0.5) ** 2 + 0.02 * (-1) ** i - (1.5 if i == 19 else 0)
+        values = {"system.generator.learning_rate": 10 ** (2 * place - 4)}
+        entries.append(Entry(i, values, "finished", {"score": score}, 10, ""))
+    assert ranked(sweep, entries)[0].number == 19
+    assert abs(by_expectation(sweep, entries)[0].number - 10) <= 4
+    assert by_expectation(sweep, []) == []

@@ -353,9 +353,10 @@ def test_best_and_front(make_sweep: MakeSweep) -> None:
     )
     assert validate(RunConfig, yaml.safe_load(text)).name == "s-best"
     assert ledger.entry(4).note == "why"
-    rows = list(table(sweep, ledger.entries()))
+    rows = list(table(sweep, ledger.entries(), winner))
     assert rows[2].startswith("| 0 (best) | finished")
     assert [row.split("|")[1].strip() for row in rows[2:]] == ["0 (best)", "1", "2", "3", "4"]
+    assert list(table(sweep, ledger.entries(), ledger.entry(1)))[3].startswith("| 1 (best) "), "of a race, say"
 
 
 def test_how_many_trials_fit_is_counted_worker_by_worker() -> None:

@@ -106,7 +106,7 @@ def report(ending: SweepReport) -> Iterator[str]:
     from toposampler.tuning.report import told
 
     yield ""
-    yield from table(ending.sweep, ending.entries)
+    yield from table(ending.sweep, ending.entries, ending.best)
     yield ""
     yield from told(ending)
     tracking = ending.sweep.base.tracking

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from toposampler.tuning.config import Sweep
-from toposampler.tuning.ledger import Entry, best
+from toposampler.tuning.ledger import Entry
 from toposampler.tuning.spaces import Values
 from toposampler.tuning.trial import trial_name
 
@@ -69,10 +69,10 @@ def text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def table(sweep: Sweep, entries: Sequence[Entry]) -> Iterator[str]:
-    """All trials, the best first, as a Markdown table."""
+def table(sweep: Sweep, entries: Sequence[Entry], winner: Entry | None) -> Iterator[str]:
+    """All trials by their scores, the best one first, as a Markdown table; `winner` is marked, which of a race need not
+    have the best score."""
     objectives, keys = list(sweep.config.objectives), list(sweep.space)
-    winner = best(sweep, entries)
     order = {"finished": 0, "stopped": 1, "running": 2, "failed": 3}
 
     def place(entry: Entry) -> tuple[int, float, float]:

@@ -30,6 +30,7 @@ from toposampler.evaluation.models import by_seed, described
 from toposampler.evaluation.results import Estimate, Row, as_csv, as_json, over_seeds, row
 from toposampler.evaluation.suite import Findings, Suite
 from toposampler.evaluation.table import generators, table, text, warnings
+from toposampler.lookup import held
 from toposampler.metrics.catalog import KINDS, direction, is_detail, kind_of
 from toposampler.metrics.classifier import Classifier
 from toposampler.metrics.features import feature_metrics
@@ -373,6 +374,26 @@ def test_a_run_that_trains_on_meanwhile_is_evaluated_as_it_was(
     capsys.readouterr()
     assert evaluate(run, "-n", 40, "--out", tmp_path / "again") == 2
     assert f"{run / 'checkpoints'} holds none" in capsys.readouterr().err
+
+
+def test_a_checkpoint_is_held_as_a_link_or_as_a_copy(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (newest,) = (runs["a"] / "checkpoints").iterdir()
+
+    def no_links(path: Path, target: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    with held(runs["a"], tmp_path) as path:
+        assert path.samefile(newest)
+    monkeypatch.setattr(Path, "hardlink_to", no_links)
+    with held(newest, tmp_path) as path:
+        assert not path.samefile(newest)
+        assert path.read_bytes() == newest.read_bytes()
+    monkeypatch.setattr("shutil.copyfile", no_links)
+    with pytest.raises(UserError, match=r"cannot be copied to .*: Invalid cross-device link"), held(newest, tmp_path):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

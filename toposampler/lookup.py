@@ -104,11 +104,12 @@ def _linked(path: Path, folder: Path) -> Path:
         except FileNotFoundError:  # a run that still trains has deleted it: there is a newer one
             if not path.is_dir():
                 raise UserError(f"{path} was deleted while it was read") from None
-        except OSError:
-            shutil.copyfile(newest[0], link)
-            return link
-        else:
-            return link
+        except OSError:  # another file system, or one without links
+            try:
+                shutil.copyfile(newest[0], link)
+            except OSError as error:
+                raise UserError(f"{newest[0]} cannot be copied to {link}: {error.strerror}") from None
+        return link
 
 
 def fetch_initial(config: RunConfig, dataset: Dataset, networks: Networks | None = None, keep: bool = True) -> None:

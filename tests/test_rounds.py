@@ -18,7 +18,7 @@ from drawing import WRITE_PAGE
 
 from toposampler.config import flatten, merge_overrides
 from toposampler.data import Dataset
-from toposampler.errors import UserError
+from toposampler.errors import StorageError, UserError
 from toposampler.records import read_records
 from toposampler.training import conclusion
 from toposampler.training.checkpoint import checkpoint_name, read_checkpoint
@@ -96,7 +96,12 @@ class Local:
             if len(self.programs) >= self.killed_after:
                 raise KilledError
             self.programs.append(program)
-            source.done(program, self.train(plan, program, load))
+            try:
+                outcomes = self.train(plan, program, load)
+            except StorageError as error:
+                source.no_room(str(error))
+            else:
+                source.done(program, outcomes)
         assert source.finished()
 
 
@@ -170,6 +175,28 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(search: str, make_sweep:
     again = play(killed)
     assert [e.outcome for e in again.entries] == [e.outcome for e in found.entries]
     assert local.steps == steps, "a complete sweep trains nothing"
+
+
+def test_a_sweep_whose_disk_is_full_stops_and_continues_when_there_is_room(
+    make_sweep: MakeSweep, local: Local
+) -> None:
+    """Nothing is wrong with its trials: none of them has failed."""
+    expected = play(make_sweep(**SEARCHES["racing"]))
+    stopped = make_sweep(**SEARCHES["racing"], name="stopped")
+    for place in ("trials/trial-001/seed-1", "comparison/base/seed-1000"):
+        full = stopped.folder / place / "checkpoints" / f"{checkpoint_name(STEPS)[:-3]}.tmp"
+        full.parent.mkdir(parents=True)
+        full.symlink_to("/dev/full")
+        with pytest.raises(StorageError, match=r"the sweep has stopped: .*No space left.*; once there .* --resume"):
+            play(stopped)
+        assert not full.is_symlink(), "what was written in vain keeps no room"
+        outcomes = [entry.outcome for entry in Ledger(stopped).entries()]
+        assert len(outcomes) == 4
+        assert "failed" not in outcomes
+        assert ("running" in outcomes) == place.startswith("trials")
+    found = play(stopped)
+    assert [(e.outcome, e.objectives) for e in found.entries] == [(e.outcome, e.objectives) for e in expected.entries]
+    assert found.judgment == expected.judgment
 
 
 def test_trials_in_one_program_are_what_they_are_alone(make_sweep: MakeSweep, local: Local) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""what the system says of a disk that is full, or of a user's share of it, or that became read-only"""
+
 
 class UserError(Exception):
     """Bad input: a key, a value, a file or a place. The message names it and says what would be right.
@@ -15,6 +20,18 @@ class TrainingStoppedError(Exception):
 
     The message names the step, what was wrong and the last good checkpoint. Exit code 3.
     """
+
+
+class StorageError(TrainingStoppedError):
+    """A run stopped because its folder cannot be written to: the disk is full, or away. Exit code 3.
+
+    The run itself is sound: once there is room, it continues from its last checkpoint.
+    """
+
+
+def has_no_room(error: Exception) -> bool:
+    """Whether `error` says that a disk is full: nothing that is written there now succeeds."""
+    return isinstance(error, StorageError) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 class RunInterruptedError(Exception):

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from toposampler.commands.usage import WIDTH, called, command, described, usage
-from toposampler.errors import UserError
+from toposampler.errors import StorageError, UserError, has_no_room
 from toposampler.extras import require
 from toposampler.packaged import find
 
@@ -37,6 +37,7 @@ exit codes:
   0    done
   1    a fault, with its traceback
   2    bad input: the message says which, and what would be right
+  3    the disk is full; once there is room, the same command with --resume continues
   130  stopped by Ctrl-C
   143  stopped by SIGTERM (ray job stop)
 """
@@ -77,6 +78,11 @@ def main(arguments: list[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except (StorageError, OSError) as error:
+        if not has_no_room(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print("stopped; the same command with --resume continues", file=sys.stderr)
         return 128 + stopped_by[0]

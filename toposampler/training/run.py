@@ -18,7 +18,7 @@ from torch import Tensor
 
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
-from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, StorageError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.metrics.masses import active_generators
 from toposampler.nn.custom import Networks
@@ -355,9 +355,7 @@ class Run:
                     self.look_up()
         except TrainingStoppedError as error:
             self._write_what_is_held()
-            raise TrainingStoppedError(
-                f"{error}; last good checkpoint: {self._newest_as_known() or 'none yet'}"
-            ) from None
+            raise type(error)(f"{error}; last good checkpoint: {self._newest_as_known() or 'none yet'}") from None
         self.paused = time.monotonic()
 
     def look_up(self) -> dict[str, float] | None:
@@ -476,7 +474,7 @@ class Run:
             except (OSError, RuntimeError) as error:  # torch's zip writer raises the second
                 fault = f"{what} cannot be written to {self.folder} at generator step {self.loop.step}: {error}"
         if fault := self.group.first(fault):
-            raise TrainingStoppedError(fault)
+            raise StorageError(fault)
 
     def finish(self, figures: bool = True) -> dict[str, Any] | None:
         """Evaluate, draw the figures unless asked not to, and write samples.npz and, last of all, result.json: rank 0,
@@ -490,7 +488,7 @@ class Run:
         try:
             return self._write_results(drawn, images, figures)
         except OSError as error:
-            raise TrainingStoppedError(
+            raise StorageError(
                 f"training is complete, but its results cannot be written to {self.folder}: {error}; the same command "
                 "writes them again"
             ) from None

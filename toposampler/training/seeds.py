@@ -18,7 +18,7 @@ from typing import Any
 
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
-from toposampler.errors import RunInterruptedError, TrainingStoppedError, UserError
+from toposampler.errors import RunInterruptedError, StorageError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.nn.custom import Networks
 from toposampler.records import RecordWriter
@@ -80,9 +80,10 @@ def train_seeds(
             if group.rank == 0:
                 _wait_for_checkpoints(folder, members, group)
             raise
-        except UserError as error:  # rank 0 waits for these members
-            _fail(mine, str(error))
-            if group.size == 1:
+        except (UserError, StorageError) as error:
+            if isinstance(error, UserError) or group.rank > 0:  # rank 0 waits for these members
+                _fail(mine, str(error))
+            if group.size == 1 or isinstance(error, StorageError):
                 raise
         if group.rank > 0:
             return None
@@ -161,6 +162,8 @@ def _train(
             if run not in failed and not (run.folder / "result.json").exists():
                 try:
                     run.finish(figures=False)
+                except StorageError:
+                    raise
                 except TrainingStoppedError as error:
                     fails(run, error)
 

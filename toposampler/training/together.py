@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from toposampler.errors import TrainingStoppedError
+from toposampler.errors import StorageError, TrainingStoppedError
 from toposampler.training.loop import Loop
 from toposampler.training.numerics import numerics
 from toposampler.training.population import Population, check_alike
@@ -31,12 +31,12 @@ def advance_together(
     Args:
         runs: of one configuration but for what members of a population may differ in.
         step: to train until.
-        fails: called with a run whose loss or parameters are not finite, or whose folder cannot be written to, and the
-            error; the others go on without it.
+        fails: called with a run whose loss or parameters are not finite, and the error; the others go on without it.
         after: called after each step with it, the runs that are still trained, and what these have recorded, if they
             have. What it raises ends the training.
 
-    Raises UserError if the runs cannot be members of one population.
+    Raises UserError if the runs cannot be members of one population, and StorageError if the folder of one cannot be
+    written to: a disk that is full for one is full for all.
     """
     check_alike([run.config for run in runs])
     left = list(runs)
@@ -65,8 +65,11 @@ def _advance(
                 if (metrics := run.look_up()) is not None:
                     recorded.append(metrics)
             except TrainingStoppedError as error:
+                fault = type(error)(f"{error}; last good checkpoint: {run.newest or 'none yet'}")
+                if isinstance(fault, StorageError):
+                    raise fault from None
                 failed.append(run)
-                fails(run, TrainingStoppedError(f"{error}; last good checkpoint: {run.newest or 'none yet'}"))
+                fails(run, fault)
         if failed:
             runs = [run for run in runs if run not in failed]
             program = _program(runs) if runs else program

@@ -168,16 +168,19 @@ class Driver:
         self._numbers = {trial_name(entry.number): entry.number for entry in self._earlier}
         self._board = Board(sweep, self._earlier)
         self._records = RecordWriter(sweep.folder / "metrics.jsonl")
+        self._no_room: str | None = None
 
     def search(self, train: TrainPrograms | None = None) -> None:
         """Run all trials that are left. Where they are trained together, `train` has them trained, by default the
-        connected cluster."""
+        connected cluster. Raises StorageError if the disk is full."""
         with Periodic(self._board.show, SHOW_EVERY_S):
             if self._sweep.together:
                 self._in_rounds(train or run_programs)
             else:
                 self._one_by_one()
         self._records.close()
+        if self._no_room is not None:
+            raise engine.out_of_room(self._no_room)
 
     def _in_rounds(self, train: TrainPrograms) -> None:
         """Train many trials in each worker."""
@@ -202,6 +205,8 @@ class Driver:
 
     def take(self) -> Order | None:
         """The next trial: one that an earlier driver left, else a new one, until there are enough."""
+        if self._no_room is not None:
+            return None
         if self._unfinished:
             entry = self._ledger.again(self._unfinished.pop(0))
         elif self._enough():
@@ -263,6 +268,10 @@ class Driver:
             | {"trials/generator_steps": float(sum(entry.steps for entry in entries) * self._sweep.config.repeats)}
             | {f"best/{name}": value for name, value in ((found and found.objectives) or {}).items()},
         )
+
+    def no_room(self, reason: str) -> None:
+        """See `engine.Follower`; the trial stays unfinished, so that it is taken again."""
+        self._no_room = self._no_room or reason
 
     def _tell_first_step(self, name: str) -> None:
         """Print once how long it took from the command to the first step of a trial.

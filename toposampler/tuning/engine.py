@@ -33,9 +33,9 @@ from toposampler.distributed.resources import (
     workers_on,
     workers_that_fit,
 )
-from toposampler.errors import UserError
+from toposampler.errors import StorageError, UserError
 from toposampler.tuning.spaces import Values
-from toposampler.tuning.trainable import FAILED, STEP, run_trial
+from toposampler.tuning.trainable import FAILED, NO_ROOM, STEP, run_trial
 from toposampler.tuning.trial import Order, Plan
 
 DRIVER_MEMORY = 300e6
@@ -52,6 +52,18 @@ class Follower(Protocol):
     def ended(self, name: str, failure: str | None) -> None:
         """A trial has ended, or was stopped; `failure` says why it failed, if it did."""
         ...
+
+    def no_room(self, reason: str) -> None:
+        """A trial has left off, as the disk is full: no further ones are to begin."""
+        ...
+
+
+def out_of_room(reason: str) -> StorageError:
+    """The end of a sweep of which a trial, or a program, could not write: `reason` says where."""
+    return StorageError(
+        f"the sweep has stopped: {reason}; once there is room, the same command with --resume continues what has not "
+        "ended"
+    )
 
 
 def concurrent_trials(nodes: Sequence[Node], cluster: ClusterConfig, most: int | None) -> int:
@@ -118,12 +130,15 @@ class _Told(Unsaved, tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        if FAILED not in result:
+        if NO_ROOM in result:
+            self._follower.no_room(result[NO_ROOM])
+        elif FAILED not in result:
             objectives = {name: float(result[name]) for name in self._objectives}
             self._follower.reported(str(trial), trial.config["order"]["values"], result[STEP], objectives)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._follower.ended(str(trial), trial.last_result.get(FAILED))
+        if NO_ROOM not in trial.last_result:
+            self._follower.ended(str(trial), trial.last_result.get(FAILED))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._follower.ended(str(trial), said(trial))

@@ -18,7 +18,7 @@ from typing import TypedDict
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
 from toposampler.distributed.driver import stored_result
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import StorageError, TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.config import RunConfig
@@ -88,7 +88,8 @@ def train_program(plan: Plan, program: Program, load: Callable[[], Dataset]) -> 
     """Train the trials of `program` until its step, from where their folders say that they stand.
 
     `load` gives the data; it is called if a step is left to do. Returns what has come of each trial, by its name. A
-    trial fails alone: if a loss, a parameter or an objective of one of its seeds is not finite.
+    trial fails alone: if a loss, a parameter or an objective of one of its seeds is not finite. Raises StorageError or
+    OSError if a folder cannot be written to.
     """
     failed: dict[str, str] = {}
     trials = {order.name: runs(plan, order.name, order.values) for order in program.members}
@@ -132,6 +133,8 @@ def _train(
                 if names[id(run)] not in failed:
                     try:
                         run.finish(figures=False)  # of all runs of a sweep they would take longer than the training
+                    except StorageError:
+                        raise
                     except TrainingStoppedError as error:
                         fails(run, error)
 

@@ -148,7 +148,8 @@ def confirm(
     sweep: Sweep, finalists: Sequence[Entry], concurrency: int, train: TrainPrograms | None = None
 ) -> tuple[Entry, Comparison]:
     """Train the configurations of `finalists` and the base with the same fresh seeds, or read what was trained already:
-    the best of them there (the first, if none was trained with all seeds), and its comparison with the base."""
+    the best of them there (the first, if none was trained with all seeds), and its comparison with the base. Raises
+    StorageError if the disk is full."""
     first = sweep.base.seed + FRESH
     seeds = tuple(range(first, first + sweep.config.confirm_seeds))
     plan = Plan(
@@ -162,11 +163,14 @@ def confirm(
     theirs = "base"
     named: dict[str, Values] = {trial_name(entry.number): entry.values for entry in finalists} | {theirs: {}}
     orders, folder = [Order(name, of) for name, of in named.items()], sweep.folder / "comparison"
+    heard = _Heard()
     if sweep.together:
-        one_round = OneRound(plan, orders, sweep.steps, concurrency)
+        one_round = OneRound(plan, orders, sweep.steps, concurrency, heard)
         (train or run_programs)(plan, sweep.base.cluster, one_round, concurrency, folder)
     else:
-        engine.run(plan, sweep.base.cluster, orders, _Heard(), concurrency, folder)
+        engine.run(plan, sweep.base.cluster, orders, heard, concurrency, folder)
+    if heard.reason is not None:
+        raise engine.out_of_room(heard.reason)
     found = {name: _by_seed(plan.folder / name, seeds, sweep.metric) for name in named}
     complete = [entry for entry in finalists if all(map(isfinite, found[trial_name(entry.number)]))]
     winner = min(complete or finalists[:1], key=lambda entry: sweep.sign * fmean(found[trial_name(entry.number)]))
@@ -182,8 +186,9 @@ def evaluated(sweep: Sweep, comparison: Comparison, confidence: float) -> Judgme
 class OneRound:
     """Programs that are trained to their end, once: see `workers.Source`."""
 
-    def __init__(self, plan: Plan, orders: Sequence[Order], steps: int, workers: int) -> None:
+    def __init__(self, plan: Plan, orders: Sequence[Order], steps: int, workers: int, heard: _Heard) -> None:
         parts = grouped(plan, orders, len(orders), workers)
+        self._heard = heard
         self._left = [Program(i, steps, tuple(part)) for i, part in enumerate(parts)]
 
     def take(self) -> Program | None:
@@ -193,7 +198,12 @@ class OneRound:
     def done(self, program: Program, outcomes: Mapping[str, Outcome]) -> None:
         """See `workers.Source`."""
         for name, outcome in outcomes.items():
-            _Heard().ended(name, outcome["failed"])
+            self._heard.ended(name, outcome["failed"])
+
+    def no_room(self, reason: str) -> None:
+        """See `workers.Source`."""
+        self._left.clear()
+        self._heard.no_room(reason)
 
     def finished(self) -> bool:
         """See `workers.Source`."""
@@ -203,6 +213,9 @@ class OneRound:
 class _Heard:
     """Tells of the comparison's trainings only what goes wrong."""
 
+    reason: str | None = None
+    """of a training that has left off, as the disk is full"""
+
     def reported(self, name: str, values: Values, step: int, objectives: Mapping[str, float]) -> None:
         """See `engine.Follower`."""
 
@@ -210,6 +223,10 @@ class _Heard:
         """See `engine.Follower`."""
         if failure:
             print(f"the comparison's training of the {name} failed: {failure}", flush=True)
+
+    def no_room(self, reason: str) -> None:
+        """See `engine.Follower`."""
+        self.reason = reason
 
 
 def _by_seed(folder: Path, seeds: Sequence[int], metric: str) -> list[float]:

@@ -57,6 +57,10 @@ class Lead(Protocol):
         """A trial has ended, or was stopped; `failure` says why it failed, if it did."""
         ...
 
+    def no_room(self, reason: str) -> None:
+        """See `workers.Source`."""
+        ...
+
 
 class Rounds:
     """The programs of a sweep, for `workers.run_programs`: see `workers.Source`.
@@ -100,6 +104,13 @@ class Rounds:
                 self._end(order.name, outcome["failed"])
             else:
                 self._lead.reported(order.name, dict(order.values), program.until, outcome["objectives"])
+
+    def no_room(self, reason: str) -> None:
+        """See `workers.Source`: the trials of this round stay as they are, for a driver that resumes the sweep."""
+        self._running -= 1
+        self._over = True
+        self._queue.clear()
+        self._lead.no_room(reason)
 
     def _all_rounds(self) -> Iterator[list[Program]]:
         """Round after round; the trials of one have ended when the next is asked for."""

@@ -19,7 +19,7 @@ from ray import tune
 
 from toposampler.config import to_yaml, validate
 from toposampler.distributed.gauges import gauges
-from toposampler.errors import TrainingStoppedError, UserError
+from toposampler.errors import StorageError, TrainingStoppedError, UserError, has_no_room
 from toposampler.files import write_atomically
 from toposampler.training.branch import branch
 from toposampler.training.checkpoint import newest_checkpoint
@@ -31,6 +31,8 @@ from toposampler.tuning.trial import Plan, reports, runs
 
 STEP, FAILED = "generator_steps", "failed"
 """names of what a report holds beside metrics: generator steps done, and why the trial failed, if it has"""
+NO_ROOM = "no_room"
+"""the name under which a trial or a worker reports, in place of what it has come to, that the disk is full"""
 NUMBER, OUTCOMES = "program", "outcomes"
 """names of what a worker reports: the number of a program, and as JSON what has come of its trials"""
 
@@ -61,9 +63,12 @@ def run_trial(config: dict[str, Any], plan: Plan) -> None:
                 for step, metrics in told:
                     with _carried(configs if plan.exchanges else [], newest) as checkpoint:
                         tune.report({**metrics, STEP: step}, checkpoint=checkpoint)
-        except (TrainingStoppedError, UserError) as error:
+        except (TrainingStoppedError, UserError, OSError) as error:
+            if isinstance(error, OSError) and not has_no_room(error):
+                raise
+            why = NO_ROOM if has_no_room(error) else FAILED
             worst = {key: float("inf") if way == "minimize" else -float("inf") for key, way in plan.objectives.items()}
-            tune.report({**worst, STEP: step, FAILED: str(error)})
+            tune.report({**worst, STEP: step, why: str(error)})
 
 
 def run_worker(config: dict[str, Any], plan: Plan) -> None:
@@ -82,6 +87,11 @@ def run_worker(config: dict[str, Any], plan: Plan) -> None:
                 outcomes = train_program(plan, program, load)
         except UserError as error:
             outcomes = {order.name: Outcome(objectives={}, failed=str(error)) for order in program.members}
+        except (StorageError, OSError) as error:
+            if not has_no_room(error):
+                raise
+            tune.report({NUMBER: program.number, NO_ROOM: str(error)})
+            return
         done = program.number
         tune.report({NUMBER: done, OUTCOMES: json.dumps(outcomes)})
 

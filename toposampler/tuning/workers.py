@@ -17,7 +17,7 @@ from toposampler.config import ClusterConfig
 from toposampler.tuning.engine import Unsaved, run_tune, said, silence
 from toposampler.tuning.post import post
 from toposampler.tuning.programs import Outcome, Program
-from toposampler.tuning.trainable import NUMBER, OUTCOMES, run_worker
+from toposampler.tuning.trainable import NO_ROOM, NUMBER, OUTCOMES, run_worker
 from toposampler.tuning.trial import Plan
 
 
@@ -30,6 +30,10 @@ class Source(Protocol):
 
     def done(self, program: Program, outcomes: Mapping[str, Outcome]) -> None:
         """A program has come to its step."""
+        ...
+
+    def no_room(self, reason: str) -> None:
+        """A program has left off, as the disk is full: no further ones are to begin."""
         ...
 
     def finished(self) -> bool:
@@ -87,6 +91,11 @@ class _Dealer(Unsaved, tune.Callback):
     ) -> None:
         worker = trial.config["worker"]
         if worker in self._at and result[NUMBER] == self._at[worker].number:
+            if NO_ROOM in result:
+                del self._at[worker]  # it has ended
+                self._source.no_room(result[NO_ROOM])
+                self.deal()
+                return
             self._over(worker, json.loads(result[OUTCOMES]), idle=True)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

@@ -177,9 +177,7 @@ def test_a_sweep_that_is_killed_ends_as_one_that_is_not(search: str, make_sweep:
     assert local.steps == steps, "a complete sweep trains nothing"
 
 
-def test_a_sweep_whose_disk_is_full_stops_and_continues_when_there_is_room(
-    make_sweep: MakeSweep, local: Local
-) -> None:
+def test_a_sweep_whose_disk_is_full_stops_and_continues_when_there_is_room(make_sweep: MakeSweep, local: Local) -> None:
     """Nothing is wrong with its trials: none of them has failed."""
     expected = play(make_sweep(**SEARCHES["racing"]))
     stopped = make_sweep(**SEARCHES["racing"], name="stopped")

@@ -86,7 +86,7 @@ class Frames(nn.Module):
             part = x[members].double()
             frames.mean[k] = part.mean(dim=0)
             centered = part - frames.mean[k]
-            scales, axes = _principal_axes(centered, R)
+            scales, axes = principal_axes(centered, R)
             towards = torch.linspace(1, 2, len(axes), dtype=torch.float64) @ axes
             frames.axes[k] = torch.where(towards < 0, -axes, axes)  # of two signs one, on all machines
             frames.scales[k] = scales.clamp(min=floor * float(scales[0])) if scales[0] > 0 else 1.0
@@ -175,7 +175,7 @@ def turned(rows: Tensor, axes: Tensor, towards: bool) -> Tensor:
     return torch.bmm(axes, rows.unsqueeze(2)).squeeze(2)
 
 
-def _principal_axes(centered: Tensor, R: int) -> tuple[Tensor, Tensor]:
+def principal_axes(centered: Tensor, R: int) -> tuple[Tensor, Tensor]:
     """The R largest standard deviations (R,) of rows (n, D) with mean 0, and their directions (D, R), orthonormal."""
     n, D = centered.shape
     if D <= EXACT_DIMENSIONS:

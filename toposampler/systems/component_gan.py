@@ -39,7 +39,8 @@ Deviations
   are cut by k-means.
 - Images, and points of more than 256 dimensions, are scored as they are, images with c as constant maps, and f_c adds
   to x instead of y: a convolution needs pixels in their order.
-- Points have as many latents as dimensions at least, so that q_c(z) fills all directions.
+- Points have as many latents as dimensions at least, so that q_c(z) fills all directions; images as many as the
+  principal axes that hold `start_variance` of the variance within components.
 - `fitted_start: false`, of images: x = f_c(z), from the networks' own start, without m_c, V_c and q_c. With R3GAN's
   networks and constants this is R3GAN given the component. With either start generators are separate networks or, with
   `shared_trunk`, one network behind a first layer each.
@@ -68,6 +69,7 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors import held_out
 from toposampler.priors.frames import Frames
+from toposampler.priors.image_frames import ImageFrames, axes_that_hold
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import draw_generators
 from toposampler.priors.partition import PartitionConfig, find_partition
@@ -95,6 +97,10 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
     """least scale of a component in a direction, over its largest: what has less width is flat"""
     iterations: int = Field(48, ge=1, le=1000)
     """most iterations of the Gaussianization that fits latents to a component of few dimensions; 1: axis by axis"""
+    start_normals: int = Field(24, ge=0, le=1000)
+    """of images: most normals in the mixture that a component's start is fitted by; 0: none, but Gaussianization"""
+    start_variance: float = Field(0.9, gt=0, lt=1)
+    """of images that start as mixtures: the share of the variance within components that latents are enough for"""
     fitted_start: bool = True
     """true: generators start as the principal component analysis of their component, and their networks add to it;
     false, of images only: samples are the networks' alone, from the start that is theirs (R3GAN's recipe)"""
@@ -155,13 +161,23 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         if not self.fitted_start:
             decided["game"] = "always"
             return Prepared(self, decided, partition.labels, masses, partition.report())
-        D = math.prod(dataset.shape)
-        dim = max(self.latent.dim, D) if is_whitened(dataset.shape) else self.latent.dim
+        D, dim = math.prod(dataset.shape), self.latent.dim
+        if is_whitened(dataset.shape):
+            dim = max(dim, D)
+        elif has_mixtures(self, dataset.shape):
+            dim = max(dim, axes_that_hold(self.start_variance, dataset.x.flatten(1), partition.labels))
         R = D if is_whitened(dataset.shape) else min(dim, D)
-        frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
+        frames: Frames
+        if has_mixtures(self, dataset.shape):
+            frames = ImageFrames.of_images(dataset.x, partition.labels, R, self.floor, self.start_normals)
+        else:
+            frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
         start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | masses
         decided |= {"latent.dim": dim, "iterations": frames.iterations}
         report = partition.report()
+        if isinstance(frames, ImageFrames):
+            decided["start_normals"] = frames.normals
+            report["in_words"].insert(2, f"start    {frames.in_words()}{', not trained' * (self.game == 'never')}")
         trained = torch.full((len(partition.masses),), float(self.game != "never"))
         if self.game == "auto":
             if is_whitened(dataset.shape):
@@ -181,6 +197,11 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
 def is_whitened(shape: tuple[int, ...]) -> bool:
     """Whether the critic sees samples of `shape` in the coordinates of their component: points of few dimensions."""
     return len(shape) == 1 and shape[0] <= MOST_AXES
+
+
+def has_mixtures(config: ComponentGANConfig, shape: tuple[int, ...]) -> bool:
+    """Whether samples of `shape` start as a Gaussian mixture in each component: images, unless `config` wants none."""
+    return len(shape) == 3 and config.start_normals > 0
 
 
 class ConditionalCritic(Critic):
@@ -217,7 +238,12 @@ class ComponentGAN(System):
         super().__init__(config, shape, networks, shard)
         D, self.is_whitened = math.prod(shape), is_whitened(shape)
         if config.fitted_start:
-            self.frames = Frames(self.K, D, D if self.is_whitened else min(D, self.latent.dim), config.iterations)
+            R = D if self.is_whitened else min(D, self.latent.dim)
+            self.frames = (
+                ImageFrames(self.K, shape, R, config.start_normals)
+                if has_mixtures(config, shape)
+                else Frames(self.K, D, R, config.iterations)
+            )
         self.register_buffer("masses", torch.full((self.K,), 1 / self.K))
         self.masses: Tensor
         self.register_buffer("trained", torch.ones(self.K))

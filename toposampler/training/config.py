@@ -74,6 +74,7 @@ Seeds = Annotated[int | list[int], BeforeValidator(_how_many_or_which)]
 EARLIER: tuple[tuple[Literal["data", "system"], str, str, Any], ...] = (
     ("data", "npy", "standardize", False),
     ("system", "component_gan", "game", "always"),
+    ("system", "component_gan", "start_normals", 0),
 )
 """section, its name, a key that came later, and what runs from before it did: not its default of today"""
 

@@ -3,13 +3,14 @@
     python benchmarks/ablation.py [--parts training,weights] [--data lines,moons] [--seeds 3] [--steps 500] [--out DIR]
 
 Development data only, drawn with the seeds 1, 2, ... (the benchmark of all systems has seed 0): four lines with masses
-.5, .3, .15, .05; nine Gaussians with masses 9 to 1; two half-moons with noise .05; digits in 20 parts. Of each a tenth
+.5, .3, .15, .05; nine Gaussians with masses 9 to 1; two half-moons with noise .05; digits. Of each a tenth
 is held out, and tells whether samples are copies. One thread; `--out` keeps a row for each trial in ablation.json, and
 a command that was stopped goes on there; the tables are printed, and written to ablation.md.
 
-- training: samples of the last weights after 0 and after `--steps` generator steps, from three starts: `fitted` (the
-  system's), `affine` (normal latents along the principal axes of each component), and `none` (normal latents with the
-  spread of all data, for each component alike).
+- training: samples of the last weights after 0 and after `--steps` generator steps, from these starts: `fitted` (the
+  system's), `affine` (normal latents along the principal axes of each component), `none` (normal latents with the
+  spread of all data, for each component alike), and of digits `gaussianized` (fitted as points are, in place of Gaussian
+  mixtures and the map of intensities).
 - counting: components found by density and prominence, and by the longest edges of the bare tree, among outliers.
 - weights: error of r(c) as the share of the data in component c, as E q(c|x) of a classifier q of generated samples, as
   the solution of C r = E q with q's confusion C on generated samples, and as the share of each component by its label.
@@ -60,7 +61,7 @@ POINTS, SAMPLES = 8000, 4000
 HELD_OUT = 0.1
 DATA = ("lines", "grid9", "moons", "digits")
 COMPONENTS = {"lines": 4, "grid9": 9, "moons": 2}
-STARTS = ("fitted", "affine", "none")
+STARTS = ("fitted", "affine", "none", "gaussianized")
 OUTLIERS = (0.0, 0.01, 0.05)
 Row = dict[str, Any]
 
@@ -88,16 +89,17 @@ def halves(dataset: Dataset, seed: int) -> tuple[Dataset, Tensor]:
     return replace(dataset, x=dataset.x[kept], labels=dataset.labels[kept]), dataset.x[order[:n]]
 
 
-def section(data: str) -> ComponentGANConfig:
-    """The preset of all points, or of images, which have no gap; the game is played for all components."""
+def section(data: str, start: str = "fitted") -> ComponentGANConfig:
+    """The preset of all points, or of images; the game is played for all components."""
     if data == "digits":
-        return ComponentGANConfig(n_generators=20, latent={"kind": "normal", "dim": 16})
+        own = {} if start == "fitted" else {"start_normals": 0}
+        return ComponentGANConfig(game="always", latent={"kind": "normal", "dim": 16}, **own)
     return ComponentGANConfig(critic_width=128, game="always")
 
 
 def with_start(prepared: Prepared, start: str, x: Tensor) -> Prepared:
     """`prepared` with another start than the fitted one: see the head of this file."""
-    if start == "fitted":
+    if start in ("fitted", "gaussianized"):
         return prepared
     values = dict(prepared.start)
     quantiles = values["frames.quantiles"]
@@ -118,7 +120,7 @@ def with_start(prepared: Prepared, start: str, x: Tensor) -> Prepared:
 def training(data: str, seed: int, start: str, steps: int) -> list[Row]:
     """The rows of a trial: before training and after it."""
     dataset, held_out = halves(load(data, seed), seed)
-    prepared = with_start(section(data).prepare(dataset), start, dataset.x)
+    prepared = with_start(section(data, start).prepare(dataset), start, dataset.x)
     torch.manual_seed(seed)
     system = prepared.build(dataset.shape)
     constants = TrainingConfig(generator_steps=steps)
@@ -194,6 +196,8 @@ def trials(parts: Sequence[str], names: Sequence[str], seeds: int, steps: int) -
         for seed in range(1, 1 + seeds):
             for data in (name for name in names if part == "training" or name in COMPONENTS):
                 for start in STARTS if part == "training" else ("",):
+                    if start == "gaussianized" and data != "digits":  # points are
+                        continue
                     more = {"start": start, "steps": steps} if part == "training" else {}
                     yield {"part": part, "data": data, "seed": seed, **more}
 

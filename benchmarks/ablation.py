@@ -9,8 +9,8 @@ a command that was stopped goes on there; the tables are printed, and written to
 
 - training: samples of the last weights after 0 and after `--steps` generator steps, from these starts: `fitted` (the
   system's), `affine` (normal latents along the principal axes of each component), `none` (normal latents with the
-  spread of all data, for each component alike), and of digits `gaussianized` (fitted as points are, in place of Gaussian
-  mixtures and the map of intensities).
+  spread of all data, for each component alike), and of digits `gaussianized` (fitted as points are, without mixtures
+  and the map of intensities).
 - counting: components found by density and prominence, and by the longest edges of the bare tree, among outliers.
 - weights: error of r(c) as the share of the data in component c, as E q(c|x) of a classifier q of generated samples, as
   the solution of C r = E q with q's confusion C on generated samples, and as the share of each component by its label.

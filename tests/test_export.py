@@ -19,8 +19,9 @@ from toposampler.commands.export import main
 from toposampler.config import validate
 from toposampler.data import Dataset
 from toposampler.data.arrays import dataset_of
+from toposampler.data.digits import DigitsConfig
 from toposampler.errors import UserError
-from toposampler.exporting.frames import chi_share, normal_quantile
+from toposampler.exporting.frames import ExportedImageFrames, chi_share, normal_quantile
 from toposampler.exporting.onnx_files import samples_of, write_onnx
 from toposampler.nn.custom import Networks
 from toposampler.systems import SYSTEMS
@@ -107,6 +108,13 @@ def test_components_that_are_spheres_are_torchs(dim: int, tmp_path: Path) -> Non
     equal_to_torch(model, tmp_path, 300)
 
 
+def test_mixtures_of_images_are_torchs(tmp_path: Path) -> None:
+    """With more normals than one, which are mapped to by quantiles."""
+    model = untrained("component_gan", DigitsConfig().load(), n_generators=2, game="never", start_variance=0.5)
+    assert model.system.frames.normals > 1
+    equal_to_torch(model, tmp_path, 100)
+
+
 @pytest.mark.parametrize("d", [2, 3, 9, 100])
 def test_probabilities_and_quantiles_are_scipys(d: int) -> None:
     special = pytest.importorskip("scipy.special")
@@ -115,6 +123,8 @@ def test_probabilities_and_quantiles_are_scipys(d: int) -> None:
     assert chi_share(d, radius).numpy() == pytest.approx(share, abs=2e-7)  # erf is of float32
     p = torch.linspace(1e-6, 1 - 1e-6, 999).double()
     assert normal_quantile(p).numpy() == pytest.approx(special.ndtri(p.numpy()), abs=1e-8)
+    x = torch.linspace(-7, 7, 999).double()
+    assert ExportedImageFrames.ndtr(x).numpy() == pytest.approx(special.ndtr(x.numpy()), rel=1e-9)
 
 
 def test_the_file_says_its_operators_and_holds_no_critic(tmp_path: Path) -> None:

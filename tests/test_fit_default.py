@@ -66,10 +66,11 @@ def test_data_without_a_gap_get_one_generator_and_a_message(fit: Fit) -> None:
 
 
 def test_images_without_a_gap_get_a_generator_for_each_community(fit: Fit) -> None:
-    fitted = fit(DigitsConfig().load().x[:500], system__game="never")
+    fitted = fit(DigitsConfig().load().x[:500])
     assert fitted.model.config.system.name == "component_gan"
     assert 5 <= fitted.model.system.K <= 15
-    assert fitted.model.config.system.latent.dim == 16
+    assert fitted.model.config.system.latent.dim == 13, "90 % of the variance within communities"
+    assert "principal coordinates of each component; game always trains it" in repr(fitted)
     assert f"\ncut         into {fitted.model.system.K} communities of the neighbor graph (modularity" in repr(fitted)
 
 

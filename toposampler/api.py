@@ -36,8 +36,6 @@ SYSTEM = "component_gan"
 """what fits data, unless another system is named"""
 WIDE = 128
 """the critic's width in Component GAN's preset for points (`configs/*_component_gan.yaml`)"""
-LATENTS = 16
-"""dimensions of its latents in that for small images"""
 
 
 def fit(
@@ -53,8 +51,10 @@ def fit(
     """Train a generative model of `data` in this process, and return it. Progress is shown on stderr.
 
     Component GAN finds the number of generators, their places and their mixture weights in the data: components that
-    gaps separate, and where images have no gap, communities of their neighbor graph (docs/component_gan.md). The result
-    says what was found, how sure that is, and what speaks against it.
+    gaps separate, and where images have no gap, communities of their neighbor graph (docs/component_gan.md). Its
+    generators of images start as Gaussian mixtures, and are left as they start, unless `system__game="always"`,
+    networks or a model to begin with are given. The result says what was found, how sure that is, and what speaks
+    against it.
 
     Points are standardized on the way in, and samples come back in the units of the data. Nothing is overwritten: each
     call gets a folder of its own in `output`, `fit`, `fit-2` and so on. Under a `name` of your own, a run that was cut
@@ -163,8 +163,12 @@ def _constants(config: RunConfig, dataset: Dataset, networks: Networks) -> Mappi
         "training.evaluation_samples": min(max(least, len(dataset.x)), most),
     }
     if config.system.name == SYSTEM:
+        given = (networks.generator, networks.critic) != (None, None) or config.init_from is not None
+        named = {config.system.generator_network, config.system.critic_network} != {"default"}
+        starts = getattr(config.system, "fitted_start", True)
         if len(dataset.shape) > 1:
-            constants["system.latent.dim"] = LATENTS
+            if starts and not (given or named):  # else the networks are what is asked for
+                constants["system.game"] = "never"
         elif networks.critic is None and config.system.critic_network == "default":
             constants["system.critic_width"] = WIDE
     prior = getattr(config.system, "prior", None)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from toposampler.priors.frames import REACH, Frames, turned
 from toposampler.priors.frames import _between_knots as between_knots
+from toposampler.priors.image_frames import ImageFrames
 
 LEAST = 1e-300
 CENTRAL = ((-3.969683028665376e01, 2.209460984245205e02, -2.759285104469687e02, 1.383577518672690e02,
@@ -24,6 +25,13 @@ TAIL = ((-7.784894002430293e-03, -3.223964580411365e-01, -2.400758277161838e00, 
 """numerators and denominators of Acklam's approximation of the normal quantile, of a relative error of 1.15e-9"""
 SPLIT = 0.02425
 """probability below which his tail begins"""
+
+
+HART = ((3.52624965998911e-02, 0.700383064443688, 6.37396220353165, 33.912866078383, 112.079291497871, 221.213596169931,
+         220.206867912376),
+        (8.83883476483184e-02, 1.75566716318264, 16.064177579207, 86.7807322029461, 296.564248779674, 637.333633378831,
+         793.826512519948, 440.413735824752))  # fmt: skip
+"""numerator and denominator of Hart's approximation of the normal distribution function up to 7.07 (West 2005)"""
 
 
 class ExportedFrames(Frames):
@@ -45,6 +53,21 @@ class ExportedFrames(Frames):
             moved = torch.cat([factor[:, None] * y[:, :full], y[:, full:]], dim=1)
             found = torch.where((self.symmetric[c] == full)[:, None], moved, found)
         return found
+
+
+class ExportedImageFrames(ImageFrames):
+    """The frames of a trained model of images, for a graph."""
+
+    def _along(self, rows: Tensor, c: Tensor, towards: bool) -> Tensor:
+        """See `ExportedFrames`."""
+        return turned(rows, self.axes[c], towards)
+
+    @staticmethod
+    def ndtr(x: Tensor) -> Tensor:
+        """The standard normal distribution function of x (...) float64, to 1e-14."""
+        far = x.abs().clamp(max=7.07)
+        tail = torch.exp(-far * far / 2) * _quotient(HART, far)
+        return torch.where(x > 0, 1 - tail, tail)
 
 
 def chi_share(d: int, radius: Tensor) -> Tensor:

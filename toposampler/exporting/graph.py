@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from toposampler.exporting.frames import ExportedFrames
+from toposampler.exporting.frames import ExportedFrames, ExportedImageFrames
 from toposampler.nn.ensemble import GeneratorEnsemble
 from toposampler.priors.frames import Frames
+from toposampler.priors.image_frames import ImageFrames
 from toposampler.training.model import Model
 
 
@@ -27,6 +28,8 @@ class SampleGraph(nn.Module):
         for name, module in list(self.system.named_modules()):
             if isinstance(module, GeneratorEnsemble):
                 self.system.set_submodule(name, Members(module.members()))
+            elif isinstance(module, ImageFrames):
+                module.__class__ = ExportedImageFrames
             elif isinstance(module, Frames):
                 module.__class__ = ExportedFrames
         for module in list(self.modules()):

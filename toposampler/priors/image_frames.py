@@ -123,8 +123,15 @@ class ImageFrames(Frames):
         return False
 
     def fill(self, z: Tensor, c: Tensor, radii: bool = True) -> Tensor:
-        """q_c(z): standard normal z (n, R) as coordinates (n, R) of the components c (n,)."""
-        return rearranged(z, c, self.shares, self.centers, self.factors)
+        """q_c(z): standard normal z (n, R) as coordinates (n, R) of the components c (n,).
+
+        In float64, as each coordinate depends on the ones before it by differences of probabilities.
+        """
+        shares, centers, factors = (x.double() for x in (self.shares, self.centers, self.factors))
+        return rearranged(z.double(), c, shares, centers, factors, self.ndtr).to(z.dtype)
+
+    ndtr = staticmethod(torch.special.ndtr)
+    """the standard normal distribution function"""
 
     def color(self, y: Tensor, c: Tensor) -> Tensor:
         """x = g_c(m_c + V_c S_c y), g_c the map of the intensities: (n, R) to (n, D)."""

@@ -13,6 +13,7 @@ by gradients: a gap between components is long against the distances within them
 | c ~ r(c), z ~ N(0, I), x = m_c + V_c S_c (q_c(z) + b_c f_c(z)) | `generate` | |
 | m_c, V_c S_c^2 V_c': mean and covariance of component c | `priors.frames` | |
 | q_c: quantiles of y = S_c^-1 V_c' (x - m_c), direction by direction | `priors.frames` | |
+| of images: q_c a Gaussian mixture, x = g_c(m_c + V_c S_c q_c(z)) + b_c f_c(z) | `priors.image_frames` | |
 | f_c: a network, 0 at first | `build_network` | |
 | b_c: 0 where q_c(z) is like samples it was not fitted to, else 1 | `priors.held_out` | |
 | the critic sees y, in the coordinates of its component, and c: D(y, c) | `seen` | |
@@ -38,7 +39,8 @@ Deviations
 - `n_generators` asks for another number: then the longest gaps alone count, communities are joined, or the widest parts
   are cut by k-means.
 - Images, and points of more than 256 dimensions, are scored as they are, images with c as constant maps, and f_c adds
-  to x instead of y: a convolution needs pixels in their order.
+  to x instead of y: a convolution needs pixels in their order. g_c maps the intensities of a component's start to those
+  of its pixels.
 - Points have as many latents as dimensions at least, so that q_c(z) fills all directions; images as many as the
   principal axes that hold `start_variance` of the variance within components.
 - `fitted_start: false`, of images: x = f_c(z), from the networks' own start, without m_c, V_c and q_c. With R3GAN's
@@ -177,7 +179,8 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         report = partition.report()
         if isinstance(frames, ImageFrames):
             decided["start_normals"] = frames.normals
-            report["in_words"].insert(2, f"start    {frames.in_words()}{', not trained' * (self.game == 'never')}")
+            untrained = "; game always trains it" if self.game == "never" else ""
+            report["in_words"].insert(2, f"start    {frames.in_words()}{untrained}")
         trained = torch.full((len(partition.masses),), float(self.game != "never"))
         if self.game == "auto":
             if is_whitened(dataset.shape):

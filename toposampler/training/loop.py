@@ -87,8 +87,8 @@ class Loop:
     def iteration(self) -> None:
         """One outer iteration, as the system's schedule says: the critic's steps, then one of every other player."""
         moves = self.system.schedule(self.step, self.config.critic_steps)
-        if not moves:
-            self._advance()
+        if not moves:  # no weights have changed, so that their moving average is what it was
+            self.step += 1
             return
         for player in self.players.values():
             player.remaining = self.system.config.remaining(self.step, self.config.generator_steps)

@@ -118,7 +118,11 @@ def configs(name: str, data: dict[str, Any], given: argparse.Namespace) -> Itera
     several = {"n_generators": GENERATORS[name], "shared_trunk": True}
     # The prior's bonus is spent by the end of the burn-in.
     prior = {"entropy_schedule": "linear", "entropy_decay_from": 0.1, "entropy_span": 0.3}
-    own: dict[str, dict[str, Any]] = {"r3gan": {}, "dmgan_pl": several | {"prior": prior}, "component_gan": several}
+    own: dict[str, dict[str, Any]] = {
+        "r3gan": {},
+        "dmgan_pl": several | {"prior": prior},
+        "component_gan": several | {"start_normals": 0},
+    }
     for system in given.systems or SYSTEMS:
         content = {
             "name": f"{name}-{system}" + ("" if given.size == "full" else f"-{given.size}"),

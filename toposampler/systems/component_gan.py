@@ -22,7 +22,8 @@ by gradients: a gap between components is long against the distances within them
 
 At the first step the model is a mixture of principal component analyses (Tipping and Bishop 1999), of which Richardson
 and Weiss 2018 (arXiv 1805.12462) show that they cover data better than GANs do, with the data's own marginals along the
-axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). A game then
+axes (one iteration of rotation-based Gaussianization, Laparra, Camps-Valls, Malo 2011, arXiv 1602.00229). Components of
+images are themselves such mixtures, mapped to by one continuous generator (`priors.rearrangement`). A game then
 trains those that are not like data they were not fitted to. Near its equilibrium the game is noise, which would move
 the others off the data; where no component needs it nothing is trained. It is R3GAN's (`losses.relativistic`), or
 `dmgan`'s with `adversarial: wasserstein`. A pair of a real and a generated sample is of one component, and the critic

@@ -74,6 +74,7 @@ TABLES = {
     "topology_components": Table("topology", "components_table", "topology.json"),
     "image_costs": Table("image_costs", "table", "image_costs.json"),
     "ablation_counting": Table("ablation", "table", "ablation.json", ("counting",)),
+    "ablation_training": Table("ablation", "table", "ablation.json", ("training",)),
     "ablation_weights": Table("ablation", "table", "ablation.json", ("weights",)),
     "family": Table("family_report", "scores_table", "family", ("../benchmarks/results/family/",)),
     "family_tenth": Table("family_report", "scores_table", "family_tenth", ("../benchmarks/results/family_tenth/",)),

@@ -26,6 +26,7 @@ from processes import (
 from toposampler.commands.sweep import main
 from toposampler.tracking.tracker import PARENT
 from toposampler.training import load_config, train
+from toposampler.training.checkpoint import checkpoint_name
 
 BASE = {
     "name": "base",
@@ -341,3 +342,30 @@ def test_a_race_in_workers_that_last_goes_on_after_a_kill_and_tells_mlflow_of_ev
             assert [metric.step for metric in history] == list(range(9, 82, 9))
     versions = client.search_model_versions("name='m'")
     assert len(versions) == race["better"], "what is not shown to be better is not registered"
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("together", [False, True], ids=["one trial in a worker", "programs"])
+def test_a_full_disk_stops_the_sweep_and_resume_tries_its_trials_again(
+    together: bool, write_sweep: WriteSweep, environment: dict[str, str], tmp_path: Path
+) -> None:
+    scheduler: dict[str, Any] = {"trials_per_worker": 4} if together else {}
+    command = write_sweep(scheduler={"name": "none"}, register_model=False, **scheduler)
+    full = tmp_path / "s" / "trials" / "trial-001" / "seed-0" / "checkpoints" / f"{checkpoint_name(27)[:-3]}.tmp"
+    full.parent.mkdir(parents=True)
+    full.symlink_to("/dev/full")
+    process = start(command, environment)
+    said, _ = process.communicate()
+    assert process.returncode == 3, said
+    assert "error: the sweep has stopped: " in said
+    assert "No space left" in said
+    assert "once there is room, the same command with --resume continues" in said
+    assert "Traceback" not in said
+    assert "failed" not in said
+    assert_nothing_left(environment)
+    assert mlflow_status(tmp_path, "s") == "FAILED"
+
+    run([*command, "--resume"], environment)
+    assert outcomes(tmp_path / "s") == ["finished"] * 4
+    assert mlflow_status(tmp_path, "s") == "FINISHED"

@@ -69,18 +69,18 @@ class ImageFrames(Frames):
         return self.shares.shape[1]
 
     @classmethod
-    def of_images(cls, x: Tensor, labels: Tensor, R: int, floor: float, most: int) -> ImageFrames:
+    def of_images(cls, x: Tensor, labels: Tensor, R: int, floor: float, most: int, seed: int = 0) -> ImageFrames:
         """The frames of the parts `labels` (N,) of images x (N, C, H, W), with mixtures of at most `most` normals.
 
         How many a component has is what describes a tenth of it best that it was not fitted to, of `most` halved again
-        and again, and no more than `PER_DIMENSION` samples a direction allow. Mean, axes and scales are those of
+        and again, and no more than `PER_DIMENSION` samples a direction allow. `seed` chooses that tenth. Mean, axes and scales are those of
         `Frames.of`.
         """
-        plain = Frames.of(x.flatten(1), labels, R, floor)
+        plain, rng = Frames.of(x.flatten(1), labels, R, floor), torch.Generator().manual_seed(seed)
         fits = []
         for k in range(len(plain.mean)):
             members = (labels == k).nonzero()[:, 0]
-            order = torch.randperm(len(members), generator=torch.Generator().manual_seed(k))[:MOST_SAMPLES]
+            order = torch.randperm(len(members), generator=rng)[:MOST_SAMPLES]
             of = labels.new_full((len(order),), k)
             coordinates = plain.whiten(x[members[order]].flatten(1).double(), of) * plain.scales[k]
             weights, means, factors = _mixture(coordinates, most)

@@ -18,7 +18,7 @@ from toposampler.priors.communities import CommunitiesConfig, Found, cut
 HALVES = 5
 """random halves of the sample on which the components are counted again"""
 SEED = 0
-"""of the sample and its halves: the components follow from the data alone, alike for all seeds of a run"""
+"""of the projection to fewer dimensions"""
 MOST_DIMENSIONS = 32
 """principal components in which gaps are looked for, where the data have more dimensions than twice that"""
 NAMED = 10
@@ -36,6 +36,8 @@ class PartitionConfig(Section):
 
     sample: int = Field(8192, ge=100, le=65_536)
     """points of the data among which gaps are looked for (time grows with its square)"""
+    seed: int = Field(0, ge=0, lt=2**63)
+    """of the samples that are looked at: what is found follows from it and the data, alike for all seeds of a run"""
     neighbors: int = Field(7, ge=1, le=1000)
     """k: a point's core distance reaches to its k-th nearest neighbor"""
     smallest: int = Field(15, ge=1, le=65_536)
@@ -165,7 +167,7 @@ def find_partition(x: Tensor, config: PartitionConfig, number: int | None = None
 
     log.info("looking for the components of %s samples", f"{len(x):,}")
     flat = x.flatten(1).cpu()
-    rng = torch.Generator().manual_seed(SEED)
+    rng = torch.Generator().manual_seed(config.seed)
     order = torch.randperm(len(flat), generator=rng)
     chosen = order[: config.sample]
     points, projection = _reduced(flat[chosen].double())

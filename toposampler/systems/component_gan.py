@@ -172,7 +172,8 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         R = D if is_whitened(dataset.shape) else min(dim, D)
         frames: Frames
         if has_mixtures(self, dataset.shape):
-            frames = ImageFrames.of_images(dataset.x, partition.labels, R, self.floor, self.start_normals)
+            seed = self.partition.seed
+            frames = ImageFrames.of_images(dataset.x, partition.labels, R, self.floor, self.start_normals, seed)
         else:
             frames = Frames.of(dataset.x.flatten(1), partition.labels, R, self.floor, self.iterations)
         start = {f"frames.{name}": x for name, x in frames.state_dict().items()} | masses

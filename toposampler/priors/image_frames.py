@@ -73,8 +73,8 @@ class ImageFrames(Frames):
         """The frames of the parts `labels` (N,) of images x (N, C, H, W), with mixtures of at most `most` normals.
 
         How many a component has is what describes a tenth of it best that it was not fitted to, of `most` halved again
-        and again, and no more than `PER_DIMENSION` samples a direction allow. `seed` chooses that tenth. Mean, axes and scales are those of
-        `Frames.of`.
+        and again, and no more than `PER_DIMENSION` samples a direction allow; `seed` chooses that tenth. Mean, axes and
+        scales are those of `Frames.of`.
         """
         plain, rng = Frames.of(x.flatten(1), labels, R, floor), torch.Generator().manual_seed(seed)
         fits = []

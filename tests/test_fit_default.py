@@ -74,6 +74,13 @@ def test_images_without_a_gap_get_a_generator_for_each_community(fit: Fit) -> No
     assert f"\ncut         into {fitted.model.system.K} communities of the neighbor graph (modularity" in repr(fitted)
 
 
+@pytest.mark.parametrize("n", [2, 9])
+def test_images_fewer_than_the_report_has_columns(n: int, fit: Fit, drawn: None) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (n, 8, 8), dtype=np.uint8)
+    fitted = fit(images)
+    assert (fitted.path.parent / "fit" / "figures" / "report.html").stat().st_size > 10_000
+
+
 def test_images_and_named_systems_are_as_they_are_asked_for(fit: Fit) -> None:
     images = torch.randint(0, 256, (20, 8, 8), dtype=torch.uint8)
     assert fit(images, system="dmgan_pl", system__n_generators=2).model.config.system.name == "dmgan_pl"

@@ -131,7 +131,9 @@ def _images(dataset: Dataset, taken: Sequence[Taken]) -> dict[str, Any]:
     shown = [one for one in taken if one.grid is not None]
     pictures = [picture(one.grid) for one in shown if one.grid is not None]
     columns = pictures[0]["columns"] if pictures else 0
-    real = _bytes(dataset.x[: 2 * columns]).reshape(-1, columns, *dataset.shape) if columns else None
+    wide = min(columns, len(dataset.x))  # of few images there is one row, or a short one
+    rows = min(2, len(dataset.x) // wide) if wide else 0
+    real = _bytes(dataset.x[: rows * wide]).reshape(rows, wide, *dataset.shape) if wide else None
     return {
         "kind": "images",
         "steps": [one.step for one in shown],

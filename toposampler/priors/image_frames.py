@@ -32,7 +32,7 @@ NOISE = 0.01
 PER_DIMENSION = 2
 """samples of a component for each of its coordinates that there must be for a further normal"""
 MOST_SAMPLES = 20_000
-"""images of a component that its mixture is fitted to"""
+"""images of a component that its coordinates are counted by, and its mixture is fitted to"""
 HELD_OUT = 0.1
 """share of them by whose likelihood the number of normals is chosen"""
 MOST_AXES = 256
@@ -151,10 +151,12 @@ def axes_that_hold(share: float, x: Tensor, labels: Tensor) -> int:
     most = min(MOST_AXES, x.shape[1])
     held, whole = torch.zeros(most, dtype=torch.float64), 0.0
     for k in range(int(labels.max()) + 1):
-        part = x[labels == k].double()
+        members = (labels == k).nonzero()[:, 0]
+        some = torch.randperm(len(members), generator=torch.Generator().manual_seed(k))[:MOST_SAMPLES]
+        part = x[members[some]].double()
         centered = part - part.mean(dim=0)
-        held += len(part) * principal_axes(centered, most)[0].square().cumsum(dim=0)
-        whole += float(centered.square().sum())
+        held += len(members) * principal_axes(centered, most)[0].square().cumsum(dim=0)
+        whole += len(members) * float(centered.square().sum(dim=1).mean())
     return min(most, int((held < share * whole).sum()) + 1)
 
 

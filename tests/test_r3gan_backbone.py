@@ -34,7 +34,7 @@ SYSTEMS: dict[str, tuple[str, dict[str, Any]]] = {
     "r3gan": ("r3gan", {}),
     "dmgan_pl, separate": ("dmgan_pl", TWO),
     "dmgan_pl, shared": ("dmgan_pl", TWO | {"system__shared_trunk": True}),
-    "component_gan, separate, from the data": ("component_gan", TWO),
+    "component_gan, separate, from the data": ("component_gan", TWO | {"system__start_normals": 0}),
     "component_gan, shared": ("component_gan", TWO | {"system__shared_trunk": True, "system__fitted_start": False}),
 }
 

@@ -70,7 +70,7 @@ def test_images_without_a_gap_get_a_generator_for_each_community(fit: Fit) -> No
     assert fitted.model.config.system.name == "component_gan"
     assert 5 <= fitted.model.system.K <= 15
     assert fitted.model.config.system.latent.dim == 13, "90 % of the variance within communities"
-    assert "principal coordinates of each component; game always trains it" in repr(fitted)
+    assert "principal coordinates of each component; kept as it is, as game is never" in repr(fitted)
     assert f"\ncut         into {fitted.model.system.K} communities of the neighbor graph (modularity" in repr(fitted)
 
 

@@ -181,7 +181,7 @@ class ComponentGANConfig(GameConfig, SeparateGeneratorsConfig):
         report = partition.report()
         if isinstance(frames, ImageFrames):
             decided["start_normals"] = frames.normals
-            untrained = "; game always trains it" if self.game == "never" else ""
+            untrained = "; kept as it is, as game is never" if self.game == "never" else ""
             report["in_words"].insert(2, f"start    {frames.in_words()}{untrained}")
         trained = torch.full((len(partition.masses),), float(self.game != "never"))
         if self.game == "auto":

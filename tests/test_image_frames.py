@@ -137,7 +137,8 @@ def test_a_system_of_images_starts_as_it_was_fitted(digits: tuple[Tensor, Tensor
     config = ComponentGANConfig(n_generators=2, game="never")
     prepared = config.prepare(data)
     assert prepared.config.latent.dim > 8, "as many as hold 90 % of the variance"
-    assert any("normals in" in line and line.endswith("kept as it is, as game is never") for line in prepared.report["in_words"])
+    told = prepared.report["in_words"]
+    assert any("normals in" in line and line.endswith("kept as it is, as game is never") for line in told)
     system = prepared.build(data.shape)
     assert isinstance(system.frames, ImageFrames)
     z = torch.randn(50, system.latent.dim, generator=torch.Generator().manual_seed(0))

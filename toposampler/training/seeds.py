@@ -30,7 +30,7 @@ from toposampler.training.memory import check_fits
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 from toposampler.training.run import Run, alike, begin, check, keep_shorter_result
 from toposampler.training.stopping import ShouldStop, Stopping
-from toposampler.training.together import advance_together
+from toposampler.training.together import advance_together, finish_together
 
 FAILURE = "failed"
 """file in a member's folder: why it has ended without a result"""
@@ -158,14 +158,8 @@ def _train(
                 raise RunInterruptedError(message, reason)
 
         advance_together(runs, config.training.generator_steps, fails, after)
-        for run in runs:
-            if run not in failed and not (run.folder / "result.json").exists():
-                try:
-                    run.finish(figures=False)
-                except StorageError:
-                    raise
-                except TrainingStoppedError as error:
-                    fails(run, error)
+        left = (run for run in runs if run not in failed and not (run.folder / "result.json").exists())
+        finish_together(left, fails)
 
 
 def _fail(members: Sequence[RunConfig], message: str) -> None:

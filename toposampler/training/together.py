@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from toposampler.errors import StorageError, TrainingStoppedError
 from toposampler.training.loop import Loop
@@ -46,6 +46,20 @@ def advance_together(
         together = [run for run in behind if run.loop.step == now]
         alive = _advance(together, until, fails, after)
         left = [run for run in left if run in alive or run not in together]
+
+
+def finish_together(runs: Iterable[Run], fails: Callable[[Run, TrainingStoppedError], None]) -> None:
+    """Bring each of `runs` to its result, without figures: of all members they would take longer than the training.
+
+    `fails` is called as `advance_together` calls it. Raises StorageError if the folder of one cannot be written to.
+    """
+    for run in runs:
+        try:
+            run.finish(figures=False)
+        except StorageError:
+            raise
+        except TrainingStoppedError as error:
+            fails(run, error)
 
 
 def _advance(

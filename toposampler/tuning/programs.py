@@ -18,14 +18,14 @@ from typing import TypedDict
 from toposampler.config import to_yaml
 from toposampler.data import Dataset
 from toposampler.distributed.driver import stored_result
-from toposampler.errors import StorageError, TrainingStoppedError, UserError
+from toposampler.errors import TrainingStoppedError, UserError
 from toposampler.files import write_atomically
 from toposampler.records import RecordWriter, read_records
 from toposampler.training.config import RunConfig
 from toposampler.training.lock import locked
 from toposampler.training.population import check_alike
 from toposampler.training.run import Run, begin
-from toposampler.training.together import advance_together
+from toposampler.training.together import advance_together, finish_together
 from toposampler.tuning.trial import Order, Plan, end_of, noted, recorded, report_steps, runs
 
 PATIENCE_S = 60.0
@@ -129,14 +129,7 @@ def _train(
         if left:
             advance_together(left, until, fails)
         if until == last:
-            for run in left:
-                if names[id(run)] not in failed:
-                    try:
-                        run.finish(figures=False)  # of all runs of a sweep they would take longer than the training
-                    except StorageError:
-                        raise
-                    except TrainingStoppedError as error:
-                        fails(run, error)
+            finish_together((run for run in left if names[id(run)] not in failed), fails)
 
 
 def _outcome(plan: Plan, order: Order, configs: Sequence[RunConfig], until: int, failure: str | None) -> Outcome:

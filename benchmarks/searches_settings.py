@@ -28,7 +28,7 @@ from searches_runs import BASE, TARGETS, Target, base_of, true_scores
 from table_text import markdown
 
 from toposampler.tuning.racing import Array, compare
-from toposampler.tuning.spaces import Values, active, parse_space
+from toposampler.tuning.spaces import Values, drawn, parse_space
 
 RESULTS = Path(__file__).parent / "results" / "searches" / "settings"
 SEEDS = range(500_000, 500_008)
@@ -44,10 +44,7 @@ def settings(target: Target, n: int) -> Iterator[Values]:
     """The base, then n - 1 settings drawn from the target's space: the same ones first, however many."""
     space, rng = parse_space(dict(target.space), base_of(target)), random.Random(12345)
     for i in range(n):
-        values: Values = {}
-        for key, parameter in space.items():
-            if active(parameter, values):
-                values[key] = parameter.drawn(rng)
+        values = drawn(space, rng)
         yield values if i else BASE
 
 

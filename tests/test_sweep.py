@@ -40,7 +40,7 @@ from toposampler.tuning.engine import concurrent_trials
 from toposampler.tuning.ledger import Entry, Ledger, best
 from toposampler.tuning.report import best_yaml
 from toposampler.tuning.schedulers import Explorer, scheduler
-from toposampler.tuning.spaces import Choice, Number, Whole, active, parse_parameter, parse_space, widened
+from toposampler.tuning.spaces import Choice, Number, Whole, drawn, parse_parameter, parse_space, widened
 from toposampler.tuning.trainable import FAILED, STEP, run_trial
 from toposampler.tuning.trial import Plan, reports, runs, trial_name
 
@@ -171,10 +171,7 @@ def test_every_point_of_a_ready_space_is_a_configuration(system: str, make_confi
     space = parse_space(dict.fromkeys(ready_ranges(base), "ready"), base)
     rng = random.Random(0)
     for _ in range(50):
-        values: dict[str, Any] = {}
-        for key, parameter in space.items():
-            if active(parameter, values):
-                values[key] = parameter.drawn(rng)
+        values = drawn(space, rng)
         flat = flatten(trial_config(base, values).model_dump(mode="json"))
         assert {key: flat[key] for key in values} == values
 

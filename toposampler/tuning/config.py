@@ -27,7 +27,7 @@ from toposampler.keys import has_key, may, may_branch, may_search, ready_ranges
 from toposampler.metrics.evaluate import N_TOPOLOGY, evaluate
 from toposampler.reader import read_yaml
 from toposampler.training.config import RunConfig
-from toposampler.tuning.spaces import READY, Number, Space, Values, active, describe_space, parse_space
+from toposampler.tuning.spaces import READY, Number, Space, Values, active, describe_space, drawn, parse_space
 
 DRAWS = 200
 """random points of a space that are tried as configurations before it is searched"""
@@ -351,19 +351,11 @@ def _check_values(sweep: Sweep) -> None:
                 raise UserError(f"space.{key}: {value!r} is in its range, and is read as {read_as!r}; write that")
     rng = random.Random(0)
     for _ in range(DRAWS):
-        values = _drawn(sweep.space, rng)
+        values = drawn(sweep.space, rng)
         try:
             trial_config(sweep.base, values)
         except UserError as error:
             raise UserError(f"space: {values} is a point of it, and no configuration: {error}") from None
-
-
-def _drawn(space: Space, rng: random.Random) -> Values:
-    values: Values = {}
-    for key, parameter in space.items():
-        if active(parameter, values):
-            values[key] = parameter.drawn(rng)
-    return values
 
 
 def _check_scheduler(sweep: Sweep) -> None:

@@ -235,6 +235,15 @@ def active(parameter: Parameter, values: Mapping[str, Any]) -> bool:
     return all(values.get(other) in allowed for other, allowed in parameter.when.items())
 
 
+def drawn(space: Space, rng: random.Random) -> Values:
+    """Values from all of their ranges, of all keys that exist beside those before them."""
+    values: Values = {}
+    for key, parameter in space.items():
+        if active(parameter, values):
+            values[key] = parameter.drawn(rng)
+    return values
+
+
 def suggest(space: Space, trial: optuna.Trial) -> Values:
     """The values that `trial` is to have: those of all keys that exist in it."""
     values: Values = {}

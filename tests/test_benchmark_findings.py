@@ -87,14 +87,30 @@ def test_samples_that_rest_have_not_moved(module: ModuleType) -> None:
 
 
 @of("movement")
-def test_nothing_calms_the_weights_of_a_run_that_is_watched(module: ModuleType) -> None:
+def test_nothing_calms_the_weights_of_a_run_that_is_watched(module: ModuleType, tmp_path: Path) -> None:
     for system in module.SYSTEMS:
-        config = module.config_of("lines", system, 300)
-        training = config.training
-        assert (training.generator_steps, training.learning_rate_decay_from, training.ema_decay) == (300, 1, 0)
-        assert (training.batch_size, training.batch_growth) == (64, 1)
-        assert config.system.name == system
+        for data, batch in (("lines", 64), ("mnist", 32)):
+            config = module.config_of(data, system, 300, tmp_path)
+            training = config.training
+            assert (training.generator_steps, training.learning_rate_decay_from, training.ema_decay) == (300, 1, 0)
+            assert (training.batch_size, training.batch_growth) == (batch, 1)
+            assert (config.system.name, config.data.name) == (system, data)
+            assert data == "lines" or config.data.root == tmp_path
     assert config.system.game == "always"
+
+
+@of("movement")
+def test_images_move_without_a_support(module: ModuleType) -> None:
+    data = DigitsConfig().load()
+    x = data.x[:800]
+    seen = module.look(x, -x, data)
+    assert seen.keys() == {"sliced", "moved"}
+    spread = math.sqrt(float(data.x.flatten(1).var(dim=0).sum()))
+    assert seen["moved"] == pytest.approx(float(2 * x.flatten(1).norm(dim=1).median()) / spread, rel=1e-5)
+    row = {"seed": 0, **{name: [] for name in module.SEEN}, "sliced": [1.0, 3.0], "moved": [0.5]}
+    assert module.summary(row) == {"sliced": 2.0, "moved": 0.5}
+    trial = {"data": "mnist", "system": "dmgan", "seeds": 1, "steps": 100, "cpu_seconds": 2.0, "date": "today"}
+    assert "| mnist | dmgan | 2 | 0.5 | - | 1 | 100 | 2 | today |" in module.table([{**trial, "rows": [row]}])
 
 
 @of("bad_starts")

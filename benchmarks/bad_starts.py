@@ -7,7 +7,7 @@ drawn as usual, biases too, and multiplied by .1, .3, 1, 3 and 10; or at the usu
 copies of the first (`alike`; a single generator has nothing to be like). All else is as in `benchmarks/family.py`, in a
 short run. Starts and seeds of a system are trained at once, and evaluated by 4,000 samples of the moving average.
 component_gan plays its game for all components (`game: always`), and its last layers, 0 by default, are drawn like the
-others. Writes bad_starts.json, .md and .png to `--out`, and resumes where it was stopped.
+others. Writes bad_starts.json, .md and .png, of all that is measured so far, to `--out`, and resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from family_runs import Task, run_config
 from matplotlib.figure import Figure
-from populations import Row, go_on, loops_of, stepped
+from populations import Row, go_on, kept, loops_of, stepped
 
 from toposampler.config import merge_overrides, validate
 from toposampler.metrics.evaluate import evaluate
@@ -138,7 +138,9 @@ def main() -> None:
     asked: list[dict[str, Any]] = [
         {"system": system, "seeds": options.seeds, "steps": options.steps} for system in options.systems.split(",")
     ]
-    done = go_on(options.out / "bad_starts.json", asked, trial_rows)
+    path = options.out / "bad_starts.json"
+    go_on(path, asked, trial_rows)
+    done = kept(path)
     text = table(done)
     head = (
         "# Bad starts\n\n`python benchmarks/bad_starts.py`; the score by start: mean ± standard deviation (worst).\n\n"

@@ -13,7 +13,8 @@ data, and that several do. Here no moving average, no falling learning rate and 
 - off: share of samples farther than .05 from the support, which images do not have.
 
 component_gan plays its game for all components (`game: always`); as it is by default it trains nothing on these data.
-Writes movement.json, movement.md and movement.png to `--out`, and resumes where it was stopped.
+Writes movement.json, movement.md and movement.png, of all that is measured so far, to `--out`, and resumes where it was
+stopped.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any
 import torch
 from family_runs import TARGETS, Task, run_config
 from matplotlib.figure import Figure
-from populations import Row, distance, go_on, loops_of, of_latents, stepped
+from populations import Row, distance, go_on, kept, loops_of, of_latents, stepped
 from torch import Tensor
 
 from toposampler.config import merge_overrides, validate
@@ -155,7 +156,9 @@ def main() -> None:
         for data in options.data.split(",")
         for system in options.systems.split(",")
     ]
-    done = go_on(options.out / "movement.json", asked, partial(trial_rows, seeds=options.seeds, root=options.root))
+    path = options.out / "movement.json"
+    go_on(path, asked, partial(trial_rows, seeds=options.seeds, root=options.root))
+    done = kept(path)
     text = table(done)
     (options.out / "movement.md").write_text(f"# Movement\n\n`python benchmarks/movement.py`\n\n{text}\n")
     figure(done).savefig(options.out / "movement.png")

@@ -7,7 +7,8 @@ drawn as usual, biases too, and multiplied by .1, .3, 1, 3 and 10; or at the usu
 copies of the first (`alike`; a single generator has nothing to be like). All else is as in `benchmarks/family.py`, in a
 short run. Starts and seeds of a system are trained at once, and evaluated by 4,000 samples of the moving average.
 component_gan plays its game for all components (`game: always`), and its last layers, 0 by default, are drawn like the
-others. Writes bad_starts.json, .md and .png, of all that is measured so far, to `--out`, and resumes where it was stopped.
+others. Writes bad_starts.json, .md and .png, of all that is measured so far, to `--out`, and resumes where it was
+stopped.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """TopoSampler's slides: a generator of spectral norm 1 loses early, and neither smoothed nor noisy labels help it.
 
-    python benchmarks/spectral_labels.py [--data digits] [--networks mlp,conv] [--seeds 2] [--steps 300] [--out DIR]
+    python benchmarks/spectral_labels.py [--data digits] [--networks mlp,conv] [--seeds 3] [--steps 3000] [--out DIR]
 
 The plain GAN (`pacgan` with `n_packed: 1`, batches of 64, one critic step, Adam 1e-3, betas 0, .9, no moving average)
 with generators whose layers are free, or divided by their spectral norm (of convolutions that of the matrix of `out`
 rows), of two architectures, `mlp` and `conv`, times labels: plain, smoothed by .1, exchanged with probability .1
 (`system.adversarial`). The seeds of a setting are trained at once. Ten times a run, of 500 samples of latents that
 stay the same: the critic's mean sigmoid of samples and of real images, the share of the most frequent class, and the
-classes' entropy in nats, by the classifier of the data. `--data mnist --root data` does the same on MNIST; it has not
-been run. Writes DATA.json, DATA.md and DATA.png, of all settings so far, and resumes where it was stopped.
+classes' entropy in nats, by the classifier of the data. `--data mnist --root data` does the same on MNIST. Writes
+DATA.json, DATA.md and DATA.png, of all settings so far, and resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -111,10 +111,12 @@ def trial_rows(trial: Row, root: Path, classifiers: Path) -> list[Row]:
 
 def table(done: list[Row]) -> str:
     """The means over the seeds and the last five looks."""
-    lines = [f"| network | spectral norm | labels | {' | '.join(SHOWN)} | CPU-seconds | date |", "|---" * 9 + "|"]
+    head = "network | spectral norm | labels | seeds | steps"
+    lines = [f"| {head} | {' | '.join(SHOWN)} | CPU-seconds | date |", "|---" * 11 + "|"]
     for trial in done:
         cells = [f"{fmean(fmean(row[name][-5:]) for row in trial['rows']):.3f}" for name in SHOWN]
         marks = [trial["network"], "yes" if trial["spectral"] else "no", trial["labels"]]
+        marks += [f"{trial['seeds']}", f"{trial['steps']:,}"]
         lines.append(f"| {' | '.join(marks + cells)} | {trial['cpu_seconds']:.0f} | {trial['date']} |")
     return "\n".join(lines)
 
@@ -148,8 +150,8 @@ def main() -> None:
     parser.add_argument("--data", choices=["digits", "mnist"], default="digits")
     parser.add_argument("--root", type=Path, default=Path("data"), help="folder that holds MNIST/raw")
     parser.add_argument("--networks", default="mlp,conv", help="comma-separated [mlp,conv]")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=300, help="generator steps")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=3000, help="generator steps")
     parser.add_argument("--classifiers", type=Path, default=Path("runs/classifiers"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/spectral_labels"))
     options = parser.parse_args()

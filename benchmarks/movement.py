@@ -26,7 +26,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from family_runs import TARGETS, Task, run_config
+from family_runs import Task, run_config
 from matplotlib.figure import Figure
 from populations import Row, distance, go_on, kept, loops_of, of_latents, stepped
 from torch import Tensor
@@ -133,9 +133,10 @@ def figure(done: list[Row]) -> Figure:
                 axes.plot(range(1, LOOKS + 1), row["sliced"], color=color, label=label)
         axes.set_yscale("log")
         axes.axhline(1, color="0.6", linestyle=":")
-        axes.set_title("MNIST" if data == MNIST else f"{data}: {TARGETS[data].title}", fontsize=9)
+        axes.set_title(data, fontsize=9)
         axes.set_xlabel("look")
-        axes.set_ylabel("sliced distance / that of two real draws")
+        if i == 0:
+            axes.set_ylabel("sliced distance / that of two real draws")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return drawn
 

@@ -111,7 +111,8 @@ OUTSIDE = (
     Outside("docs/r3gan.md", "| gamma |", "printed by benchmarks/gamma.py, which keeps runs and no results"),
     Outside("docs/r3gan.md", "| start |", "two single runs, not committed"),
     Outside("docs/versions.md", "| package | lowest |", "versions that .ci/lowest installed and its tests ran with"),
-    Outside("docs/spectral_labels.md", "|", "of results/spectral_labels, which benchmarks/spectral_labels.py writes"),
+    Outside("docs/spectral_labels.md", "| digits |", "of results/spectral_labels, by benchmarks/spectral_labels.py"),
+    Outside("docs/spectral_labels.md", "| MNIST |", "of results/spectral_labels, by benchmarks/spectral_labels.py"),
     Outside("docs/sweeps.md", "| trial |", "one run of `make sweep`, which prints such a table at its end"),
 )
 """each must still be there: the list grows and shrinks with the documents"""

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_map_only
 from toposampler.systems import batches_of
 from toposampler.training import RunConfig
 from toposampler.training.graph import Room
-from toposampler.training.population import Population, stacked_draws
+from toposampler.training.population import Population
 
 MakeConfig = Callable[..., RunConfig]
 
@@ -33,7 +33,7 @@ def iteration_without_values(config: RunConfig) -> Population:
     population = Population([make_loop(config), make_loop(config)])
     moves = population.system.schedule(population.step, config.training.critic_steps)
     n_batches = 1 + max(move.batch for move in moves)
-    indices, noise = stacked_draws([loop.draw(n_batches) for loop in population.loops])
+    indices, noise = population.draw(n_batches)
     room = Room.enough(noise["c"], batches_of("critic", moves), population.system.K)
     batches = population.rows(indices, noise, population._constants(), room.batch)
     with FakeTensorMode() as mode:

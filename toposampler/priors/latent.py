@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from toposampler.config import Section
+from toposampler.priors.streams import Source, integers, normal, uniform
 
 
 class LatentConfig(Section):
@@ -31,16 +32,16 @@ class LatentConfig(Section):
             raise ValueError(f"the means of {self.components} components lie on a ring: dim must be at least 2")
         return self
 
-    def draw(self, size: tuple[int, ...], rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Latents (*size, dim) on the device of `rng`."""
+    def draw(self, size: tuple[int, ...], rng: Source, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Latents (*size, dim) on the device of `rng`, or (P, *size, dim) of several runs."""
         shape = (*size, self.dim)
         if self.kind == "uniform":
-            return torch.rand(shape, generator=rng, device=rng.device, dtype=dtype) * 2 - 1
-        z = torch.randn(shape, generator=rng, device=rng.device, dtype=dtype)
+            return uniform(shape, rng, dtype) * 2 - 1
+        z = normal(shape, rng, dtype)
         if self.kind == "sphere":
             return math.sqrt(self.dim) * torch.nn.functional.normalize(z, dim=-1)
         if self.kind == "mixture":
-            component = torch.randint(self.components, size, generator=rng, device=rng.device)
+            component = integers(self.components, size, rng)
             angle = 2 * math.pi / self.components * component.to(dtype)
             ring = torch.stack((angle.cos(), angle.sin()), dim=-1)[..., : self.dim]
             z[..., :2] += self.separation / (2 * math.sin(math.pi / self.components)) * ring

@@ -28,6 +28,7 @@ from toposampler.nn.ensemble import WHOLE, GeneratorEnsemble, Shard
 from toposampler.nn.families import FAMILIES
 from toposampler.nn.networks import Network
 from toposampler.priors.latent import LatentConfig
+from toposampler.priors.streams import Source, normal, of_runs, uniform
 from toposampler.systems.batch import Batch, Noise
 from toposampler.systems.building import GeneratorNorm, initialized, make_generator, make_trunk, shared_generators
 from toposampler.systems.burn_in import BurnInConfig
@@ -380,25 +381,25 @@ class System(nn.Module, ABC):
     def generator_loss(self, batch: Batch) -> Terms:
         """The terms that the player `generator` descends."""
 
-    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+    def draw(self, batches: int, n: int, rng: Source, training: bool = False) -> Noise:
         """All that is random in `batches` steps on n samples: tensors (batches, n, ...) by name.
 
         Latents `z` (..., d), generator ids `c`, the places `epsilon` in [0, 1] of the gradient penalty, and, where c is
         not drawn from r(c), which only training may do, the `weight` of every sample. The ids are on the CPU, as they
         steer the work; all else is on the device. Where losses take some, `direction` is (..., m, *shape), standard
         normal, and `exchanged` (..., 2) bool, whether the real and the generated sample's labels are: in training only.
+        Of P runs that draw together all are (P, batches, n, ...); parameters are then (P, ...) too.
         """
         dtype = next(self.parameters()).dtype
         directions: Noise = {}
         if training and (share := self.config.label_noise):
-            directions["exchanged"] = torch.rand((batches, n, 2), generator=rng, device=rng.device) < share
+            directions["exchanged"] = uniform((batches, n, 2), rng, torch.float32) < share
         if training and (m := self.config.n_directions):
-            size = (batches, n, m, *self.shape)
-            directions["direction"] = torch.randn(size, generator=rng, device=rng.device, dtype=dtype)
+            directions["direction"] = normal((batches, n, m, *self.shape), rng, dtype)
         return directions | {
             "z": self.latent.draw((batches, n), rng, dtype),
             "c": self.draw_generators(batches, n, rng, training),
-            "epsilon": torch.rand((batches, n), generator=rng, device=rng.device, dtype=dtype),
+            "epsilon": uniform((batches, n), rng, dtype),
         }
 
     def condition(self, noise: Noise, labels: Tensor) -> Noise:
@@ -406,9 +407,9 @@ class System(nn.Module, ABC):
         their real samples: called in training of a system that `uses_labels`. Here `noise` as it is."""
         return noise
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """Generator ids (batches, n) int64 on the CPU, c ~ r(c); see `draw`. All 0 for a single generator."""
-        return torch.zeros((batches, n), dtype=torch.long)
+        return torch.zeros(of_runs((batches, n), rng), dtype=torch.long)
 
     def latents(self, noise: Noise) -> Tensor:
         """What the generators are given: (n, d) from one batch of noise."""

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -40,6 +39,7 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import latent_encoder, pair_critic
 from toposampler.nn.pairs import pairs
+from toposampler.priors.streams import Source, normal
 from toposampler.systems import labels
 from toposampler.systems.base import Player, System
 from toposampler.systems.batch import Batch, Noise
@@ -88,11 +88,11 @@ class BiGAN(System):
         together = players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder)
         return players | {"generator": together}
 
-    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+    def draw(self, batches: int, n: int, rng: Source, training: bool = False) -> Noise:
         """See `System.draw`; with `encoder_noise` also `eta` (batches, n, d), standard normal."""
         noise = super().draw(batches, n, rng, training)
         if training and self.config.encoder_noise:
-            noise["eta"] = torch.randn(noise["z"].shape, generator=rng, device=rng.device, dtype=noise["z"].dtype)
+            noise["eta"] = normal((batches, n, noise["z"].shape[-1]), rng, noise["z"].dtype)
         return noise
 
     def infer(self, batch: Batch) -> Tensor:

@@ -76,6 +76,7 @@ from toposampler.priors.image_frames import ImageFrames, axes_that_hold
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import draw_generators
 from toposampler.priors.partition import PartitionConfig, find_partition
+from toposampler.priors.streams import Source
 from toposampler.systems import game
 from toposampler.systems.base import Move, Prepared, SeparateGeneratorsConfig, System
 from toposampler.systems.batch import Batch, Noise
@@ -325,7 +326,7 @@ class ComponentGAN(System):
         R = self.frames.scales.shape[1]
         return self.frames.fill(F.pad(z, (0, max(0, R - z.shape[1])))[:, :R], c, radii)
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """c ~ r(c): (batches, n)."""
         return draw_generators(self.masses, (batches, n), "systematic", rng)
 

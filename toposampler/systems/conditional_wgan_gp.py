@@ -38,6 +38,7 @@ from toposampler.nn.critic import Critic
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.mixture import draw_generators
+from toposampler.priors.streams import Source
 from toposampler.systems import game
 from toposampler.systems.base import System, SystemConfig
 from toposampler.systems.batch import Batch, Noise
@@ -112,7 +113,7 @@ class ConditionalWGANGP(System):
         self.counts += labels.flatten().bincount(minlength=self.K)
         return noise | {"c": labels.cpu()}
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """y ~ the labels' frequencies: (batches, n)."""
         return draw_generators(self.prior(), (batches, n), "systematic", rng)
 

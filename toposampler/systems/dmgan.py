@@ -36,7 +36,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -47,7 +46,8 @@ from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.nn.networks import encoder
-from toposampler.priors.mixture import Draw, draw_generators, share_out
+from toposampler.priors.mixture import Draw, draw_generators, share_out, weights_of
+from toposampler.priors.streams import Source
 from toposampler.systems import game
 from toposampler.systems.base import Player, SeparateGeneratorsConfig
 from toposampler.systems.batch import Batch, Noise
@@ -98,14 +98,14 @@ class DMGAN(UniformSystem):
         together = players["generator"].joined_by({"encoder": self.encoder}, self.config.encoder)
         return players | {"generator": together}
 
-    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+    def draw(self, batches: int, n: int, rng: Source, training: bool = False) -> Noise:
         """See `System.draw`; with `draw: equal` a sample weighs K r(c) in training."""
         noise = super().draw(batches, n, rng, training)
         if training and self.config.draw == "equal":
-            noise["weight"] = self.K * self.prior()[noise["c"].to(rng.device, non_blocking=True)]
+            noise["weight"] = weights_of(noise["c"], self.prior())
         return noise
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """c ~ r(c), or with `draw: equal` in training c uniform: (batches, n)."""
         if training and self.config.draw == "equal":
             return share_out(self.K, (batches, n), rng)

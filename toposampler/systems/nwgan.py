@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from toposampler.config import OptimizerConfig
@@ -37,7 +36,8 @@ from toposampler.losses import mixture
 from toposampler.losses.reduction import Terms
 from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
-from toposampler.priors.mixture import MixturePrior, draw_generators, share_out
+from toposampler.priors.mixture import MixturePrior, draw_generators, share_out, weights_of
+from toposampler.priors.streams import Source
 from toposampler.systems import game
 from toposampler.systems.base import Player, SeparateGeneratorsConfig, System
 from toposampler.systems.batch import Batch, Noise
@@ -78,14 +78,14 @@ class NWGAN(System):
         """pi: (K,), without gradient."""
         return self.mixture.probabilities()
 
-    def draw(self, batches: int, n: int, rng: torch.Generator, training: bool = False) -> Noise:
+    def draw(self, batches: int, n: int, rng: Source, training: bool = False) -> Noise:
         """See `System.draw`; in training a sample weighs K pi_c."""
         noise = super().draw(batches, n, rng, training)
         if training:
-            noise["weight"] = self.K * self.prior()[noise["c"].to(rng.device, non_blocking=True)]
+            noise["weight"] = weights_of(noise["c"], self.prior())
         return noise
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """c uniform in training, else c ~ pi: (batches, n)."""
         if training:
             return share_out(self.K, (batches, n), rng)

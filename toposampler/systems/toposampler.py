@@ -38,7 +38,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from toposampler.errors import UserError
@@ -49,6 +48,7 @@ from toposampler.nn.isometric import IsometricConfig, isometric_generator
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
 from toposampler.priors.noise import NoiseConfig
+from toposampler.priors.streams import Source
 from toposampler.systems import game
 from toposampler.systems.base import Player, SystemConfig
 from toposampler.systems.batch import Batch
@@ -120,7 +120,7 @@ class TopoSampler(NoisySystem):
         """r(c), the odds (K,) of the branches, without gradient; None where branches are not drawn."""
         return None if self.mixture is None else self.mixture.probabilities()
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """c ~ r(c), the branches: (batches, n)."""
         odds = self.prior()
         if odds is None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from toposampler.priors.mixture import share_out
+from toposampler.priors.streams import Source
 from toposampler.systems.base import System
 
 
@@ -16,6 +16,6 @@ class UniformSystem(System):
         """r(c) = 1/K: (K,)."""
         return next(self.parameters()).new_full((self.K,), 1 / self.K)
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """c uniform, each batch with n / K samples of every generator, or within 1 of it: (batches, n)."""
         return share_out(self.K, (batches, n), rng)

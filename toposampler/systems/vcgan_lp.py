@@ -44,6 +44,7 @@ from toposampler.nn.custom import Networks
 from toposampler.nn.ensemble import WHOLE, Shard
 from toposampler.priors.latent import LatentConfig
 from toposampler.priors.mixture import MixturePrior, draw_generators
+from toposampler.priors.streams import Source
 from toposampler.systems import game
 from toposampler.systems.base import EnsembleConfig, Player, System
 from toposampler.systems.batch import Batch
@@ -93,7 +94,7 @@ class VCGANLP(System):
         """p: (K,), without gradient."""
         return self.mixture.probabilities()
 
-    def draw_generators(self, batches: int, n: int, rng: torch.Generator, training: bool) -> Tensor:
+    def draw_generators(self, batches: int, n: int, rng: Source, training: bool) -> Tensor:
         """c ~ p: (batches, n)."""
         return draw_generators(self.prior(), (batches, n), "systematic", rng)
 

@@ -27,8 +27,8 @@ from toposampler.systems.batch import Noise
 from toposampler.training.capture import Action, Capture, CudaCapture, NotCapturableError
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
 
-Drawn = Sequence[tuple[Tensor, Noise]]
-"""what the runs of a program draw for an iteration: see `Loop.draw`"""
+Drawn = tuple[Tensor, Noise]
+"""what a run draws for an iteration, as `Loop.draw` gives it, or the members of a population, as `Population.draw`"""
 
 log = logging.getLogger(__name__)
 
@@ -194,8 +194,8 @@ class Graphs(ABC):
         """Enough for each of the runs that have `drawn`."""
         if not self._ensembles:
             return Room((), ())
-        ids = torch.stack([noise["c"] for _, noise in drawn])
-        return Room.enough(ids, batches_of(self.critic, moves), self.system.K)
+        ids = drawn[1]["c"]
+        return Room.enough(ids if ids.dim() == 3 else ids[None], batches_of(self.critic, moves), self.system.K)
 
     @contextmanager
     def with_room(self, room: Capacities) -> Iterator[None]:

@@ -49,7 +49,7 @@ class LoopGraphs(Graphs):
         """See `Graphs`."""
         if self._loop.placement.sharded:
             return {}  # rows change hands with the draw: refused in `program`
-        rows = self._loop.rows(*drawn[0])
+        rows = self._loop.rows(*drawn)
         return {"indices": rows.indices, "numbers": self._numbers()} | {f"noise.{k}": x for k, x in rows.noise.items()}
 
     def _numbers(self) -> Tensor:

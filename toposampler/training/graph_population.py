@@ -44,8 +44,8 @@ class PopulationGraphs(Graphs):
 
     def inputs(self, moves: Sequence[Move], drawn: Drawn) -> dict[str, Tensor]:
         """See `Graphs`."""
-        indices = torch.stack([indices for indices, _ in drawn])
-        noise = {f"noise.{name}": torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+        indices = drawn[0]
+        noise = {f"noise.{name}": x for name, x in drawn[1].items()}
         constants = torch.tensor([*self._population.constants().values()], dtype=torch.float64)  # (keys, P)
         first = self._population.loops[0]
         numbers = torch.tensor([first.learning_rate_scale(), 1 - first.ema_decay()], dtype=torch.float64)

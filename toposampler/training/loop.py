@@ -98,7 +98,7 @@ class Loop:
             with self.phase("draw"):
                 drawn = self.draw(n_batches)
             with self.phase("graphs"):
-                if self.graphs.play(self.step, moves, [drawn]):
+                if self.graphs.play(self.step, moves, drawn):
                     return
         with self.phase("draw"):
             batches, noise = self._draw(n_batches, drawn)

@@ -28,6 +28,7 @@ from toposampler.keys import may_branch
 from toposampler.nn.capacities import Capacities
 from toposampler.nn.critic import Critic
 from toposampler.nn.ensemble import GeneratorEnsemble
+from toposampler.priors.streams import Streams
 from toposampler.systems import Move, System, batches_of
 from toposampler.systems.batch import Batch, Noise
 from toposampler.training.augmentation import NAME, pair_sign, real_augmented
@@ -91,7 +92,7 @@ class Population:
         for loop, own in zip(loops, averages, strict=True):
             loop.average = own
         self.players["generator"].of_modules(self.system.averaged)  # where they lie is found now, not in a program
-        self._called = _Called(self.system)
+        self._called, self._streams = _Called(self.system), _streams(loops)
         self._modules = [module for module in self.system.modules() if isinstance(module, GeneratorEnsemble | Critic)]
         names = {id(p): name for name, p in self._called.named_parameters()}
         self.state = {
@@ -119,10 +120,9 @@ class Population:
         for players in self.players.values():
             players.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
         n_batches = 1 + max(move.batch for move in moves)
-        drawn = [loop.draw(n_batches) for loop in self.loops]
+        indices, noise = drawn = self.draw(n_batches)
         if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
             return
-        indices, noise = stacked_draws(drawn)
         critic = next(iter(self.players))
         room = Room.enough(noise["c"], batches_of(critic, moves), self.system.K)
         batches = self.rows(indices, noise, self._constants(), room.batch)
@@ -135,6 +135,18 @@ class Population:
             self._adapt(batches[max(fakes)], fakes[max(fakes)])
         self.move_average(1 - self.loops[0].ema_decay())
         self.advance()
+
+    @torch.no_grad()
+    def draw(self, batches: int) -> tuple[Tensor, Noise]:
+        """As `Loop.draw`, of every member: (P, batches, n, ...)."""
+        if self._streams is None:
+            drawn = [loop.draw(batches) for loop in self.loops]
+            noise = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
+            return torch.stack([indices for indices, _ in drawn]), noise
+        n = self.loops[0].batch_size
+        indices = torch.stack([loop.sampler.next(batches * n).view(batches, n) for loop in self.loops])
+        noise = functional_call(self._called, self.state, (_noise, (batches, n, self._streams)))
+        return indices, noise
 
     def rows(
         self, indices: Tensor, noise: Noise, constants: Tensors, room: Capacities, step: int | None = None
@@ -260,10 +272,22 @@ class Population:
             loop.step = self.step
 
 
-def stacked_draws(drawn: Sequence[tuple[Tensor, Noise]]) -> tuple[Tensor, Noise]:
-    """What the members have drawn (`Loop.draw`), stacked: (P, batches, n, ...)."""
-    noise = {name: torch.stack([noise[name] for _, noise in drawn]) for name in drawn[0][1]}
-    return torch.stack([indices for indices, _ in drawn]), noise
+def _streams(loops: Sequence[Loop]) -> Streams | None:
+    """The generators of the members, if these can draw together; None: each draws by itself.
+
+    They can if what they draw is the same but for the numbers, and is made by a system of the library: one of a user's
+    may take numbers from a `torch.Generator` alone.
+    """
+    first = loops[0]
+    own = type(first.system).__module__.startswith("toposampler.systems.")
+    alike = len({loop.system.K for loop in loops}) == 1
+    if own and alike and first.labels is None and first.augmentation is None:
+        return Streams([loop.rng for loop in loops])
+    return None
+
+
+def _noise(system: System, given: tuple[int, int, Streams]) -> Noise:
+    return system.draw(*given, training=True)
 
 
 @dataclass(frozen=True)
@@ -291,6 +315,6 @@ class _Called(nn.Module):
         super().__init__()
         self.system = system
 
-    def forward(self, function: Callable[[System, Batch], Any], batch: Batch) -> Any:
-        """`function` of the system and the batch."""
-        return function(self.system, batch)
+    def forward(self, function: Callable[[System, Any], Any], given: Any) -> Any:
+        """`function` of the system and what it is given."""
+        return function(self.system, given)

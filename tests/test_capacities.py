@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pytest
 import torch
 
-from toposampler.nn.capacities import by_rank, capacities, each, groups, needed
-from toposampler.training.graph import Room
+from toposampler.nn.capacities import LEAST, by_rank, capacities, each, groups, needed
+from toposampler.training import RunConfig
+from toposampler.training.graph import Room, row_cost
 
 
 def ids(*counts: int) -> torch.Tensor:
@@ -32,6 +36,30 @@ def enough(c: torch.Tensor, n_generators: int) -> tuple[int, ...]:
 def test_capacities(draws: list[list[int]], expected: tuple[int, ...]) -> None:
     c = torch.stack([ids(*counts) for counts in draws])
     assert enough(c, len(draws[0])) == expected
+
+
+def test_ranks_must_save_more_than_sorting_for_them_costs() -> None:
+    needs = 6, 4  # a largest count of 48 of 64, four generators
+    by_rank, alike = (48, 32, 32, 16, 16, 16, 16), (48,) * 10
+    saved = 10 * 48 - sum(by_rank)
+    assert capacities(64, *needs, 10, 1.01 * LEAST / saved) == by_rank
+    assert capacities(64, *needs, 10, 0.99 * LEAST / saved) == alike
+
+
+def test_runs_of_small_generators_sort_for_ranks_where_there_are_many() -> None:
+    c = ids(45, 7, 6, 6).view(1, 1, 64)
+    found = {runs: Room.enough(c.expand(runs, 1, 64), [0], 10, cost=1000).batch for runs in (4, 40)}
+    assert found == {4: (48,) * 10, 40: (48, 32, 32, 16, 16, 16, 16)}
+
+
+def test_what_a_row_costs(make_config: Callable[..., RunConfig]) -> None:
+    points = make_config("dmgan_pl", system__n_generators=3)
+    system = points.system.build((2,))
+    generator = system.generators.members()[0]
+    assert row_cost(system) == sum(p.numel() for p in generator.parameters())
+    images = make_config("dmgan_pl", data={"name": "digits"}).system
+    assert row_cost(images.build((1, 8, 8))) == math.inf  # convolutions: each weight is used many times
+    assert row_cost(make_config("wgan_gp").system.build((2,))) == 0  # no generator is chosen
 
 
 def test_every_draw_has_room() -> None:

@@ -28,9 +28,10 @@ OTHERS = {
 ALL = {system: (system, {}) for system in SYSTEMS} | VARIANTS | OTHERS
 
 
-def population_of(config: RunConfig) -> Population:
-    """Three members whose priors, where they learn one, differ."""
-    loops = [make_loop(config.model_copy(update={"seed": seed})) for seed in (3, 4, 5)]
+def population_of(*configs: RunConfig) -> Population:
+    """Three members, of one or three configurations, whose priors, where they learn one, differ."""
+    seeds = zip((3, 4, 5), configs * (3 // len(configs)), strict=True)
+    loops = [make_loop(config.model_copy(update={"seed": seed})) for seed, config in seeds]
     for i, loop in enumerate(loops):
         for module in loop.system.modules():
             if isinstance(module, MixturePrior):
@@ -65,6 +66,23 @@ def test_members_with_priors_of_their_own_draw_other_ids(make_config: MakeConfig
     assert not torch.equal(noise["c"][0], noise["c"][1])
 
 
-def test_who_cannot_draw_together(make_config: MakeConfig) -> None:
-    differ = [make_loop(make_config("dmgan_pl", system__n_generators=k)) for k in (2, 3)]
-    assert Population(differ)._streams is None
+@pytest.mark.parametrize(
+    ("system", "draw", "together"),
+    [
+        ("dmgan_pl", "systematic", True),
+        ("topo_dmgan", "systematic", True),
+        ("dmgan_pl", "random", True),
+        ("dmgan_pl", "equal", False),  # shares of K, which is another one for each
+        ("dmgan", "systematic", False),
+    ],
+)
+def test_members_with_other_numbers_of_generators(
+    system: str, draw: str, together: bool, make_config: MakeConfig
+) -> None:
+    configs = [make_config(system, system__n_generators=k, system__draw=draw) for k in (2, 5, 3)]
+    population = population_of(*configs)
+    assert (population._streams is not None) == together
+    noise = population.draw(3)[1]
+    for i, loop in enumerate(population_of(*configs).loops):
+        for name, x in loop.draw(3)[1].items():
+            assert torch.equal(noise[name][i], x), name

@@ -5,12 +5,16 @@ second that of the one with the second most, and so on. Counts of n samples sum 
 most n / r. One capacity for all needs K times the largest count: with ten generators of masses .7, .1, .1, .1 and 0, 64
 samples take 480 rows, and 176 by rank.
 
+Sorting for ranks has a price too, a hundred small operations a call, so on a CPU it must save as much arithmetic
+(`LEAST`): one capacity for all is what small batches of few runs get.
+
 Each set of capacities is a program of its own, so there are few: they follow from the largest count, in eighths of the
 batch, and from how many generators are in use.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -23,6 +27,10 @@ PARTS = 8
 """of a batch: the first capacity is so many of them"""
 WORTH = 0.75
 """of the rows that one capacity for all takes, the part up to which ranks are worth sorting for"""
+LEAST = 1e7
+"""multiply-adds of a forward pass that ranks must save on a CPU to be worth sorting for. On one thread of an AMD EPYC,
+lines with masses .7, .1, .1, .1 and K = 10, an iteration by rank takes this part of one with a capacity for all: 6 runs
+of batch 64 (2 million saved) 1.26, 16 of 64 (5) 1.13, 6 of 256 (7) 1.29, 16 of 128 (10) .95, 16 of 256 (20) .93."""
 
 
 def needed(c: Tensor, n_generators: int) -> tuple[int, int]:
@@ -32,16 +40,18 @@ def needed(c: Tensor, n_generators: int) -> tuple[int, int]:
     return -(-int(counts.max()) * PARTS // c.shape[1]), int((counts > 0).sum(dim=1).max())
 
 
-def capacities(n: int, parts: int, used: int, n_generators: int) -> Capacities:
+def capacities(n: int, parts: int, used: int, n_generators: int, cost: float = math.inf) -> Capacities:
     """Enough for every draw of n ids that needs no more than `parts` and `used`; all alike where ranks save little.
 
+    `cost`: multiply-adds that one row takes in all runs together.
     Ranks share a capacity in groups of 1, 2, 4, ...: the first of them has at most n / its rank.
     """
     most = -(-n * parts // PARTS)
     ranks = min(n_generators, 2 * _first(used - 1) + 1)
     by_rank = tuple(min(most, n // (_first(rank) + 1)) for rank in range(ranks))
     alike = (most,) * n_generators
-    return by_rank if sum(by_rank) <= WORTH * sum(alike) else alike
+    rows, most_rows = sum(by_rank), sum(alike)
+    return by_rank if rows <= WORTH * most_rows and (most_rows - rows) * cost >= LEAST else alike
 
 
 def _first(rank: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,13 @@ class GeneratorEnsemble(nn.Module):
         """See `nn.Module.train`."""
         self._template[0].train(mode)
         return super().train(mode)
+
+    @property
+    def cost(self) -> float:
+        """Multiply-adds of a sample's pass, where they are what it costs: on a CPU, `Linear` layers; else infinite."""
+        if self._packed_layers is None or self.stacked[0].device.type != "cpu":
+            return math.inf
+        return sum(weights[0].numel() for weights in self.stacked)
 
     def members(self) -> list[nn.Module]:
         """The generators that it holds, each as a module of its own with copies of its weights."""

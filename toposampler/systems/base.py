@@ -433,6 +433,11 @@ class System(nn.Module, ABC):
         return None
 
     @property
+    def masked_draws(self) -> bool:
+        """Whether it draws the same where it has the parameters of more generators, of which r(c) is 0."""
+        return False
+
+    @property
     def least_active(self) -> float:
         """The share of r(c) above which a generator counts as active: a learned prior leaves some to those it drops."""
         return least_active(self.K)

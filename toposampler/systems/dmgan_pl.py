@@ -205,6 +205,11 @@ class DMGANPL(DMGAN):
         """r(c) = softmax(zeta): (K,), without gradient."""
         return self.mixture.probabilities()
 
+    @property
+    def masked_draws(self) -> bool:
+        """See `System.masked_draws`: ids are drawn from r(c), unless all generators make as many samples."""
+        return self.config.draw != "equal"
+
     def entropy_weight(self, step: int, total_steps: int) -> float | Tensor:
         """The weight of the bonus, a^t w, t counted in generator steps from the end of the hold; see Deviations."""
         prior = self.config.prior

@@ -10,6 +10,7 @@ of the moving average. What is random is drawn outside, as in the eager loop. A 
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,12 +44,14 @@ class Room:
     """for any one batch"""
 
     @classmethod
-    def enough(cls, c: Tensor, fakes: Sequence[int], n_generators: int) -> Room:
-        """For all that is drawn, c (runs, batches, n) on the CPU, where `fakes` are the critic's batches."""
+    def enough(cls, c: Tensor, fakes: Sequence[int], n_generators: int, cost: float = math.inf) -> Room:
+        """For all that is drawn, c (runs, batches, n) on the CPU, where `fakes` are the critic's batches and `cost` is
+        `row_cost`."""
         drawn = [c.flatten(0, 1), *([c[:, fakes].flatten(1)] if fakes else [])]  # a schedule may leave the critic out
         needs = [needed(ids, n_generators) for ids in drawn]
         parts, used = (max(need) for need in zip(*needs, strict=True))
-        of_fakes, of_batch = (capacities(n, parts, used, n_generators) for n in (len(fakes) * c.shape[2], c.shape[2]))
+        n, cost = c.shape[2], len(c) * cost
+        of_fakes, of_batch = (capacities(rows, parts, used, n_generators, cost) for rows in (len(fakes) * n, n))
         return cls(of_fakes, of_batch)
 
 
@@ -93,7 +96,7 @@ class Graphs(ABC):
     ) -> None:
         self.system, self._capture, self._asked, self._group = system, capture, asked, group
         self.critic = next(iter(system.players()))
-        self._ensembles = [m for m in system.modules() if isinstance(m, GeneratorEnsemble) and m.n_held > 1]
+        self._ensembles, self._cost = ensembles(system), row_cost(system)
         self._kept: dict[Hashable, _Kept] = {}
         self._refused = False
 
@@ -194,8 +197,8 @@ class Graphs(ABC):
         """Enough for each of the runs that have `drawn`."""
         if not self._ensembles:
             return Room((), ())
-        ids = drawn[1]["c"]
-        return Room.enough(ids if ids.dim() == 3 else ids[None], batches_of(self.critic, moves), self.system.K)
+        ids, fakes = drawn[1]["c"], batches_of(self.critic, moves)
+        return Room.enough(ids if ids.dim() == 3 else ids[None], fakes, self.system.K, self._cost)
 
     @contextmanager
     def with_room(self, room: Capacities) -> Iterator[None]:
@@ -207,6 +210,16 @@ class Graphs(ABC):
         finally:
             for ensemble in self._ensembles:
                 ensemble.capacities = None
+
+
+def ensembles(system: System) -> list[GeneratorEnsemble]:
+    """The modules of a system that ask which of several generators makes a sample."""
+    return [m for m in system.modules() if isinstance(m, GeneratorEnsemble) and m.n_held > 1]
+
+
+def row_cost(system: System) -> float:
+    """Multiply-adds of a sample's pass through its generator, where these are what a row more costs; else infinite."""
+    return sum(ensemble.cost for ensemble in ensembles(system))
 
 
 def why_not(system: System) -> str | None:

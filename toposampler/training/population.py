@@ -35,7 +35,7 @@ from toposampler.training.augmentation import NAME, pair_sign, real_augmented
 from toposampler.training.capture import Capture
 from toposampler.training.config import RunConfig
 from toposampler.training.feed import Feed, expect_next
-from toposampler.training.graph import Graphs, Room, capture_for
+from toposampler.training.graph import Graphs, Room, capture_for, row_cost
 from toposampler.training.graph_population import PopulationGraphs
 from toposampler.training.loop import Loop
 from toposampler.training.recorded import Recorded
@@ -92,7 +92,7 @@ class Population:
         for loop, own in zip(loops, averages, strict=True):
             loop.average = own
         self.players["generator"].of_modules(self.system.averaged)  # where they lie is found now, not in a program
-        self._called, self._streams = _Called(self.system), _streams(loops)
+        self._called, self._streams, self._cost = _Called(self.system), _streams(loops), row_cost(self.system)
         self._modules = [module for module in self.system.modules() if isinstance(module, GeneratorEnsemble | Critic)]
         names = {id(p): name for name, p in self._called.named_parameters()}
         self.state = {
@@ -124,7 +124,7 @@ class Population:
         if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
             return
         critic = next(iter(self.players))
-        room = Room.enough(noise["c"], batches_of(critic, moves), self.system.K)
+        room = Room.enough(noise["c"], batches_of(critic, moves), self.system.K, self._cost)
         batches = self.rows(indices, noise, self._constants(), room.batch)
         fakes = self.fakes(batches, moves, room.fakes)
         for move in moves:
@@ -280,7 +280,7 @@ def _streams(loops: Sequence[Loop]) -> Streams | None:
     """
     first = loops[0]
     own = type(first.system).__module__.startswith("toposampler.systems.")
-    alike = len({loop.system.K for loop in loops}) == 1
+    alike = len({loop.system.K for loop in loops}) == 1 or all(loop.system.masked_draws for loop in loops)
     if own and alike and first.labels is None and first.augmentation is None:
         return Streams([loop.rng for loop in loops])
     return None

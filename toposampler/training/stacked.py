@@ -24,8 +24,8 @@ ABSENT = -1e9
 
 
 def stacked(players: Sequence[FlatPlayer], systems: Sequence[System]) -> StackedPlayers:
-    """One player of every member, by what the members' systems need."""
-    alike = len({system.K for system in systems}) == 1
+    """One player of every member: padded where its parameters' shapes differ from member to member."""
+    alike = len({tuple(p.shape for p in player.parameters) for player in players}) == 1
     return StackedPlayers(players) if alike else PaddedPlayers(players, systems)
 
 

@@ -77,6 +77,45 @@ def test_a_replay_has_the_bits_of_the_program_and_none_of_its_python() -> None:
     assert replayed.python == 1
 
 
+@pytest.mark.parametrize(("factor", "product"), [(1, False), (1.0, False), (2, True), (0.5, True)])
+def test_a_product_with_one_is_left_out(factor: float, product: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given, out = torch.rand(3), torch.zeros(3)
+
+    def step() -> None:
+        out.copy_(given.mul(factor) + 1)
+
+    replay, operations = recorded_once(step, out, monkeypatch)
+    assert ("mul" in operations) == product
+    replay()
+    assert torch.equal(out, factor * given + 1)
+
+
+def test_a_product_with_one_that_is_written_to_is_a_tensor_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, out = torch.rand(3), torch.zeros(3)
+
+    def step() -> None:
+        out.copy_(given.mul(1).add_(1))
+
+    with pytest.raises(NotCapturableError):
+        Recorded()([step], [given, out], lambda: out.flatten())
+
+
+def recorded_once(
+    step: Callable[[], None], out: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Callable[[], None], set[str]]:
+    """What replays `step`, which writes to `out`, and the operations that it calls."""
+    found: list[set[str]] = []
+    make = fx.GraphModule
+
+    def seen(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
+        found.append({node.target.__name__.split(".")[0] for node in graph.nodes if node.op == "call_function"})
+        return make(root, graph)
+
+    monkeypatch.setattr(fx, "GraphModule", seen)
+    (replay,) = Recorded()([step], [out], lambda: torch.cat([out.flatten()]))
+    return replay, found[0]
+
+
 def test_what_is_the_same_at_every_replay_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Views of what is given and constants; not a constant that is written to, nor what follows from given values."""
     given, out = torch.rand(3, 4), torch.zeros(4, 3)
@@ -88,17 +127,9 @@ def test_what_is_the_same_at_every_replay_is_made_once(monkeypatch: pytest.Monke
         second.mul_(2)
         out.copy_(given.t() * buffer + torch.arange(4.0).unsqueeze(1) * second + first)
 
-    replayed: list[set[str]] = []
-    make = fx.GraphModule
-
-    def seen(root: nn.Module, graph: fx.Graph) -> fx.GraphModule:
-        replayed.append({node.target.__name__.split(".")[0] for node in graph.nodes if node.op == "call_function"})
-        return make(root, graph)
-
-    monkeypatch.setattr(fx, "GraphModule", seen)
-    (replay,) = Recorded()([step], [out], lambda: torch.cat([out.flatten()]))
-    assert not {"arange", "unsqueeze", "t", "ones"} & replayed[0]
-    assert {"zeros", "add_", "split", "mul_", "copy_"} <= replayed[0]
+    replay, operations = recorded_once(step, out, monkeypatch)
+    assert not {"arange", "unsqueeze", "t", "ones"} & operations
+    assert {"zeros", "add_", "split", "mul_", "copy_"} <= operations
     for _ in range(2):
         given.uniform_()
         replay()

@@ -86,6 +86,9 @@ class _Writes:
             raise NotCapturableError(f"{func} has Python wait for a value")
         places = tree_map_only(Tensor, self._node, (tuple(args), dict(kwargs)))
         found = func(*args, **kwargs)
+        if _is_times_one(func, found, args):
+            self._nodes[found] = self._node(args[0])
+            return found
         source = None if func._schema.is_mutable else _source(found, args)
         if source is not None and _is_same(found, source):
             self._nodes[found] = self._node(source)  # but for autograd it is what the operation was given
@@ -156,6 +159,13 @@ def _bound(target: Any) -> Any:
 def _is_narrow(a: Tensor, b: Tensor) -> bool:
     """Whether the products of a (P, n, k) and b (P, k, m) have few columns, and many rows."""
     return b.shape[2] <= NARROW and a.shape[1] >= 3 * NARROW
+
+
+def _is_times_one(func: Any, found: Any, args: Sequence[Any]) -> bool:
+    """Whether this is x * 1, which `vmap` makes of every bias."""
+    x, *others = args or (None,)
+    is_product = func is torch.ops.aten.mul.Tensor and isinstance(x, Tensor) and found.dtype == x.dtype
+    return is_product and not isinstance(others[0], Tensor) and others[0] == 1
 
 
 def _source(found: Any, args: Sequence[Any]) -> Tensor | None:

@@ -92,7 +92,7 @@ class Population:
         for loop, own in zip(loops, averages, strict=True):
             loop.average = own
         self.players["generator"].of_modules(self.system.averaged)  # where they lie is found now, not in a program
-        self._called, self._streams, self._cost = _Called(self.system), _streams(loops), row_cost(self.system)
+        self._called, self._streams = _Called(self.system), _streams(loops)
         self._modules = [module for module in self.system.modules() if isinstance(module, GeneratorEnsemble | Critic)]
         names = {id(p): name for name, p in self._called.named_parameters()}
         self.state = {
@@ -124,7 +124,7 @@ class Population:
         if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
             return
         critic = next(iter(self.players))
-        room = Room.enough(noise["c"], batches_of(critic, moves), self.system.K, self._cost)
+        room = Room.enough(noise["c"], batches_of(critic, moves), self.system.K, row_cost(self.system))
         batches = self.rows(indices, noise, self._constants(), room.batch)
         fakes = self.fakes(batches, moves, room.fakes)
         for move in moves:

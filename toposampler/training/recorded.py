@@ -4,8 +4,8 @@ A population of small networks spends most of an iteration in Python: modules, `
 kernels is a list of operations on tensors, forwards, backwards and Adam alike. It is recorded once, below autograd, and
 written down as a function (`torch.fx`), which a replay calls: on the tensors that the program was recorded with, where
 these outlive it, and with new ones for all that is made on the way. What is the same at every replay is made only once
-(`folded.py`), and narrow products are turned (`NARROW`), in the recorded run too. All other operations are the
-program's: a replay has the bits of the recorded run, and this the program's up to rounding.
+(`folded.py`), products with 1 are left out, and narrow products are turned (`NARROW`), in the recorded run too. All
+other operations are the program's: a replay has the bits of the recorded run, and this the program's up to rounding.
 """
 
 from __future__ import annotations

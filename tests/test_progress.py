@@ -8,7 +8,7 @@ import pytest
 
 from toposampler.background import Periodic
 from toposampler.records import Record, read_records
-from toposampler.training.progress import Lines, Progress, main_metric
+from toposampler.training.progress import Lines, Progress, active_of_all, main_metric, of_runs
 
 
 def append(path: Path, step: int, time: float = 1.5, **metrics: float) -> None:
@@ -144,6 +144,22 @@ def test_active_generators_are_shown_and_remembered(metrics: Path) -> None:
         append(metrics, 20, time=2.0, **{"eval/off_manifold_0.05": 0.12})
         progress.refresh()
     assert stream.getvalue().splitlines()[-1].endswith("left  2 of 3 generators active  off_manifold_0.05 0.12")
+
+
+def test_of_many_generators_those_that_hold_less_than_a_hundredth_count_too() -> None:
+    assert active_of_all(Record(1, 0.0, {f"mass/{c}": 0.01 for c in range(100)}, 0)) == (100, 100)
+
+
+def test_of_several_runs_the_mean_of_the_active_generators_is_told(metrics: Path) -> None:
+    """The c-th generators of two runs have nothing in common: the means of their masses are .5 and .5."""
+    runs = [{"mass/0": 1.0, "mass/1": 0.0, "a": 1.0}, {"mass/0": 0.5, "mass/1": 0.5, "a": 2.0}]
+    assert of_runs(runs) == {"a": 1.5, "active_generators": 1.5, "generators": 2.0}
+    assert of_runs([{"a": 1.0}]) == {"a": 1.0}
+    stream = io.StringIO()
+    with Progress(metrics, 30, stream) as progress:
+        append(metrics, 10, time=1.0, **of_runs(runs))
+        progress.refresh()
+    assert stream.getvalue().splitlines()[-1].endswith("1.5 of 2 generators active in the mean")
 
 
 def test_a_job_s_log_has_a_line_every_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,9 @@ def test_the_result_tells_mean_and_spread(make_config: MakeConfig) -> None:
     assert spread["sd"] > 0
     assert (spread["min"], spread["max"]) == (min(values), max(values))
     assert result["active_generators"] == pytest.approx(statistics.fmean(row["active_generators"] for row in rows))
+    last = read_records(run_folder(config) / "metrics.jsonl")[-1].metrics
+    assert last["active_generators"] == result["active_generators"]
+    assert not any(name.startswith("mass/") for name in last), "the c-th generators of runs have nothing in common"
     assert result["model"] == rows[result["typical"] - 2]["model"]
     assert Path(result["model"]).exists()
     assert json.loads((run_folder(config) / "result.json").read_text()) == result

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from statistics import fmean
 from types import TracebackType
 from typing import Protocol, Self, TextIO
 
 from tqdm import tqdm
 
-from toposampler.metrics.masses import ACTIVE
+from toposampler.metrics.masses import least_active
 from toposampler.records import Record, read_records
 
 MAIN_METRIC = "eval/off_manifold_0.05"
+MASS = "mass/"
+"""before the number of a generator: its share of the prior"""
+ACTIVE_IN_THE_MEAN, GENERATORS = "active_generators", "generators"
+"""in the records of several runs: how many generators each has active, in the mean, and the most that one has"""
 NEWEST = 20
 """records that speed is measured over: older ones may lie before a restart"""
 
@@ -116,16 +122,39 @@ def speed(first: Record, last: Record) -> float | None:
     return (last.step - first.step) / seconds if seconds > 0 else None
 
 
-def active_of_all(record: Record) -> tuple[int, int] | None:
-    """How many generators are active by the prior, and how many there are; None where there is no prior."""
-    masses = [value for name, value in record.metrics.items() if name.startswith("mass/")]
-    return (sum(mass > ACTIVE for mass in masses), len(masses)) if masses else None
+def of_runs(recorded: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The metrics of several runs as those of one record: their means.
+
+    Generators have no order that runs share, so that a mean of the masses of their c-th ones says nothing: in their
+    place it is told how many are active.
+    """
+    counts = [count for metrics in recorded if (count := _active(metrics)) is not None]
+    means = {name: fmean(of[name] for of in recorded) for name in recorded[0] if not name.startswith(MASS)}
+    if counts:
+        means[ACTIVE_IN_THE_MEAN] = fmean(active for active, _ in counts)
+        means[GENERATORS] = float(max(of for _, of in counts))
+    return means
+
+
+def active_of_all(record: Record) -> tuple[float, int] | None:
+    """How many generators are active by the prior, of several runs in the mean, and how many there are; None where
+    there is no prior."""
+    if ACTIVE_IN_THE_MEAN in record.metrics:
+        return record.metrics[ACTIVE_IN_THE_MEAN], int(record.metrics[GENERATORS])
+    return _active(record.metrics)
+
+
+def _active(metrics: Mapping[str, float]) -> tuple[int, int] | None:
+    masses = [value for name, value in metrics.items() if name.startswith(MASS)]
+    return (sum(mass > least_active(len(masses)) for mass in masses), len(masses)) if masses else None
 
 
 def generators_at_work(record: Record) -> str:
     """How many generators are active by the prior, such as `4 of 10 generators active`; empty where there is none."""
-    counts = active_of_all(record)
-    return "" if counts is None else f"{counts[0]} of {counts[1]} generators active"
+    if (counts := active_of_all(record)) is None:
+        return ""
+    mean = " in the mean" if ACTIVE_IN_THE_MEAN in record.metrics else ""
+    return f"{counts[0]:.3g} of {counts[1]} generators active{mean}"
 
 
 def main_metric(record: Record) -> str:

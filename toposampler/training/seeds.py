@@ -28,6 +28,7 @@ from toposampler.training.console import shown
 from toposampler.training.lock import PATIENCE_S, TRAINING, locked
 from toposampler.training.memory import check_fits
 from toposampler.training.process_group import ONE_PROCESS, ProcessGroup
+from toposampler.training.progress import of_runs
 from toposampler.training.run import Run, alike, begin, check, keep_shorter_result
 from toposampler.training.stopping import ShouldStop, Stopping
 from toposampler.training.together import advance_together, finish_together
@@ -149,8 +150,7 @@ def _train(
 
         def after(step: int, alive: Sequence[Run], recorded: Sequence[dict[str, float]]) -> None:
             if records is not None and recorded:
-                means = {name: statistics.fmean(values[name] for values in recorded) for name in recorded[0]}
-                records.write(step, {"members": float(len(recorded)), **means})
+                records.write(step, {"members": float(len(recorded)), **of_runs(recorded)})
             if reason := stopping.after(step):
                 for run in alive:
                     run.save()

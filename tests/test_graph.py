@@ -97,13 +97,20 @@ def test_constants_that_a_graph_would_hold_fast_keep_a_run_eager(
     assert same_bits(eager.state_dict(), refused.state_dict())
 
 
-def test_members_with_learning_rates_that_move_are_eager(make_config: MakeConfig) -> None:
-    population = Population([make_loop(make_config("r3gan", seed=s, **keys_of("r3gan"))) for s in range(2)])
+def test_members_with_learning_rates_that_move_are_replayed(make_config: MakeConfig) -> None:
+    """Learning rates are numbers of the replay, and not of the capture, at which the rates have moved nowhere yet."""
+    first, second = (
+        Population([make_loop(make_config("r3gan", seed=s, **keys_of("r3gan"))) for s in range(2)]) for _ in range(2)
+    )
     capture = Counting()
-    population.graphs = PopulationGraphs(population, capture)
-    population.iteration()
-    assert capture.captured == 0
-    assert population.graphs.refused
+    first.graphs, second.graphs = PopulationGraphs(first, capture), PopulationGraphs(second, None)
+    for _ in range(4):
+        first.iteration()
+        second.iteration()
+    assert capture.captured > 0
+    assert first.system.config.generator.final_learning_rate is not None
+    for one, two in zip(first.loops, second.loops, strict=True):
+        assert same_bits(one.state_dict(), two.state_dict())
 
 
 def check(config: RunConfig, iterations: int) -> None:

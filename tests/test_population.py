@@ -67,6 +67,13 @@ VARIANTS = {
             "system__critic_width": 2,
         },
     ),
+    "rates that go to final ones": (
+        "dmgan_pl",
+        {
+            "system__prior__final_learning_rate": 1e-4,
+            "system__generator": {"learning_rate": 1e-3, "final_learning_rate": 0.1},
+        },
+    ),
     "batches that grow, rates that fall": (
         "dmgan_pl",
         {"training__batch_growth": 2, "training__batch_growth_from": 0.3, "training__learning_rate_decay_from": 0.2},

@@ -233,16 +233,11 @@ def why_not(system: System) -> str | None:
     )
 
 
-def changing_constants(optimizers: Iterable[OptimizerConfig], training: TrainingConfig, rates_too: bool) -> str | None:
-    """Which constants of a run change from step to step and are no inputs of a captured iteration; None: none do.
-
-    `rates_too`: learning rates that go to final ones are none either.
-    """
+def changing_constants(optimizers: Iterable[OptimizerConfig], training: TrainingConfig) -> str | None:
+    """Which constants of a run change from step to step and are no inputs of a captured iteration; None: none do."""
     for optimizer in optimizers:
         if optimizer.final_beta2 is not None:
             return "final_beta2: Adam's kernel takes its decays as numbers, and not from the device"
-        if rates_too and optimizer.final_learning_rate is not None:
-            return "final_learning_rate: the learning rates of several runs are part of the captured program"
     return (
         "training.augmentation.adaptive looks at the critic between iterations"
         if training.augmentation.adaptive

@@ -37,7 +37,7 @@ class LoopGraphs(Graphs):
         if not isinstance(self._loop.data, Tensor):
             return "its data are read as they are needed"
         optimizers = [o for player in self._loop.players.values() for o in player.optimizers.values()]
-        return changing_constants(optimizers, self._loop.config, rates_too=False)
+        return changing_constants(optimizers, self._loop.config)
 
     def state(self) -> list[Tensor]:
         """See `Graphs`."""

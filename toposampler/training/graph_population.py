@@ -34,7 +34,7 @@ class PopulationGraphs(Graphs):
         if not isinstance(first.data, Tensor):
             return "its data are read as they are needed"
         optimizers = [o for player in first.players.values() for o in player.optimizers.values()]
-        return changing_constants(optimizers, first.config, rates_too=True)
+        return changing_constants(optimizers, first.config)
 
     def state(self) -> list[Tensor]:
         """See `Graphs`."""
@@ -48,7 +48,8 @@ class PopulationGraphs(Graphs):
         noise = {f"noise.{name}": x for name, x in drawn[1].items()}
         constants = torch.tensor([*self._population.constants().values()], dtype=torch.float64)  # (keys, P)
         first = self._population.loops[0]
-        numbers = torch.tensor([first.learning_rate_scale(), 1 - first.ema_decay()], dtype=torch.float64)
+        changing = [first.learning_rate_scale(), self._population.remaining(), 1 - first.ema_decay()]
+        numbers = torch.tensor(changing, dtype=torch.float64)
         return {"indices": indices, "constants": constants, "numbers": numbers, **noise}
 
     def program(self, moves: Sequence[Move], given: dict[str, Tensor], room: Room) -> Program:
@@ -59,12 +60,12 @@ class PopulationGraphs(Graphs):
             program.made.clear()
             dtype = population.loops[0].data.dtype
             constants = dict(zip(population.constants(), given["constants"].to(dtype), strict=True))
-            scale, weight = given["numbers"].to(dtype)
+            scale, remaining, weight = given["numbers"].to(dtype)
             noise = {name.removeprefix("noise."): x for name, x in given.items() if name.startswith("noise.")}
             batches = population.rows(given["indices"], noise, constants, room.batch, step)
             fakes = population.fakes(batches, moves, room.fakes)
             for move in moves:
-                program.made.append((move.player, *population.move(move, batches, fakes, scale)))
+                program.made.append((move.player, *population.move(move, batches, fakes, scale, remaining)))
             population.move_average(weight)
 
         program.segments.append(iteration)

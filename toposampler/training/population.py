@@ -118,7 +118,7 @@ class Population:
             self.advance()
             return
         for players in self.players.values():
-            players.remaining = self.system.config.remaining(self.step, self.config.generator_steps)
+            players.remaining = self.remaining()
         n_batches = 1 + max(move.batch for move in moves)
         indices, noise = drawn = self.draw(n_batches)
         if self.graphs is not None and self.graphs.play(self.step, moves, drawn):
@@ -128,7 +128,7 @@ class Population:
         batches = self.rows(indices, noise, self._constants(), room.batch)
         fakes = self.fakes(batches, moves, room.fakes)
         for move in moves:
-            names, values = self.move(move, batches, fakes, self.loops[0].learning_rate_scale())
+            names, values = self.move(move, batches, fakes, self.loops[0].learning_rate_scale(), self.remaining())
             self.log(move.player, names, values)
         augmentation = self.loops[0].augmentation
         if augmentation is not None and augmentation.is_due(self.step):
@@ -180,14 +180,26 @@ class Population:
         rows = [loop.system.config.constants(self.step, total) for loop in self.loops]
         return {key: [row[key] for row in rows] for key in rows[0]}
 
+    def remaining(self) -> float:
+        """What is left at this step of the way to Adam's final constants: see `SystemConfig.remaining`."""
+        return self.system.config.remaining(self.step, self.config.generator_steps)
+
     def _constants(self) -> Tensors:
         like = self.average  # of the networks' type, on their device
         return {key: like.new_tensor(row) for key, row in self.constants().items()}
 
     def move(
-        self, move: Move, batches: Sequence[Rows], fakes: dict[int, Tensor], scale: float | Tensor
+        self,
+        move: Move,
+        batches: Sequence[Rows],
+        fakes: dict[int, Tensor],
+        scale: float | Tensor,
+        remaining: float | Tensor,
     ) -> tuple[list[str], Tensor]:
-        """One step of a player in every member: the names of its loss terms, and their values (P, terms)."""
+        """One step of a player in every member: the names of its loss terms, and their values (P, terms).
+
+        `scale` and `remaining` are the learning rates': see `StackedPlayers.descend`.
+        """
         name, player = move.player, self.players[move.player]
         fake = fakes[move.batch] if name == next(iter(self.players)) else None
         player.freeze(False)
@@ -199,7 +211,7 @@ class Population:
             return list(terms.values())
 
         values = torch.stack(self._mapped(losses, batches[move.batch], fake), dim=1)
-        player.descend(values.sum(), scale)
+        player.descend(values.sum(), scale, remaining)
         player.freeze(True)
         return names, values.detach()
 

@@ -101,15 +101,19 @@ class StackedPlayers:
     def refresh(self) -> None:
         """Have the losses see what members hold now."""
 
-    def descend(self, loss: Tensor, scale: float | Tensor) -> None:
-        """One step of Adam (Kingma and Ba 2015, algorithm 1) down the gradient of a loss, the sum of the members'."""
+    def descend(self, loss: Tensor, scale: float | Tensor, remaining: float | Tensor) -> None:
+        """One step of Adam (Kingma and Ba 2015, algorithm 1) down the gradient of a loss, the sum of the members'.
+
+        Learning rates are times `scale`, and have `remaining` left of the way to their final ones: tensors () for a
+        program that is replayed with others.
+        """
         found = torch.autograd.grad(loss, self.parameters, allow_unused=True, materialize_grads=True)
         self._take([g.flatten(1) for g in found])
         for name in self.ranges:
             optimizer, (tensors, steps) = self._optimizers[name], self._adam[name]
             (one, two), rate = optimizer.betas_at(self.remaining), self._rates[name]
             if (final := optimizer.final_learning_rate) is not None:
-                rate = final + (rate - final) * self.remaining
+                rate = final + (rate - final) * remaining
             self._moments[name]["step"] += 1
             self._updates[name].zero_()
             adam(tensors, steps, one, two)

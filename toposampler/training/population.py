@@ -91,7 +91,6 @@ class Population:
         self.average, averages = self.players["generator"].joined([loop.average for loop in loops])
         for loop, own in zip(loops, averages, strict=True):
             loop.average = own
-        self.players["generator"].of_modules(self.system.averaged)  # where they lie is found now, not in a program
         self._called, self._streams = _Called(self.system), _streams(loops)
         self._modules = [module for module in self.system.modules() if isinstance(module, GeneratorEnsemble | Critic)]
         names = {id(p): name for name, p in self._called.named_parameters()}

@@ -63,6 +63,7 @@ def options(output: Path) -> list[str]:
 
 def train_run(output: str, dies_in: tuple[int, float] | None) -> None:
     """Train it here. `dies_in`: the number of a checkpoint, and the part of it that is written before SIGKILL comes."""
+    torch.set_num_threads(1)  # as every worker: products of more threads may round otherwise
     if dies_in is not None:
         torch.save = Dying(*dies_in)
     train_here(load_config(ROOT / "configs" / "lines_dmgan_pl.yaml", options(Path(output))))

@@ -55,7 +55,7 @@ def iteration_without_values(config: RunConfig) -> Population:
         rows = [type(batch)(**without_values(vars(batch))) for batch in batches]
         fakes = population.fakes(rows, moves, room.fakes)
         for move in moves:
-            population.log(move.player, *population.move(move, rows, fakes, 1.0))
+            population.log(move.player, *population.move(move, rows, fakes, *without_values(torch.ones(2)).unbind()))
         population.move_average(0.5)
         population.advance()
     return population

@@ -111,6 +111,11 @@ def test_several_runs_stand_side_by_side(runs: dict[str, Path], browser: Page, t
 def test_seeds_show_their_spread(runs: dict[str, Path], browser: Page) -> None:
     opened(browser, runs["seeds"] / "figures" / "report.html")
     assert browser.page.locator("#members svg").first.locator("circle").count() == 3
+    curves = browser.page.inner_text("#curves").lower()
+    assert "active generators, in the mean of the members" in curves
+    losses = curves.partition("\nlosses\n")[2].partition("active generators")[0]
+    assert "critic/real" in losses
+    assert "generators" not in losses.split()
 
 
 def test_the_axes_of_a_sweep_filter(browser: Page, tmp_path: Path) -> None:

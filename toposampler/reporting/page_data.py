@@ -96,7 +96,8 @@ def _samples(run: FinishedRun, step: int, batch: int) -> int:
 
 def _curves(records: Sequence[Record]) -> dict[str, list[float | None]]:
     """Values of every metric that is not of a single component, None where a record lacks it."""
-    names = {name: None for record in records for name in record.metrics if not is_detail(name) and name != "members"}
+    told = [name for record in records for name in record.metrics if not is_detail(name)]
+    names = dict.fromkeys(name for name in told if name not in ("members", "generators"))  # how many: no curves
     return {name: [record.metrics.get(name) for record in records] for name in names}
 
 

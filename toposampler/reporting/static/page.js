@@ -52,7 +52,8 @@ function curvesSection() {
   const place = document.getElementById("curves");
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.curves)))];
   const evals = names.filter((name) => name.startsWith("eval/") && name !== "eval/components_found_real");
-  const losses = names.filter((name) => !name.startsWith("eval/") && !name.startsWith("mass/"));
+  const active = names.filter((name) => name === "active_generators"); // of several seeds, in the mean
+  const losses = names.filter((name) => !name.startsWith("eval/") && !name.startsWith("mass/") && !active.includes(name));
   if (!names.length) return;
   let axis = "generator steps";
   const select = el("select", { "aria-label": "horizontal axis" }, ...Object.keys(AXES).map((name) => el("option", {}, name)));
@@ -85,6 +86,7 @@ function curvesSection() {
     runs.filter((run) => run.curves[name]).map((run) => line(run, name, run.label, () => color(runs.indexOf(run)))));
   section("Metrics; the last point is of all samples", evals, each);
   section("Losses", losses, each);
+  section("Active generators, in the mean of the members", active, each);
   if (runs.length === 1) {
     const run = runs[0];
     const masses = names.filter((name) => name.startsWith("mass/"));
